@@ -1,0 +1,139 @@
+//! Lets many HTTP/2 frames share one TLS record and one system call.
+//!
+//! `h2` flushes its transport after every DATA frame above 1 KiB, and after every one above 256
+//! bytes when the transport is vectored, as tokio-rustls is. [`Coalesced`] collects what `h2`
+//! writes; the connection's driver calls [`Drain::poll_drain`] once per turn, after `h2` has
+//! written all that it has. See docs/PERFORMANCE.md for what that saves.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Above this many bytes `h2` has to wait until the transport has taken some.
+const MAX_BUFFERED_BYTES: usize = 64 * 1024;
+
+struct State<T> {
+    transport: T,
+    buffer: Vec<u8>,
+    written: usize,
+}
+
+/// The transport that `h2` sees.
+pub(crate) struct Coalesced<T>(Arc<Mutex<State<T>>>);
+
+/// The driver's handle to the same transport.
+pub(crate) struct Drain<T>(Arc<Mutex<State<T>>>);
+
+/// Puts a buffer in front of `transport`.
+pub(crate) fn coalesce<T>(transport: T) -> (Coalesced<T>, Drain<T>) {
+    let state = Arc::new(Mutex::new(State { transport, buffer: Vec::new(), written: 0 }));
+    (Coalesced(Arc::clone(&state)), Drain(state))
+}
+
+/// Never contended: `h2` and the driver run in one task.
+fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: AsyncWrite + Unpin> State<T> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.buffer.len() {
+            let rest = self.buffer.get(self.written..).unwrap_or_default();
+            let taken = ready!(Pin::new(&mut self.transport).poll_write(cx, rest))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += taken;
+        }
+        self.buffer.clear();
+        self.written = 0;
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Drain<T> {
+    /// Writes what was collected, as far as the transport takes it.
+    pub(crate) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        lock(&self.0).poll_drain(cx)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Coalesced<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut lock(&self.0).transport).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Coalesced<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = lock(&self.0);
+        if state.buffer.len() >= MAX_BUFFERED_BYTES {
+            ready!(state.poll_drain(cx))?;
+        }
+        state.buffer.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = lock(&self.0);
+        ready!(state.poll_drain(cx))?;
+        Pin::new(&mut state.transport).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_reaches_the_transport_until_the_driver_drains() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let (mut writer, drain) = coalesce(ours);
+
+        writer.write_all(b"one").await.unwrap();
+        writer.flush().await.unwrap();
+        writer.write_all(b"two").await.unwrap();
+        let mut read = [0; 6];
+        let early = tokio::time::timeout(std::time::Duration::from_millis(5), theirs.read(&mut read)).await;
+        assert!(early.is_err());
+        poll_fn(|cx| drain.poll_drain(cx)).await.unwrap();
+
+        theirs.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"onetwo");
+    }
+
+    #[tokio::test]
+    async fn a_slow_transport_gets_every_byte_in_order() {
+        let (ours, mut theirs) = tokio::io::duplex(7);
+        let (mut writer, drain) = coalesce(ours);
+        let sent: Vec<u8> = (0..=255).cycle().take(200_000).collect();
+
+        let write = async {
+            for chunk in sent.chunks(900) {
+                writer.write_all(chunk).await.unwrap();
+            }
+            poll_fn(|cx| drain.poll_drain(cx)).await.unwrap();
+            writer.shutdown().await.unwrap();
+        };
+        let mut received = Vec::new();
+        let (_, read) = tokio::join!(write, theirs.read_to_end(&mut received));
+
+        read.unwrap();
+        assert!(received == sent);
+    }
+}

@@ -1,0 +1,166 @@
+//! One HTTP/2 connection to Apple: dialling, and the task that drives it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use h2::{Ping, PingPong};
+use rand::seq::IndexedRandom;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::coalesce::{Coalesced, Drain, coalesce};
+use crate::sender::Endpoint;
+
+/// Ours to cap, whatever Apple would allow: the most requests in flight on one connection.
+const MAX_STREAMS: usize = 1000;
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// After this time without a PING the connection is asked whether it still lives.
+const PING_INTERVAL: Duration = Duration::from_mins(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a connection could not be made, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error("no address was found for the APNs host")]
+    NoAddress,
+    #[error("dialling took longer than 5 s")]
+    Timeout,
+    #[error("the server does not speak HTTP/2")]
+    NotHttp2,
+    #[error("no PING was answered for 15 s")]
+    PingTimeout,
+    #[error("the APNs host name is not valid")]
+    HostName,
+    #[error("transport: {0}")]
+    Transport(#[from] io::Error),
+    #[error("HTTP/2: {0}")]
+    Http2(#[from] h2::Error),
+}
+
+/// Dials one endpoint.
+#[derive(Debug)]
+pub(crate) struct Dialler {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) tls: Arc<ClientConfig>,
+}
+
+impl Dialler {
+    /// Makes a connection. The name is looked up anew and one of its addresses is taken at random,
+    /// as Apple asks.
+    pub(crate) async fn dial(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
+        timeout(DIAL_TIMEOUT, self.dial_slowly()).await.map_err(|_| ConnectionError::Timeout)?
+    }
+
+    async fn dial_slowly(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
+        let Endpoint { host, port } = &self.endpoint;
+        let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port)).await?.collect();
+        let address = addresses.choose(&mut rand::rng()).ok_or(ConnectionError::NoAddress)?;
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| ConnectionError::HostName)?;
+        let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?;
+        if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(ConnectionError::NotHttp2);
+        }
+        let (transport, drain) = coalesce(tls);
+        let (requests, mut connection) = h2::client::Builder::new()
+            .enable_push(false)
+            .initial_max_send_streams(1)
+            .max_concurrent_reset_streams(1024)
+            .max_local_error_reset_streams(None)
+            .handshake(transport)
+            .await?;
+        let ping = connection.ping_pong().ok_or(ConnectionError::NotHttp2)?;
+        let driver = Driver {
+            connection,
+            drain,
+            requests: Some(requests.clone()),
+            limit: 0,
+            ping,
+            waits_for_pong: false,
+            timer: Box::pin(tokio::time::sleep(PING_INTERVAL)),
+        };
+        Ok((requests, driver))
+    }
+}
+
+/// Moves bytes for one connection until it ends.
+pub(crate) struct Driver {
+    connection: Connection<Coalesced<TlsStream<TcpStream>>, Bytes>,
+    drain: Drain<TlsStream<TcpStream>>,
+    /// Tells the stream limit; dropped on retirement, so that the connection ends with its last request.
+    requests: Option<SendRequest<Bytes>>,
+    limit: usize,
+    ping: PingPong,
+    waits_for_pong: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Driver {
+    /// Runs until the connection ends. `limit_changed` hears how many requests Apple allows at once;
+    /// after `retired` the connection ends by itself once the requests in flight are answered.
+    pub(crate) async fn run(
+        mut self,
+        retired: CancellationToken,
+        limit_changed: impl Fn(usize),
+    ) -> Result<(), ConnectionError> {
+        let mut retirement = pin!(retired.cancelled());
+        poll_fn(|cx| {
+            if self.requests.is_some() && retirement.as_mut().poll(cx).is_ready() {
+                self.requests = None;
+            }
+            let ended = Pin::new(&mut self.connection).poll(cx).map_err(ConnectionError::from);
+            self.report_limit(&limit_changed);
+            if let Poll::Ready(Err(error)) = self.drain.poll_drain(cx) {
+                return Poll::Ready(Err(error.into()));
+            }
+            if ended.is_ready() {
+                return ended;
+            }
+            self.poll_ping(cx).map(Err)
+        })
+        .await
+    }
+
+    fn report_limit(&mut self, limit_changed: &impl Fn(usize)) {
+        let Some(requests) = &self.requests else { return };
+        let limit = requests.current_max_send_streams().min(MAX_STREAMS);
+        if limit != self.limit {
+            self.limit = limit;
+            limit_changed(limit);
+        }
+    }
+
+    /// Ready only when the connection is found dead.
+    fn poll_ping(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        loop {
+            if self.waits_for_pong && self.ping.poll_pong(cx).is_ready() {
+                self.waits_for_pong = false;
+                self.timer.as_mut().reset(Instant::now() + PING_INTERVAL);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.waits_for_pong {
+                return Poll::Ready(ConnectionError::PingTimeout);
+            }
+            if let Err(error) = self.ping.send_ping(Ping::opaque()) {
+                return Poll::Ready(error.into());
+            }
+            self.waits_for_pong = true;
+            self.timer.as_mut().reset(Instant::now() + PING_TIMEOUT);
+            cx.waker().wake_by_ref();
+        }
+    }
+}

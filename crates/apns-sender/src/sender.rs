@@ -1,0 +1,314 @@
+//! One notification, sent and judged.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use push_domain::{
+    ApnsRequest, Attempt, Outcome, ProviderRequest, PushSender, PushType, Reason, RetryScope, Timestamp,
+};
+use serde::Deserialize;
+use tokio::time::timeout_at;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::Dialler;
+use crate::pool::{Pool, Slot};
+use crate::tls::{TlsError, client_config};
+use crate::token::ProviderToken;
+use crate::verdict::{NO_REASON, Remedy, UNREADABLE, verdict};
+
+const APNS_TOPIC: HeaderName = HeaderName::from_static("apns-topic");
+const APNS_PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
+const APNS_PRIORITY: HeaderName = HeaderName::from_static("apns-priority");
+const APNS_ID: HeaderName = HeaderName::from_static("apns-id");
+const APNS_EXPIRATION: HeaderName = HeaderName::from_static("apns-expiration");
+const APNS_COLLAPSE_ID: HeaderName = HeaderName::from_static("apns-collapse-id");
+
+/// An error body is some 60 bytes; more than this was not written by Apple.
+const MAX_ERROR_BODY_BYTES: usize = 4096;
+/// How long an answer is still waited for after its caller has left.
+const LATE_ANSWER: Duration = Duration::from_mins(1);
+
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name, looked up anew for every connection.
+    pub host: String,
+    /// 443, or 2197 where a firewall wants it.
+    pub port: u16,
+}
+
+/// What one app's sender needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// The app's name in logs and metrics.
+    pub name: String,
+    /// Where to connect.
+    pub endpoint: Endpoint,
+    /// The bundle id.
+    pub topic: String,
+    /// Trusts only the certificates in this PEM file, instead of the machine's roots.
+    pub ca_file: Option<PathBuf>,
+    /// The most connections at once.
+    pub max_connections: usize,
+}
+
+/// Sends to one app through one APNs environment.
+pub struct ApnsSender {
+    pool: Pool,
+    token: Arc<ProviderToken>,
+    tasks: TaskTracker,
+    authority: Authority,
+    topics: [(PushType, HeaderValue); 3],
+}
+
+/// Why a request got no answer.
+enum Fault {
+    /// Apple has not processed it, for certain.
+    Unsent(&'static str),
+    /// It may have been delivered.
+    Lost(&'static str),
+}
+
+struct Reply {
+    status: u16,
+    reason: String,
+    timestamp: Option<Timestamp>,
+    retry_after: Option<Duration>,
+}
+
+impl ApnsSender {
+    /// Makes a sender; it connects when it is first used.
+    pub fn new(settings: Settings, token: Arc<ProviderToken>, tasks: TaskTracker) -> Result<Self, TlsError> {
+        let Settings { name, endpoint, topic, ca_file, max_connections } = settings;
+        let authority = Authority::try_from(format!("{}:{}", endpoint.host, endpoint.port))
+            .map_err(|_| rustls::Error::General("the APNs host is not a host name".into()))?;
+        let header = |push_type: PushType| {
+            HeaderValue::try_from(format!("{topic}{}", push_type.topic_suffix()))
+                .map(|value| (push_type, value))
+                .map_err(|_| rustls::Error::General("the APNs topic is not a header value".into()))
+        };
+        let topics = [header(PushType::Alert)?, header(PushType::Background)?, header(PushType::Voip)?];
+        let dialler = Dialler { endpoint, tls: client_config(ca_file.as_deref())? };
+        let pool = Pool::new(name, dialler, max_connections, tasks.clone());
+        Ok(Self { pool, token, tasks, authority, topics })
+    }
+
+    /// Returns how many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.pool.connections()
+    }
+
+    fn request(&self, push: &ApnsRequest, authorization: HeaderValue) -> Result<Request<()>, http::Error> {
+        let mut path = BytesMut::with_capacity(10 + push.token.expose().len());
+        path.extend_from_slice(b"/3/device/");
+        path.extend_from_slice(push.token.expose().as_bytes());
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTPS)
+            .authority(self.authority.clone())
+            .path_and_query(PathAndQuery::from_maybe_shared(path.freeze())?)
+            .build()?;
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(AUTHORIZATION, authorization);
+        for (push_type, topic) in &self.topics {
+            if *push_type == push.push_type {
+                headers.insert(APNS_TOPIC, topic.clone());
+            }
+        }
+        headers.insert(APNS_PUSH_TYPE, HeaderValue::from_static(push.push_type.as_str()));
+        headers.insert(APNS_PRIORITY, HeaderValue::from_static(push.priority.as_str()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(APNS_ID, unindexed(push.id.uuid().hyphenated().to_string())?);
+        if let Some(time) = push.expires_at {
+            headers.insert(APNS_EXPIRATION, unindexed(time.seconds().to_string())?);
+        }
+        if let Some(id) = &push.collapse_id {
+            headers.insert(APNS_COLLAPSE_ID, unindexed(id.as_str().to_owned())?);
+        }
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    async fn push(&self, push: &ApnsRequest, attempt: Attempt) -> Outcome {
+        let mut remedied = false;
+        let mut resends = 0;
+        let mut authorization = self.token.header();
+        loop {
+            let Ok(header) = authorization.clone() else {
+                return Outcome::Misconfigured { reason: Reason::known("SigningFailed") };
+            };
+            let Ok(request) = self.request(push, header) else {
+                return Outcome::Refused { reason: Reason::known("UnsendableRequest") };
+            };
+            let slot = match timeout_at(attempt.deadline, self.pool.slot(push.body.size_bytes())).await {
+                Ok(Ok(slot)) => Arc::new(slot),
+                Ok(Err(_)) => return later(false, "Unreachable"),
+                Err(_) => return later(false, "NoConnection"),
+            };
+            match self.exchange(&slot, request, push.body.expose(), attempt).await {
+                Ok(reply) => {
+                    let verdict = verdict(reply.status, &reply.reason, reply.timestamp, reply.retry_after);
+                    let again = match verdict.remedy {
+                        Remedy::None => false,
+                        Remedy::Reconnect => {
+                            slot.retire_connection();
+                            !remedied
+                        }
+                        Remedy::Reauthenticate => {
+                            slot.retire_connection();
+                            authorization = self.token.renewed();
+                            !remedied
+                        }
+                    };
+                    if !again {
+                        return verdict.outcome;
+                    }
+                    remedied = true;
+                }
+                Err(Fault::Unsent(word)) => {
+                    slot.retire_connection();
+                    resends += 1;
+                    if resends > 2 {
+                        return later(false, word);
+                    }
+                }
+                Err(Fault::Lost(word)) => return later(true, word),
+            }
+        }
+    }
+
+    /// Sends and waits until the deadline. An answer that comes later is still taken off the
+    /// connection: forgetting it would reset the stream, and many resets end a connection.
+    async fn exchange(
+        &self,
+        slot: &Arc<Slot>,
+        request: Request<()>,
+        body: Bytes,
+        attempt: Attempt,
+    ) -> Result<Reply, Fault> {
+        let mut exchange = Box::pin(exchange(Arc::clone(slot), request, body));
+        match timeout_at(attempt.deadline, &mut exchange).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.tasks.spawn(tokio::time::timeout(LATE_ANSWER, exchange));
+                Err(Fault::Lost("Timeout"))
+            }
+        }
+    }
+}
+
+async fn exchange(slot: Arc<Slot>, request: Request<()>, body: Bytes) -> Result<Reply, Fault> {
+    let mut requests = slot.requests.clone();
+    std::future::poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|_| Fault::Unsent("ConnectionLost"))?;
+    let (response, mut stream) =
+        requests.send_request(request, false).map_err(|_| Fault::Unsent("ConnectionLost"))?;
+    stream.send_data(body, true).map_err(|_| Fault::Lost("ConnectionLost"))?;
+    let response = response.await.map_err(|error| fault(&error))?;
+    slot.answered();
+    let (head, mut body) = response.into_parts();
+    let mut reply = Reply {
+        status: head.status.as_u16(),
+        reason: String::new(),
+        timestamp: None,
+        retry_after: head.headers.get(RETRY_AFTER).and_then(retry_after),
+    };
+    if head.status.is_success() {
+        return Ok(reply);
+    }
+    let mut text = BytesMut::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.map_err(|error| fault(&error))?;
+        let _ = body.flow_control().release_capacity(chunk.len());
+        text.extend_from_slice(&chunk);
+        if text.len() > MAX_ERROR_BODY_BYTES {
+            break;
+        }
+    }
+    (reply.reason, reply.timestamp) = read_error(&text);
+    Ok(reply)
+}
+
+/// Apple's error body: `{"reason": …, "timestamp": <milliseconds, with a 410>}`.
+fn read_error(body: &[u8]) -> (String, Option<Timestamp>) {
+    #[derive(Deserialize)]
+    struct ErrorBody {
+        #[serde(default)]
+        reason: Option<String>,
+        #[serde(default)]
+        timestamp: Option<u64>,
+    }
+    if body.is_empty() {
+        return (NO_REASON.into(), None);
+    }
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(error) => (error.reason.unwrap_or_else(|| NO_REASON.into()), error.timestamp.map(Timestamp::from_millis)),
+        Err(_) => (UNREADABLE.into(), None),
+    }
+}
+
+/// A refused stream, or one above the last that a GOAWAY names, was not processed (RFC 9113, 6.8 and 8.7).
+fn fault(error: &h2::Error) -> Fault {
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    if error.is_remote() && (refused || error.is_go_away()) {
+        return Fault::Unsent("ConnectionRetired");
+    }
+    Fault::Lost("ConnectionLost")
+}
+
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// Keeps a value that never repeats out of the peer's header table.
+fn unindexed(text: String) -> Result<HeaderValue, http::Error> {
+    let mut value = HeaderValue::try_from(text)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+const fn later(ambiguous: bool, word: &'static str) -> Outcome {
+    Outcome::TryLater { after: None, scope: RetryScope::Attempt, ambiguous, reason: Reason::known(word) }
+}
+
+#[async_trait]
+impl PushSender for ApnsSender {
+    async fn send(&self, request: &ProviderRequest, attempt: Attempt) -> Outcome {
+        match request {
+            ProviderRequest::Apns(push) => self.push(push, attempt).await,
+            ProviderRequest::Fcm(_) => Outcome::Refused { reason: Reason::known("WrongProvider") },
+        }
+    }
+}
+
+impl fmt::Debug for ApnsSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApnsSender").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_body_is_read_whatever_it_is() {
+        let timestamp = Some(Timestamp::from_millis(1_700_000_000_000));
+
+        assert_eq!(read_error(br#"{"reason":"Unregistered","timestamp":1700000000000}"#), ("Unregistered".into(), timestamp));
+        assert_eq!(read_error(br#"{"reason":"BadTopic"}"#), ("BadTopic".into(), None));
+        assert_eq!(read_error(b""), (NO_REASON.into(), None));
+        assert_eq!(read_error(b"{}"), (NO_REASON.into(), None));
+        assert_eq!(read_error(b"<html>"), (UNREADABLE.into(), None));
+        assert_eq!(read_error(br#"{"reason":1}"#), (UNREADABLE.into(), None));
+    }
+}

@@ -1,0 +1,218 @@
+//! What Apple's answers mean, as one pure table.
+//!
+//! Source: "Handling notification responses from APNs". Reasons that Apple adds later are judged by
+//! their status; a device is only ever called dead by a 410 or by `BadDeviceToken`.
+
+use std::time::Duration;
+
+use push_domain::{Outcome, Reason, RetryScope, Timestamp};
+
+/// What the sender does about an answer, besides reporting it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing.
+    None,
+    /// Leaves the connection and tries once more on a new one.
+    Reconnect,
+    /// Mints a new provider token, leaves the connection (an expired token wedges it), tries once more.
+    Reauthenticate,
+}
+
+/// One answer, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What to report if no remedy helps.
+    pub outcome: Outcome,
+    /// What to try first.
+    pub remedy: Remedy,
+}
+
+/// Every reason in Apple's table, and the two spellings of one that are seen in the wild.
+pub const REASONS: [&str; 36] = [
+    "BadCertificate",
+    "BadCertificateEnvironment",
+    "BadCollapseId",
+    "BadDeviceToken",
+    "BadEnvironmentKeyIdInToken",
+    "BadEnvironmentKeyInToken",
+    "BadExpirationDate",
+    "BadMessageId",
+    "BadPath",
+    "BadPriority",
+    "BadTopic",
+    "DeviceTokenNotForTopic",
+    "DuplicateHeaders",
+    "ExpiredProviderToken",
+    "ExpiredToken",
+    "Forbidden",
+    "IdleTimeout",
+    "InternalServerError",
+    "InvalidProviderToken",
+    "InvalidPushType",
+    "MethodNotAllowed",
+    "MissingDeviceToken",
+    "MissingProviderToken",
+    "MissingTopic",
+    "PayloadEmpty",
+    "PayloadTooLarge",
+    "ServiceUnavailable",
+    "Shutdown",
+    "TooManyProviderTokenUpdates",
+    "TooManyRequests",
+    "TopicDisallowed",
+    "UnrelatedKeyIdInToken",
+    "Unregistered",
+    "NoReason",
+    "UnreadableAnswer",
+    "ConnectionLost",
+];
+
+/// The reason that stands for an answer without one.
+pub const NO_REASON: &str = "NoReason";
+/// The reason that stands for a body that Apple cannot have written.
+pub const UNREADABLE: &str = "UnreadableAnswer";
+
+fn reason(word: &str) -> Reason {
+    REASONS.iter().find(|known| **known == word).map_or_else(|| Reason::foreign(word), |known| Reason::known(known))
+}
+
+/// Judges an answer by its status and the `reason` of its body.
+///
+/// `timestamp` is that of a 410; `retry_after` is not in Apple's documents, but is obeyed if it comes.
+#[must_use]
+pub fn verdict(status: u16, word: &str, timestamp: Option<Timestamp>, retry_after: Option<Duration>) -> Verdict {
+    let reason = reason(word);
+    let later = |scope| Outcome::TryLater { after: retry_after, scope, ambiguous: false, reason: reason.clone() };
+    let (outcome, remedy) = match (status, word) {
+        (200, _) => (Outcome::Accepted, Remedy::None),
+        (410, _) => (Outcome::TokenDead { since: timestamp, reason }, Remedy::None),
+        (_, UNREADABLE) => (later(RetryScope::Attempt), Remedy::None),
+        (400, "BadDeviceToken") => (Outcome::TokenDead { since: None, reason }, Remedy::None),
+        (400, "DeviceTokenNotForTopic") => (Outcome::WrongApp { reason }, Remedy::None),
+        (400, "TopicDisallowed" | "BadTopic" | "MissingTopic") => (Outcome::Misconfigured { reason }, Remedy::None),
+        (400, "IdleTimeout") => (later(RetryScope::Attempt), Remedy::Reconnect),
+        (403, "ExpiredProviderToken") => (Outcome::Misconfigured { reason }, Remedy::Reauthenticate),
+        (403, "UnrelatedKeyIdInToken" | "InvalidProviderToken" | "MissingProviderToken") => {
+            (Outcome::Misconfigured { reason }, Remedy::Reconnect)
+        }
+        (403, _) => (Outcome::Misconfigured { reason }, Remedy::None),
+        (429, "TooManyProviderTokenUpdates") => (later(RetryScope::Credential), Remedy::None),
+        (429, _) => (later(RetryScope::Device), Remedy::None),
+        (503, "Shutdown") => (later(RetryScope::Attempt), Remedy::Reconnect),
+        (400..=499, _) => (Outcome::Refused { reason }, Remedy::None),
+        (_, _) => (later(RetryScope::Attempt), Remedy::None),
+    };
+    Verdict { outcome, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `status reasons… → outcome remedy`, every row of Apple's table.
+    const TABLE: &[(u16, &[&str], &str, Remedy)] = &[
+        (200, &[""], "accepted", Remedy::None),
+        (
+            400,
+            &[
+                "BadCollapseId",
+                "BadExpirationDate",
+                "BadMessageId",
+                "BadPriority",
+                "DuplicateHeaders",
+                "InvalidPushType",
+                "MissingDeviceToken",
+                "PayloadEmpty",
+                "SomethingNew",
+                NO_REASON,
+            ],
+            "refused",
+            Remedy::None,
+        ),
+        (400, &["BadDeviceToken"], "token_dead", Remedy::None),
+        (400, &["DeviceTokenNotForTopic"], "wrong_app", Remedy::None),
+        (400, &["BadTopic", "MissingTopic", "TopicDisallowed"], "misconfigured", Remedy::None),
+        (400, &["IdleTimeout"], "try_later", Remedy::Reconnect),
+        (403, &["ExpiredProviderToken"], "misconfigured", Remedy::Reauthenticate),
+        (
+            403,
+            &["UnrelatedKeyIdInToken", "InvalidProviderToken", "MissingProviderToken"],
+            "misconfigured",
+            Remedy::Reconnect,
+        ),
+        (
+            403,
+            &[
+                "BadCertificate",
+                "BadCertificateEnvironment",
+                "BadEnvironmentKeyIdInToken",
+                "BadEnvironmentKeyInToken",
+                "Forbidden",
+                "SomethingNew",
+            ],
+            "misconfigured",
+            Remedy::None,
+        ),
+        (404, &["BadPath", "Unregistered"], "refused", Remedy::None),
+        (405, &["MethodNotAllowed"], "refused", Remedy::None),
+        (410, &["ExpiredToken", "Unregistered", "SomethingNew", UNREADABLE], "token_dead", Remedy::None),
+        (413, &["PayloadTooLarge"], "refused", Remedy::None),
+        (429, &["TooManyProviderTokenUpdates", "TooManyRequests", "SomethingNew"], "try_later", Remedy::None),
+        (500, &["InternalServerError", "SomethingNew"], "try_later", Remedy::None),
+        (502, &[NO_REASON], "try_later", Remedy::None),
+        (503, &["ServiceUnavailable"], "try_later", Remedy::None),
+        (503, &["Shutdown"], "try_later", Remedy::Reconnect),
+        (302, &[NO_REASON], "try_later", Remedy::None),
+        (400, &[UNREADABLE], "try_later", Remedy::None),
+        (403, &[UNREADABLE], "try_later", Remedy::None),
+    ];
+
+    #[test]
+    fn every_status_and_reason_has_its_outcome() {
+        for (status, words, outcome, remedy) in TABLE {
+            for word in *words {
+                let verdict = verdict(*status, word, None, None);
+                assert_eq!((verdict.outcome.label(), verdict.remedy), (*outcome, *remedy), "{status} {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_names_every_known_reason() {
+        let named: Vec<_> = TABLE.iter().flat_map(|(_, words, _, _)| words.iter()).collect();
+
+        for known in REASONS.iter().filter(|word| **word != "ConnectionLost") {
+            assert!(named.contains(&known), "{known}");
+        }
+    }
+
+    #[test]
+    fn only_a_410_and_bad_device_token_name_a_token_dead() {
+        for status in 100..600 {
+            for word in REASONS {
+                let dead = matches!(verdict(status, word, None, None).outcome, Outcome::TokenDead { .. });
+                assert_eq!(dead, status == 410 || (status, word) == (400, "BadDeviceToken"), "{status} {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_410_carries_its_timestamp_and_a_503_its_retry_after() {
+        let since = Some(Timestamp::from_millis(1));
+        let after = Some(Duration::from_secs(7));
+
+        assert!(matches!(verdict(410, "Unregistered", since, None).outcome, Outcome::TokenDead { since: s, .. } if s == since));
+        assert!(matches!(verdict(503, "ServiceUnavailable", None, after).outcome, Outcome::TryLater { after: a, .. } if a == after));
+    }
+
+    #[test]
+    fn a_token_that_gets_too_many_pushes_waits_alone() {
+        let scope = |word| match verdict(429, word, None, None).outcome {
+            Outcome::TryLater { scope, .. } => scope,
+            other => panic!("{other:?}"),
+        };
+
+        assert_eq!(scope("TooManyRequests"), RetryScope::Device);
+        assert_eq!(scope("TooManyProviderTokenUpdates"), RetryScope::Credential);
+    }
+}

@@ -1,0 +1,128 @@
+//! The traits of the two ends, and what travels between them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use push_domain::{Answer, FailReason, Notification, Provider, Reason};
+use tokio::time::Instant;
+
+/// One push on its way, and the moment after which nobody may send it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The push; shared, because the gateway keeps it until it has answered.
+    pub notification: Arc<Notification>,
+    /// When it was accepted.
+    pub accepted_at: Instant,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+/// How long the parts of one push took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// From acceptance until a worker started.
+    pub queued: Duration,
+    /// From then until the verdict: pacing, attempts and the waits between them.
+    pub sending: Duration,
+}
+
+/// What a worker decided about one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the caller will be told.
+    pub answer: Answer,
+    /// The provider's last word, if it was not a plain yes.
+    pub reason: Option<Reason>,
+    /// How many attempts it took; 0 if nothing was sent.
+    pub attempts: u32,
+    /// How long it took.
+    pub timing: Timing,
+}
+
+impl Verdict {
+    /// Makes the verdict on a job that was never sent.
+    #[must_use]
+    pub fn unsent(reason: FailReason) -> Self {
+        Self { answer: Answer::Fail(reason), reason: None, attempts: 0, timing: Timing::default() }
+    }
+}
+
+/// Why a job was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// As many jobs wait as may wait.
+    #[error("the dispatch queue is full")]
+    Full,
+    /// The process is stopping.
+    #[error("the dispatch queue takes no more jobs")]
+    Closed,
+}
+
+/// The gateway's end.
+#[async_trait]
+pub trait Submit: Send + Sync + fmt::Debug {
+    /// Hands `job` over and waits for its verdict, at most until its deadline.
+    ///
+    /// Idempotent by job id: a job that is known is not queued again, and the first verdict holds.
+    /// Cancel safe: a caller that stops waiting does not stop the job.
+    async fn submit(&self, job: Job) -> Result<Verdict, SubmitError>;
+}
+
+/// The worker's end.
+#[async_trait]
+pub trait JobSource: Send + Sync + fmt::Debug {
+    /// Waits for jobs of `provider` and claims at most `free` of them, calls first.
+    ///
+    /// Returns `None` once the queue is closed and empty. Jobs past their deadline are answered
+    /// here and never claimed. Cancel safe: no job is lost when the future is dropped.
+    async fn claim(&self, provider: Provider, free: usize) -> Option<Vec<Claimed>>;
+}
+
+/// Where the verdict of a claimed job goes.
+pub trait JobSink: Send + Sync {
+    /// Records `verdict` for the job; a second verdict for the same job is ignored.
+    fn finish(&self, job: &Job, verdict: Verdict);
+}
+
+/// A job that one worker has to finish. Dropped unfinished, it answers `internal`: no job is forgotten.
+#[must_use = "a claimed job must be finished"]
+pub struct Claimed {
+    job: Job,
+    sink: Option<Arc<dyn JobSink>>,
+}
+
+impl Claimed {
+    /// Binds a job to the sink that waits for its verdict.
+    pub fn new(job: Job, sink: Arc<dyn JobSink>) -> Self {
+        Self { job, sink: Some(sink) }
+    }
+
+    /// Returns the job.
+    #[must_use]
+    pub const fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Settles the job.
+    pub fn finish(mut self, verdict: Verdict) {
+        if let Some(sink) = self.sink.take() {
+            sink.finish(&self.job, verdict);
+        }
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.finish(&self.job, Verdict::unsent(FailReason::Internal));
+        }
+    }
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimed").field("job", &self.job).finish_non_exhaustive()
+    }
+}

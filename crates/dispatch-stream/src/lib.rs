@@ -1,0 +1,16 @@
+//! Both ends of the hand-over between those who accept pushes and those who send them.
+//!
+//! A gateway submits a [`Job`] and waits for its [`Verdict`]; a worker claims jobs, as many as it
+//! can start, and finishes each one. The two ends share nothing else: that is how any number of
+//! gateways and workers can come and go.
+//!
+//! [`InProcess`] keeps both ends in one process; it holds the conformance suite that every other
+//! way of handing over must pass too.
+
+#[cfg(test)]
+mod conformance;
+mod in_process;
+mod job;
+
+pub use in_process::InProcess;
+pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Timing, Verdict};

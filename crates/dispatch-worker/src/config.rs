@@ -1,0 +1,29 @@
+//! What an operator can set.
+
+use std::time::Duration;
+
+use push_domain::Provider;
+use serde::Deserialize;
+
+/// Settings of the worker. Documented in the default configuration file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How many pushes to one provider are under way at once, in each serving thread.
+    pub slots: usize,
+    /// How long one attempt at Apple may take.
+    pub apns_attempt_timeout_ms: u64,
+    /// How long one attempt at Google may take.
+    pub fcm_attempt_timeout_ms: u64,
+    /// How many quick retries a push may have besides its first attempt, 0 to 2.
+    pub quick_retries: u32,
+}
+
+impl Config {
+    pub(crate) const fn attempt_timeout(&self, provider: Provider) -> Duration {
+        Duration::from_millis(match provider {
+            Provider::Apns => self.apns_attempt_timeout_ms,
+            Provider::Fcm => self.fcm_attempt_timeout_ms,
+        })
+    }
+}

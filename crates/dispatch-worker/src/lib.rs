@@ -1,0 +1,13 @@
+//! The loop between the dispatch stream and the providers: claims as many jobs as it can start,
+//! sends each, retries or settles it inside its deadline, and records what it learned.
+//!
+//! The worker sees `dyn PushSender`; it knows neither Apple's nor Google's protocol, and nothing of
+//! the faces that made the requests.
+
+mod config;
+mod guard;
+mod retry;
+mod worker;
+
+pub use config::Config;
+pub use worker::{Senders, Worker};

@@ -1,0 +1,16 @@
+//! Sends one notification to Google: FCM HTTP v1 over sharded HTTP/2 clients.
+//!
+//! [`FcmSender`] owns the clients of one Firebase project and the source of its OAuth access token.
+//! What Google's answers mean is one pure table over the parsed body, [`verdict`].
+//!
+//! The crate knows nothing of tenants, Mattermost or queues; retries are its caller's business.
+
+mod account;
+mod sender;
+mod shards;
+mod token;
+pub mod verdict;
+
+pub use account::{InvalidAccount, ServiceAccount};
+pub use sender::{FcmSender, GOOGLE_FCM, GOOGLE_TOKEN_URL, Settings};
+pub use shards::ClientError;

@@ -1,0 +1,148 @@
+//! One notification, sent and judged.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use push_domain::{Attempt, Clock, FcmRequest, Outcome, ProviderRequest, PushSender, Reason, RetryScope};
+use tokio::time::timeout_at;
+use tokio_util::task::TaskTracker;
+
+use crate::shards::{ClientError, Shards, client};
+use crate::token::{AccessToken, NoToken, TokenSource};
+use crate::verdict::{Verdict, retry_after, verdict};
+use crate::ServiceAccount;
+
+/// Google's only FCM endpoint.
+pub const GOOGLE_FCM: &str = "https://fcm.googleapis.com";
+/// Google's token endpoint. A key file's own `token_uri` is never followed.
+pub const GOOGLE_TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
+
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// What one app's sender needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// The app's name in logs and metrics.
+    pub name: String,
+    /// [`GOOGLE_FCM`], or a simulator.
+    pub base_url: String,
+    /// [`GOOGLE_TOKEN_URL`], or a simulator.
+    pub token_url: String,
+    /// Trusts only the certificates in this PEM file, instead of the machine's roots.
+    pub ca_file: Option<PathBuf>,
+    /// How many connections carry pushes; each takes 90 at once.
+    pub shards: usize,
+}
+
+/// Sends to one Firebase project.
+pub struct FcmSender {
+    inner: Arc<Inner>,
+    tasks: TaskTracker,
+}
+
+struct Inner {
+    url: String,
+    shards: Shards,
+    tokens: TokenSource,
+    clock: Arc<dyn Clock>,
+}
+
+impl FcmSender {
+    /// Makes a sender; it connects when it is first used.
+    pub fn new(
+        settings: Settings,
+        account: ServiceAccount,
+        clock: Arc<dyn Clock>,
+        tasks: TaskTracker,
+    ) -> Result<Self, ClientError> {
+        let Settings { name, base_url, token_url, ca_file, shards } = settings;
+        let url = format!("{base_url}/v1/projects/{}/messages:send", account.project());
+        let shards = Shards::new(shards, ca_file.as_deref())?;
+        let own_client = client(ca_file.as_deref())?;
+        let tokens = TokenSource::new(name, account, token_url, own_client, Arc::clone(&clock), tasks.clone());
+        Ok(Self { inner: Arc::new(Inner { url, shards, tokens, clock }), tasks })
+    }
+}
+
+impl Inner {
+    /// Sends once, and once more with a new access token if Google refused ours.
+    async fn push(&self, push: &FcmRequest) -> Outcome {
+        let mut reauthenticated = false;
+        loop {
+            let token = match self.tokens.token().await {
+                Ok(token) => token,
+                Err(NoToken::Refused) => return Outcome::Misconfigured { reason: Reason::known("OAUTH_REFUSED") },
+                Err(NoToken::Unavailable) => return later(false, "OAUTH_UNAVAILABLE"),
+            };
+            let generation = token.generation;
+            let verdict = match self.exchange(push, token).await {
+                Ok(verdict) => verdict,
+                Err(outcome) => return outcome,
+            };
+            if !verdict.reauthenticate || reauthenticated {
+                return verdict.outcome;
+            }
+            self.tokens.invalidate(generation);
+            reauthenticated = true;
+        }
+    }
+
+    async fn exchange(&self, push: &FcmRequest, token: AccessToken) -> Result<Verdict, Outcome> {
+        let Some((client, _permit)) = self.shards.permit().await else {
+            return Err(later(false, "NO_CONNECTION"));
+        };
+        let sent = client
+            .post(&self.url)
+            .header(AUTHORIZATION, token.header)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))
+            .body(push.body.expose())
+            .send()
+            .await;
+        let mut answer = sent.map_err(|error| later(!error.is_connect(), "CONNECTION_LOST"))?;
+        let now = UNIX_EPOCH + Duration::from_millis(self.clock.now().millis());
+        let wait = answer.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
+        let status = answer.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|_| later(true, "CONNECTION_LOST"))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER_BYTES {
+                break;
+            }
+        }
+        Ok(verdict(status, &body, wait))
+    }
+}
+
+const fn later(ambiguous: bool, word: &'static str) -> Outcome {
+    Outcome::TryLater { after: None, scope: RetryScope::Attempt, ambiguous, reason: Reason::known(word) }
+}
+
+#[async_trait]
+impl PushSender for FcmSender {
+    async fn send(&self, request: &ProviderRequest, attempt: Attempt) -> Outcome {
+        let ProviderRequest::Fcm(push) = request else {
+            return Outcome::Refused { reason: Reason::known("WRONG_PROVIDER") };
+        };
+        let (inner, push) = (Arc::clone(&self.inner), push.clone());
+        let mut sending = Box::pin(async move { inner.push(&push).await });
+        match timeout_at(attempt.deadline, &mut sending).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // Dropping it would reset the stream; many resets end a connection for everybody.
+                self.tasks.spawn(sending);
+                later(true, "TIMEOUT")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for FcmSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FcmSender").field("tokens", &self.inner.tokens).finish_non_exhaustive()
+    }
+}

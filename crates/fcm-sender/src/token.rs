@@ -1,0 +1,241 @@
+//! The OAuth access token of one project: fetched once for everybody, renewed in the background.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use push_domain::Clock;
+use rand::RngExt;
+use serde::Deserialize;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+use crate::ServiceAccount;
+
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// A token is not used in its last 30 s, and replaced some 5 minutes before its end.
+const LAST_USE: Duration = Duration::from_secs(30);
+const REFRESH_AHEAD: Duration = Duration::from_mins(5);
+const RETRY_REFRESH: Duration = Duration::from_secs(10);
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Why there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoToken {
+    /// Google refuses our account: only an operator can mend that.
+    Refused,
+    /// Google cannot be reached or is broken.
+    Unavailable,
+}
+
+/// One token, and which in order it is.
+#[derive(Clone)]
+pub(crate) struct AccessToken {
+    pub(crate) header: HeaderValue,
+    pub(crate) generation: u64,
+    refresh_at: Instant,
+    last_use: Instant,
+}
+
+/// Remembers a failure, so that a broken account costs Google one request now and then.
+#[derive(Clone, Copy)]
+struct Failure {
+    what: NoToken,
+    until: Instant,
+    pause: Duration,
+}
+
+#[derive(Default)]
+struct Memory {
+    generation: u64,
+    failure: Option<Failure>,
+}
+
+/// The token source of one project. Cheap to clone; all clones are one source.
+#[derive(Clone)]
+pub(crate) struct TokenSource {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    app: String,
+    account: ServiceAccount,
+    url: String,
+    client: reqwest::Client,
+    clock: Arc<dyn Clock>,
+    tasks: TaskTracker,
+    current: ArcSwapOption<AccessToken>,
+    memory: Mutex<Memory>,
+    flight: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl TokenSource {
+    pub(crate) fn new(
+        app: String,
+        account: ServiceAccount,
+        url: String,
+        client: reqwest::Client,
+        clock: Arc<dyn Clock>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let (current, memory) = (ArcSwapOption::empty(), Mutex::default());
+        let shared = Shared { app, account, url, client, clock, tasks, current, memory, flight: Arc::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Returns a token. However many callers ask at once, one request goes to Google; while the
+    /// current token is good nobody waits for it.
+    ///
+    /// Cancel safe: a request under way goes on for the others.
+    pub(crate) async fn token(&self) -> Result<AccessToken, NoToken> {
+        let now = Instant::now();
+        if let Some(token) = self.usable(now) {
+            if now >= token.refresh_at
+                && let Ok(flight) = Arc::clone(&self.shared.flight).try_lock_owned()
+            {
+                self.shared.postpone_refresh(&token, now);
+                let source = self.clone();
+                self.shared.tasks.spawn(async move {
+                    let _ = source.fetch().await;
+                    drop(flight);
+                });
+            }
+            return Ok(token);
+        }
+        let flight = Arc::clone(&self.shared.flight).lock_owned().await;
+        if let Some(token) = self.usable(Instant::now()) {
+            return Ok(token);
+        }
+        if let Some(failure) = self.shared.memory().failure.filter(|failure| failure.until > Instant::now()) {
+            return Err(failure.what);
+        }
+        let source = self.clone();
+        let fetch = self.shared.tasks.spawn(async move {
+            let fetched = source.fetch().await;
+            drop(flight);
+            fetched
+        });
+        fetch.await.unwrap_or(Err(NoToken::Unavailable))
+    }
+
+    /// Gives up the token of `generation`; later generations stay. So many 401s at once cost one refresh.
+    pub(crate) fn invalidate(&self, generation: u64) {
+        if self.shared.current.load().as_ref().is_some_and(|token| token.generation == generation) {
+            self.shared.current.store(None);
+        }
+    }
+
+    fn usable(&self, now: Instant) -> Option<AccessToken> {
+        self.shared.current.load().as_deref().filter(|token| now < token.last_use).cloned()
+    }
+
+    async fn fetch(&self) -> Result<AccessToken, NoToken> {
+        let shared = &self.shared;
+        let asked_at = Instant::now();
+        match tokio::time::timeout(FETCH_TIMEOUT, shared.ask()).await.unwrap_or(Err(NoToken::Unavailable)) {
+            Ok((header, lifetime)) => {
+                let mut memory = shared.memory();
+                memory.generation += 1;
+                memory.failure = None;
+                let ahead = REFRESH_AHEAD.min(lifetime / 2) + Duration::from_secs(rand::rng().random_range(0..30));
+                let token = AccessToken {
+                    header,
+                    generation: memory.generation,
+                    refresh_at: asked_at + lifetime.saturating_sub(ahead),
+                    last_use: asked_at + lifetime.saturating_sub(LAST_USE.min(lifetime / 2)),
+                };
+                shared.current.store(Some(Arc::new(token.clone())));
+                drop(memory);
+                metrics::counter!("fcm_token_requests_total", "app" => shared.app.clone(), "result" => "ok").increment(1);
+                Ok(token)
+            }
+            Err(what) => {
+                shared.remember(what);
+                Err(what)
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the old token serve for a while before a failed refresh is tried again.
+    fn postpone_refresh(&self, token: &AccessToken, now: Instant) {
+        let later = AccessToken { refresh_at: now + RETRY_REFRESH, ..token.clone() };
+        self.current.store(Some(Arc::new(later)));
+    }
+
+    fn remember(&self, what: NoToken) {
+        let (first, most, result) = match what {
+            NoToken::Refused => (Duration::from_secs(30), Duration::from_mins(5), "refused"),
+            NoToken::Unavailable => (Duration::from_millis(500), Duration::from_secs(30), "unavailable"),
+        };
+        let mut memory = self.memory();
+        let pause = match memory.failure {
+            Some(last) if last.what == what => (last.pause * 2).min(most),
+            _ => first,
+        };
+        memory.failure = Some(Failure { what, until: Instant::now() + pause, pause });
+        drop(memory);
+        metrics::counter!("fcm_token_requests_total", "app" => self.app.clone(), "result" => result).increment(1);
+        match what {
+            NoToken::Refused => error!(app = self.app, "Google refuses the service account: no push of this app can succeed"),
+            NoToken::Unavailable => warn!(app = self.app, "Google's token endpoint does not answer"),
+        }
+    }
+
+    /// One request to the token endpoint. Only 4xx answers other than 408 and 429 are final.
+    async fn ask(&self) -> Result<(HeaderValue, Duration), NoToken> {
+        #[derive(Deserialize)]
+        struct Granted {
+            access_token: String,
+            #[serde(default = "an_hour")]
+            expires_in: u64,
+        }
+        const fn an_hour() -> u64 {
+            3600
+        }
+        let assertion = self.account.assertion(&self.url, self.clock.now()).map_err(|_| NoToken::Refused)?;
+        let form = format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}");
+        let mut answer = self
+            .client
+            .post(&self.url)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form)
+            .send()
+            .await
+            .map_err(|_| NoToken::Unavailable)?;
+        let status = answer.status().as_u16();
+        if (400..500).contains(&status) && status != 408 && status != 429 {
+            return Err(NoToken::Refused);
+        }
+        if status != 200 {
+            return Err(NoToken::Unavailable);
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|_| NoToken::Unavailable)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER_BYTES {
+                return Err(NoToken::Unavailable);
+            }
+        }
+        let granted: Granted = serde_json::from_slice(&body).map_err(|_| NoToken::Unavailable)?;
+        let mut header = HeaderValue::try_from(format!("Bearer {}", granted.access_token))
+            .map_err(|_| NoToken::Unavailable)?;
+        header.set_sensitive(true);
+        Ok((header, Duration::from_secs(granted.expires_in)))
+    }
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenSource").field("app", &self.shared.app).finish_non_exhaustive()
+    }
+}

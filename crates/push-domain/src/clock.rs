@@ -1,0 +1,94 @@
+//! Wall-clock time as an argument, so that every rule about time can be tested in no time.
+//!
+//! Durations are measured with `tokio::time`, which tests can pause.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// Wraps milliseconds since 1970.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Returns milliseconds since 1970.
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+
+    /// Returns whole seconds since 1970, as JWTs and `apns-expiration` want them.
+    #[must_use]
+    pub const fn seconds(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Returns whole days since 1970; devices are remembered by day only.
+    #[must_use]
+    pub const fn day(self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "11 million years from now")]
+        {
+            (self.0 / 86_400_000) as u32
+        }
+    }
+
+    /// Returns the time `by` later.
+    #[must_use]
+    pub const fn plus(self, by: Duration) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "580 million years")]
+        Self(self.0.saturating_add(by.as_millis() as u64))
+    }
+
+    /// Returns how long ago `earlier` was; nothing if it lies in the future.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Tells the wall-clock time.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Returns the time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's own clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "this is the Clock that everybody else asks")]
+        let since_1970 = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(0).plus(since_1970)
+    }
+}
+
+/// A clock that moves only when it is told to.
+#[derive(Debug)]
+pub struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    /// Makes a clock that shows `start`.
+    #[must_use]
+    pub const fn starting_at(start: Timestamp) -> Self {
+        Self(AtomicU64::new(start.0))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.store(self.now().plus(by).0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}

@@ -1,0 +1,29 @@
+//! The words that every crate of `hpns` speaks: who pushes ([`TenantId`]), to what ([`App`],
+//! [`DeviceToken`]), what ([`Notification`], [`ProviderRequest`]), what the provider decided
+//! ([`Outcome`]) and what the customer's server is told ([`Answer`]).
+//!
+//! This crate does no I/O and knows neither HTTP servers nor databases. Everything that a user
+//! would read, and every secret, is a type that cannot be printed ([`Content`], [`DeviceToken`]).
+
+mod answer;
+mod app;
+mod clock;
+mod id;
+mod notification;
+mod outcome;
+mod request;
+mod secret;
+mod sender;
+
+pub use answer::{Answer, FailReason};
+pub use app::{AmbiguousApp, App, AppCatalogue, AppId, Audience, Provider, PushEnvironment};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use id::{DeviceId, InvalidId, JobId, LicenceId, TenantId};
+pub use notification::{Kind, Notification};
+pub use outcome::{DeadSince, Outcome, Reason, RetryScope};
+pub use request::{
+    ApnsRequest, CollapseId, FcmRequest, InvalidRequest, MAX_PAYLOAD_BYTES, MAX_VOIP_PAYLOAD_BYTES, Priority,
+    ProviderRequest, PushType,
+};
+pub use secret::{Content, DeviceToken, InvalidToken, SecretBytes};
+pub use sender::{Attempt, PushSender};

@@ -1,0 +1,80 @@
+//! One push to one device, parsed and valid, as every crate but its face knows it.
+
+use std::sync::Arc;
+
+use crate::{App, DeviceId, JobId, ProviderRequest, TenantId};
+
+/// What a push is for. Bounded, so that it can be a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A message that a user should see.
+    Message,
+    /// A channel was read elsewhere.
+    Clear,
+    /// The unread count changed.
+    UpdateBadge,
+    /// A session expired.
+    Session,
+    /// A server asks whether pushes work.
+    Test,
+    /// An incoming call that should ring.
+    Call,
+    /// A type that we do not know; sent all the same.
+    Other,
+}
+
+impl Kind {
+    /// Every kind, in the order of [`Kind::index`].
+    pub const ALL: [Self; 7] = [
+        Self::Message,
+        Self::Clear,
+        Self::UpdateBadge,
+        Self::Session,
+        Self::Test,
+        Self::Call,
+        Self::Other,
+    ];
+
+    /// Returns the name used in metrics and logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Clear => "clear",
+            Self::UpdateBadge => "update_badge",
+            Self::Session => "session",
+            Self::Test => "test",
+            Self::Call => "call",
+            Self::Other => "other",
+        }
+    }
+
+    /// Returns the position in [`Kind::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Says whether the push rings: it goes before all others.
+    #[must_use]
+    pub const fn is_call(self) -> bool {
+        matches!(self, Self::Call)
+    }
+}
+
+/// One push to one device.
+#[derive(Debug, Clone)]
+pub struct Notification {
+    /// Its id from acceptance to answer; re-sends keep it.
+    pub id: JobId,
+    /// Who pushes.
+    pub tenant: TenantId,
+    /// To which app.
+    pub app: Arc<App>,
+    /// To which device, as the ledger knows it.
+    pub device: DeviceId,
+    /// What for.
+    pub kind: Kind,
+    /// The finished request for the app's provider.
+    pub request: ProviderRequest,
+}

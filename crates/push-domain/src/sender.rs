@@ -1,0 +1,27 @@
+//! The seam between the worker and the providers.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::{Outcome, ProviderRequest};
+
+/// The circumstances of one attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub number: u32,
+    /// When the caller stops waiting; the sender answers [`Outcome::TryLater`] by then.
+    pub deadline: Instant,
+}
+
+/// Hands one request to one provider under one app's credentials.
+#[async_trait]
+pub trait PushSender: Send + Sync + fmt::Debug {
+    /// Sends and waits for the provider's decision, at most until `attempt.deadline`.
+    ///
+    /// Not cancel safe towards the provider: once polled, the request may be delivered even if the
+    /// future is dropped. Callers let it finish.
+    async fn send(&self, request: &ProviderRequest, attempt: Attempt) -> Outcome;
+}

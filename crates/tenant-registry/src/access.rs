@@ -1,0 +1,73 @@
+//! The three rights.
+
+use async_trait::async_trait;
+use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
+
+use crate::{DeviceSummary, IssuedKey, Licence, LicenceDraft, Sighting, Snapshot, Tenant};
+
+/// Why the registry could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Another tenant has the name.
+    #[error("the tenant name is taken")]
+    NameTaken,
+    /// The thing that the call names does not exist.
+    #[error("no such {0}")]
+    Missing(&'static str),
+    /// The database holds something that this version cannot read.
+    #[error("the registry holds an unreadable {0}")]
+    Unreadable(&'static str),
+    /// The database did not answer or refused.
+    #[error("the registry database failed")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the registry schema could not be migrated")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+/// For those who check callers: reads licences, writes nothing.
+#[async_trait]
+pub trait TenantReader: Send + Sync {
+    /// Returns the number that grows with every change of tenants, licences and keys.
+    async fn revision(&self) -> Result<u64, RegistryError>;
+
+    /// Reads all tenants, licences and live keys as they are at one moment.
+    async fn snapshot(&self) -> Result<Snapshot, RegistryError>;
+}
+
+/// For those who deliver: records devices, reads no licence.
+#[async_trait]
+pub trait DeliveryLedger: Send + Sync {
+    /// Records what pushes taught us. Idempotent; days and states only move forward in time.
+    async fn record(&self, sightings: &[Sighting]) -> Result<(), RegistryError>;
+}
+
+/// For those who sell licences.
+#[async_trait]
+pub trait TenantAdmin: TenantReader {
+    /// Makes a tenant; fails with [`RegistryError::NameTaken`] when the name is in use.
+    async fn create_tenant(&self, name: &str, now: Timestamp) -> Result<Tenant, RegistryError>;
+
+    /// Finds a tenant by its name.
+    async fn tenant_named(&self, name: &str) -> Result<Option<Tenant>, RegistryError>;
+
+    /// Gives a tenant a licence.
+    async fn create_licence(&self, draft: LicenceDraft) -> Result<Licence, RegistryError>;
+
+    /// Switches a licence off or on again.
+    async fn suspend_licence(&self, licence: LicenceId, suspended: bool) -> Result<(), RegistryError>;
+
+    /// Makes a key for a licence. The key itself is returned this once and stored nowhere.
+    async fn issue_key(
+        &self,
+        licence: LicenceId,
+        region: &str,
+        now: Timestamp,
+    ) -> Result<IssuedKey, RegistryError>;
+
+    /// Ends a key at once.
+    async fn revoke_key(&self, kid: &str, now: Timestamp) -> Result<(), RegistryError>;
+
+    /// Returns what the ledger remembers of a device.
+    async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceSummary>, RegistryError>;
+}

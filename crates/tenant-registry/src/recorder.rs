@@ -1,0 +1,146 @@
+//! The way from the hot path to the ledger: remembers what was already written, batches the rest.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use push_domain::DeviceId;
+
+use crate::{DeliveryLedger, DeviceState, RegistryError, Sighting};
+
+/// How many devices are remembered as written, and how many sightings wait at most.
+const MAX_REMEMBERED: usize = 262_144;
+const MAX_WAITING: usize = 65_536;
+
+/// Collects sightings of devices. A device costs one write a day, and one whenever its state changes.
+///
+/// Cheap to clone; all clones are one collector. When the ledger is down, at most 65,536 sightings
+/// wait; later ones are forgotten, and the next push of the device brings them again.
+#[derive(Clone)]
+pub struct Recorder {
+    ledger: Arc<dyn DeliveryLedger>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    written: HashMap<DeviceId, (u32, DeviceState)>,
+    waiting: Vec<Sighting>,
+}
+
+impl Recorder {
+    /// Makes a recorder in front of `ledger`.
+    #[must_use]
+    pub fn new(ledger: Arc<dyn DeliveryLedger>) -> Self {
+        Self { ledger, state: Arc::default() }
+    }
+
+    /// Notes what became of a push to a device; `sighting` is only made when it is news.
+    pub fn note(&self, device: DeviceId, day: u32, device_state: DeviceState, sighting: impl FnOnce() -> Sighting) {
+        let mut state = self.lock();
+        if state.written.get(&device) == Some(&(day, device_state)) || state.waiting.len() >= MAX_WAITING {
+            return;
+        }
+        if state.written.len() >= MAX_REMEMBERED {
+            state.written.clear();
+        }
+        state.written.insert(device, (day, device_state));
+        state.waiting.push(sighting());
+    }
+
+    /// Writes what waits, in batches. On failure the batch waits for the next flush.
+    pub async fn flush(&self) -> Result<(), RegistryError> {
+        loop {
+            let batch: Vec<_> = {
+                let mut state = self.lock();
+                let size = state.waiting.len().min(1024);
+                state.waiting.drain(..size).collect()
+            };
+            if batch.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.ledger.record(&batch).await {
+                let mut state = self.lock();
+                let room = MAX_WAITING.saturating_sub(state.waiting.len());
+                state.waiting.splice(0..0, batch.into_iter().take(room));
+                return Err(error);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("waiting", &self.lock().waiting.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use push_domain::TenantId;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Ledger {
+        written: Mutex<Vec<Sighting>>,
+        down: AtomicBool,
+    }
+
+    #[async_trait]
+    impl DeliveryLedger for Ledger {
+        async fn record(&self, sightings: &[Sighting]) -> Result<(), RegistryError> {
+            if self.down.load(Ordering::SeqCst) {
+                return Err(RegistryError::Missing("database"));
+            }
+            self.written.lock().unwrap().extend_from_slice(sightings);
+            Ok(())
+        }
+    }
+
+    fn note(recorder: &Recorder, day: u32, state: DeviceState) {
+        let device = DeviceId::from_bytes([1; 32]);
+        let tenant = TenantId::new();
+        let (app, platform) = (String::from("app"), String::from("apple_rn"));
+        recorder.note(device, day, state, || Sighting { tenant, device, app, platform, day, state, reason: None });
+    }
+
+    #[tokio::test]
+    async fn a_device_is_written_once_a_day_and_when_its_state_changes() {
+        let ledger = Arc::new(Ledger::default());
+        let recorder = Recorder::new(ledger.clone());
+
+        for (day, state) in [
+            (1, DeviceState::Active),
+            (1, DeviceState::Active),
+            (2, DeviceState::Active),
+            (2, DeviceState::Removed),
+            (2, DeviceState::Removed),
+        ] {
+            note(&recorder, day, state);
+        }
+        recorder.flush().await.unwrap();
+
+        assert_eq!(ledger.written.lock().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_a_broken_ledger_refused_is_written_when_it_is_back() {
+        let ledger = Arc::new(Ledger::default());
+        let recorder = Recorder::new(ledger.clone());
+        ledger.down.store(true, Ordering::SeqCst);
+        note(&recorder, 1, DeviceState::Active);
+
+        assert!(recorder.flush().await.is_err());
+        ledger.down.store(false, Ordering::SeqCst);
+        recorder.flush().await.unwrap();
+
+        assert_eq!(ledger.written.lock().unwrap().len(), 1);
+    }
+}
