@@ -1,1 +1,24 @@
-//! x
+//! The customers' API: takes pushes from their servers and answers with the truth.
+//!
+//! A *face* turns its dialect into a notification and the exact request for its provider; the
+//! [`Gate`] says who may push and how fast; the dispatch stream carries the push to a worker, and
+//! the gateway keeps it until it has answered. The only face so far is Mattermost's.
+//!
+//! The crate does not know the senders: only the stream connects who accepts and who sends.
+
+mod config;
+mod front;
+mod gate;
+mod mattermost;
+mod state;
+
+pub use config::{Access, Config, MattermostConfig};
+pub use front::{Front, front};
+pub use gate::{Gate, keep_fresh};
+pub use state::{Gateway, Parts, Version};
+
+/// Parses a body as the Mattermost face does, and throws the result away. For fuzzing only.
+#[doc(hidden)]
+pub fn parse_for_fuzzing(body: &[u8]) {
+    mattermost::parse_for_fuzzing(body);
+}

@@ -1,1 +1,13 @@
-//! x
+//! What every HTTP surface of hpns shares: listeners, the accept loop with its limits, and the one
+//! form of error body.
+//!
+//! The loop logs no URL and no header: a licence key may stand in either.
+
+mod activity;
+mod listener;
+mod problem;
+mod server;
+
+pub use listener::bind;
+pub use problem::{ErrorKind, Problem};
+pub use server::{Limits, serve};

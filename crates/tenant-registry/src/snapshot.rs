@@ -80,6 +80,11 @@ impl Snapshot {
         self.tenants
     }
 
+    /// Lists the licences that live keys open, each as often as it has keys.
+    pub fn licences(&self) -> impl Iterator<Item = &Licence> {
+        self.doors.values().map(|door| &*door.permit.licence)
+    }
+
     /// Returns the permit that `key` opens in `region` at `now`.
     ///
     /// A wrong key takes as long as a right one: an unknown kid is checked against nothing.

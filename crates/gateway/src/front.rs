@@ -1,0 +1,125 @@
+//! The first thing that a request meets: takes the licence key out of its path.
+//!
+//! A stock server can carry its key only in the URL: `/t/<key>/api/v1/send_push`. From here on the
+//! path is `/api/v1/send_push`, and the key a value that cannot be printed; no layer that logs,
+//! traces or measures ever sees it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use http::uri::PathAndQuery;
+use http::{Request, Uri};
+use tenant_registry::{InvalidKey, LicenceKey};
+use tower::Service;
+
+/// The key that came with a request, if one came.
+#[derive(Clone)]
+pub(crate) struct PresentedKey(pub(crate) Result<LicenceKey, InvalidKey>);
+
+impl fmt::Debug for PresentedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresentedKey(…)")
+    }
+}
+
+/// The gateway's router behind the cleaning of paths.
+#[derive(Debug, Clone)]
+pub struct Front {
+    router: Router,
+}
+
+/// Puts the cleaning of paths in front of `router`.
+#[must_use]
+pub const fn front(router: Router) -> Front {
+    Front { router }
+}
+
+impl<B> Service<Request<B>> for Front
+where
+    B: axum::body::HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let (path, key) = split(request.uri().path());
+        if let Some(path) = path {
+            let cleaned = PathAndQuery::try_from(path).unwrap_or_else(|_| PathAndQuery::from_static("/unreadable"));
+            *request.uri_mut() = Uri::from(cleaned);
+        }
+        if let Some(key) = key {
+            request.extensions_mut().insert(PresentedKey(key));
+        }
+        self.router.call(request)
+    }
+}
+
+/// Splits a path into the path behind the licence prefix, without doubled slashes, and the key.
+/// The path is `None` when it is clean already.
+fn split(path: &str) -> (Option<String>, Option<Result<LicenceKey, InvalidKey>>) {
+    if !path.starts_with("/t/") && !path.contains("//") {
+        return (None, None);
+    }
+    let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
+    let key = parts.next_if_eq(&"t").map(|_| LicenceKey::parse(parts.next().unwrap_or_default()));
+    let mut cleaned = String::with_capacity(path.len());
+    for part in parts {
+        cleaned.push('/');
+        cleaned.push_str(part);
+    }
+    let directory = path.len() > 1 && path.ends_with('/') && !cleaned.is_empty();
+    if cleaned.is_empty() || directory {
+        cleaned.push('/');
+    }
+    (Some(cleaned), key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clean_path_is_left_alone() {
+        for path in ["/", "/version", "/api/v1/send_push", "/api/v1/send_push/", "/test", "/t"] {
+            assert!(matches!(split(path), (None, None)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_taken_out_of_every_route_and_doubled_slashes_go() {
+        let key = LicenceKey::generate("us");
+        for (path, cleaned) in [
+            ("/t/KEY/api/v1/send_push", "/api/v1/send_push"),
+            ("//t//KEY//api/v1/send_push", "/api/v1/send_push"),
+            ("/t/KEY/version", "/version"),
+            ("/t/KEY", "/"),
+            ("/t/KEY/", "/"),
+            ("/t/KEY/api/v1/send_push/", "/api/v1/send_push/"),
+        ] {
+            let (path, found) = split(&path.replace("KEY", key.expose()));
+            assert_eq!(path.as_deref(), Some(cleaned));
+            assert_eq!(found.unwrap().unwrap().kid(), key.kid());
+        }
+        assert!(matches!(split("//api//v1/ack"), (Some(path), None) if path == "/api/v1/ack"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_key_is_still_taken_out() {
+        for path in ["/t/junk/api/v1/ack", "/t/%2F..%2F/api/v1/ack", "/t//api/v1/ack"] {
+            let (cleaned, key) = split(path);
+            assert!(key.unwrap().is_err());
+            assert!(!cleaned.unwrap().contains("junk"));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Who may push, and how fast.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use push_domain::{Clock, FailReason, LicenceId, TenantId};
+use tenant_registry::{
+    DeviceKey, InvalidKey, Keys, Licence, LicenceKey, LogKey, Refusal, RegistryError, Snapshot, TenantReader,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::Access;
+
+/// A caller that may push.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) tenant: TenantId,
+    pub(crate) device_key: DeviceKey,
+}
+
+/// The licences in memory, and a limiter for each.
+struct Doors {
+    snapshot: Snapshot,
+    limiters: HashMap<LicenceId, Limiter>,
+}
+
+struct Limiter {
+    rate_per_second: u32,
+    burst: u32,
+    limiter: Arc<DefaultDirectRateLimiter>,
+}
+
+/// Checks callers without asking a database.
+pub struct Gate {
+    access: Access,
+    region: String,
+    clock: Arc<dyn Clock>,
+    keys: Keys,
+    open: DeviceKey,
+    doors: ArcSwapOption<Doors>,
+    log_key: ArcSwapOption<LogKey>,
+}
+
+impl Gate {
+    /// Makes a gate that knows no licence yet; see [`keep_fresh`].
+    #[must_use]
+    pub fn new(access: Access, region: String, keys: Keys, clock: Arc<dyn Clock>) -> Self {
+        let open = keys.device_key(open_tenant(), &[0; 32]);
+        let (doors, log_key) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        Self { access, region, clock, keys, open, doors, log_key }
+    }
+
+    /// Says whether callers can be checked.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.access == Access::Open || self.doors.load().is_some()
+    }
+
+    /// Lets a caller in, or says why not. Each call counts against the licence's rate.
+    pub(crate) fn admit(&self, key: Option<&Result<LicenceKey, InvalidKey>>) -> Result<Caller, FailReason> {
+        if self.access == Access::Open {
+            return Ok(Caller { tenant: open_tenant(), device_key: self.open.clone() });
+        }
+        let key = key.ok_or(FailReason::LicenceMissing)?.as_ref().map_err(|_| FailReason::LicenceUnknown)?;
+        let doors = self.doors.load();
+        let doors = doors.as_deref().ok_or(FailReason::Unavailable)?;
+        let permit = doors.snapshot.open(key, &self.region, self.clock.now()).map_err(|refusal| match refusal {
+            Refusal::Unknown => FailReason::LicenceUnknown,
+            Refusal::Inactive => FailReason::LicenceInactive,
+            Refusal::WrongRegion => FailReason::WrongRegion,
+        })?;
+        if doors.limiters.get(&permit.licence.id).is_some_and(|limit| limit.limiter.check().is_err()) {
+            return Err(FailReason::RateLimited);
+        }
+        Ok(Caller { tenant: permit.tenant, device_key: permit.device_key.clone() })
+    }
+
+    /// Returns the key for device references in today's log lines.
+    pub(crate) fn log_key(&self) -> Arc<LogKey> {
+        let today = self.clock.now().day();
+        if let Some(key) = self.log_key.load().as_ref().filter(|key| key.day() == today) {
+            return Arc::clone(key);
+        }
+        let key = Arc::new(self.keys.log_key(today));
+        self.log_key.store(Some(Arc::clone(&key)));
+        key
+    }
+
+    fn revision(&self) -> Option<u64> {
+        self.doors.load().as_deref().map(|doors| doors.snapshot.revision())
+    }
+
+    /// Takes a new snapshot; a licence whose limits are the same keeps what it has used.
+    fn refresh(&self, snapshot: Snapshot) {
+        let old = self.doors.load();
+        let limiters = snapshot.licences().map(|licence| {
+            let known = old.as_deref().and_then(|doors| doors.limiters.get(&licence.id));
+            (licence.id, Limiter::for_licence(licence, known))
+        });
+        let limiters = limiters.collect();
+        self.doors.store(Some(Arc::new(Doors { snapshot, limiters })));
+    }
+}
+
+impl Limiter {
+    fn for_licence(licence: &Licence, known: Option<&Self>) -> Self {
+        let (rate_per_second, burst) = (licence.terms.rate_per_second.max(1), licence.terms.burst.max(1));
+        let same = known.filter(|known| (known.rate_per_second, known.burst) == (rate_per_second, burst));
+        let limiter = same.map_or_else(
+            || {
+                let quota = Quota::per_second(NonZeroU32::new(rate_per_second).unwrap_or(NonZeroU32::MIN))
+                    .allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
+                Arc::new(RateLimiter::direct(quota))
+            },
+            |known| Arc::clone(&known.limiter),
+        );
+        Self { rate_per_second, burst, limiter }
+    }
+}
+
+/// The tenant of everybody where no licence is asked.
+const fn open_tenant() -> TenantId {
+    TenantId::from_uuid(uuid::Uuid::nil())
+}
+
+/// Reads the licences once, then whenever they have changed, until `stop`.
+///
+/// Fails only when the first read does. Later, an unreadable registry leaves the last licences in
+/// force: availability goes before revocation while the database is down.
+pub async fn keep_fresh(
+    gate: Arc<Gate>,
+    registry: Arc<dyn TenantReader>,
+    every: Duration,
+    stop: CancellationToken,
+) -> Result<(), RegistryError> {
+    gate.refresh(registry.snapshot().await?);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(every) => {}
+        }
+        let changed = async {
+            if Some(registry.revision().await?) == gate.revision() {
+                return Ok(None);
+            }
+            registry.snapshot().await.map(Some)
+        };
+        match changed.await {
+            Ok(Some(snapshot)) => {
+                info!(revision = snapshot.revision(), tenants = snapshot.tenants(), "licences changed");
+                gate.refresh(snapshot);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let error: RegistryError = error;
+                metrics::counter!("licence_refresh_failures_total").increment(1);
+                warn!(%error, "licences cannot be read; the last known ones stay in force");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("access", &self.access).field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use push_domain::{ManualClock, SecretBytes, Timestamp};
+    use tenant_registry::{LicenceDraft, Plan, SqliteRegistry, TenantAdmin};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    struct Place {
+        gate: Gate,
+        registry: SqliteRegistry,
+        clock: Arc<ManualClock>,
+        _directory: tempfile::TempDir,
+    }
+
+    async fn a_place(access: Access) -> Place {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
+        let clock = Arc::new(ManualClock::starting_at(NOW));
+        let registry = SqliteRegistry::open(&directory.path().join("r.db"), keys.clone()).await.unwrap();
+        let gate = Gate::new(access, "us".into(), keys, clock.clone());
+        Place { gate, registry, clock, _directory: directory }
+    }
+
+    impl Place {
+        async fn a_key(&self, regions: &[&str], burst: u32) -> LicenceKey {
+            let tenant = self.registry.create_tenant("acme", NOW).await.unwrap();
+            let draft = LicenceDraft {
+                tenant: tenant.id,
+                plan: Plan::Professional,
+                regions: regions.iter().map(ToString::to_string).collect(),
+                rate_per_second: 1,
+                burst,
+                not_before: NOW,
+                expires_at: Some(NOW.plus(Duration::from_secs(60))),
+            };
+            let licence = self.registry.create_licence(draft).await.unwrap();
+            let issued = self.registry.issue_key(licence.id, "us", NOW).await.unwrap();
+            self.gate.refresh(self.registry.snapshot().await.unwrap());
+            issued.key
+        }
+
+        fn refusal(&self, key: &LicenceKey) -> Option<FailReason> {
+            self.gate.admit(Some(&Ok(key.clone()))).err()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_gate_asks_for_nothing() {
+        let place = a_place(Access::Open).await;
+
+        assert!(place.gate.is_ready());
+        assert!(place.gate.admit(None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_licensed_gate_says_what_is_wrong() {
+        let place = a_place(Access::Licensed).await;
+        let unknown = LicenceKey::generate("us");
+        assert_eq!(place.refusal(&unknown), Some(FailReason::Unavailable));
+        let key = place.a_key(&["us"], 10).await;
+
+        assert_eq!(place.gate.admit(None).unwrap_err(), FailReason::LicenceMissing);
+        assert_eq!(place.gate.admit(Some(&Err(InvalidKey))).unwrap_err(), FailReason::LicenceUnknown);
+        assert_eq!(place.refusal(&unknown), Some(FailReason::LicenceUnknown));
+        assert_eq!(place.refusal(&key), None);
+        place.clock.advance(Duration::from_secs(60));
+        assert_eq!(place.refusal(&key), Some(FailReason::LicenceInactive));
+    }
+
+    #[tokio::test]
+    async fn a_licence_of_another_region_is_told_so() {
+        let place = a_place(Access::Licensed).await;
+        let key = place.a_key(&["de"], 10).await;
+
+        assert_eq!(place.refusal(&key), Some(FailReason::WrongRegion));
+    }
+
+    #[tokio::test]
+    async fn a_rate_is_kept_when_the_licences_are_read_again() {
+        let place = a_place(Access::Licensed).await;
+        let key = place.a_key(&["us"], 2).await;
+
+        assert_eq!(place.refusal(&key), None);
+        assert_eq!(place.refusal(&key), None);
+        place.gate.refresh(place.registry.snapshot().await.unwrap());
+
+        assert_eq!(place.refusal(&key), Some(FailReason::RateLimited));
+    }
+}

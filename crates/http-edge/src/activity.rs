@@ -1,0 +1,160 @@
+//! What a connection is doing, and for how long it may.
+//!
+//! hyper has one timer for "the header is late" and "nobody has asked anything"; a stock Mattermost
+//! server keeps idle connections for 90 s, while a header that takes longer than 5 s is an attack.
+//! So the transport and the service report what happens, and a watchdog asks [`Activity::overdue`].
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::Limits;
+
+/// Nothing has come yet; or a header has begun.
+const HEADER: u64 = 0;
+/// A request is being answered.
+const BUSY: u64 = 1;
+/// The last request is answered, the next has not begun.
+const IDLE: u64 = 2;
+
+/// The state of one connection: what it does, and since when.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    opened: Instant,
+    /// Milliseconds since `opened`, times four, plus the phase.
+    packed: AtomicU64,
+}
+
+impl Activity {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { opened: Instant::now(), packed: AtomicU64::new(HEADER) })
+    }
+
+    fn enter(&self, phase: u64) {
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX / 8);
+        self.packed.store(millis * 4 + phase, Ordering::Relaxed);
+    }
+
+    pub(crate) fn request_began(&self) {
+        self.enter(BUSY);
+    }
+
+    pub(crate) fn request_ended(&self) {
+        self.enter(IDLE);
+    }
+
+    fn bytes_came(&self) {
+        if self.packed.load(Ordering::Relaxed) % 4 == IDLE {
+            self.enter(HEADER);
+        }
+    }
+
+    /// Says whether the connection has done nothing useful for longer than it may.
+    pub(crate) fn overdue(&self, limits: &Limits) -> bool {
+        let packed = self.packed.load(Ordering::Relaxed);
+        let age = self.opened.elapsed().saturating_sub(Duration::from_millis(packed / 4));
+        match packed % 4 {
+            HEADER => age >= limits.header_timeout,
+            IDLE => age >= limits.idle_timeout,
+            _ => false,
+        }
+    }
+}
+
+/// A transport that reports the first byte of a request.
+#[derive(Debug)]
+pub(crate) struct Watched<T> {
+    transport: T,
+    activity: Arc<Activity>,
+}
+
+impl<T> Watched<T> {
+    pub(crate) const fn new(transport: T, activity: Arc<Activity>) -> Self {
+        Self { transport, activity }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.transport).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits { header_timeout: Duration::from_secs(5), idle_timeout: Duration::from_secs(100), ..Limits::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_is_overdue_after_the_header_timeout() {
+        let activity = Activity::new();
+
+        tokio::time::advance(Duration::from_millis(4999)).await;
+        assert!(!activity.overdue(&limits()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(activity.overdue(&limits()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_may_wait_longer_but_a_begun_header_may_not() {
+        let activity = Activity::new();
+        activity.request_began();
+        activity.request_ended();
+
+        tokio::time::advance(Duration::from_secs(99)).await;
+        assert!(!activity.overdue(&limits()));
+        activity.bytes_came();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(activity.overdue(&limits()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_is_the_handlers_business() {
+        let activity = Activity::new();
+        activity.request_began();
+
+        tokio::time::advance(Duration::from_secs(1000)).await;
+
+        assert!(!activity.overdue(&limits()));
+    }
+}

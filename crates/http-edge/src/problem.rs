@@ -1,0 +1,69 @@
+//! The one form of error body: problem+json (RFC 9457).
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde_json::json;
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Mend the request.
+    BadRequest,
+    /// Ask for something that exists.
+    NotFound,
+    /// Use another method.
+    MethodNotAllowed,
+    /// Send less.
+    TooLarge,
+    /// Come back later.
+    Unavailable,
+    /// Tell us.
+    Internal,
+}
+
+impl ErrorKind {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// An error for an HTTP caller: a stable code and a sentence that names the field and the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    kind: ErrorKind,
+    code: &'static str,
+    detail: String,
+}
+
+impl Problem {
+    /// Makes a problem. `detail` must not repeat what the caller sent.
+    #[must_use]
+    pub fn new(kind: ErrorKind, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { kind, code, detail: detail.into() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.kind.status();
+        let title = status.canonical_reason().unwrap_or_default();
+        let body = json!({
+            "type": "about:blank",
+            "title": title,
+            "status": status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        let headers = [(CONTENT_TYPE, "application/problem+json"), (CACHE_CONTROL, "no-store")];
+        (status, headers, Body::from(body.to_string())).into_response()
+    }
+}
