@@ -45,7 +45,7 @@ pub struct Endpoint {
 }
 
 /// What one app's sender needs to know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The app's name in logs and metrics.
     pub name: String,

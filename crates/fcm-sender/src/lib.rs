@@ -14,3 +14,4 @@ pub mod verdict;
 pub use account::{InvalidAccount, ServiceAccount};
 pub use sender::{FcmSender, GOOGLE_FCM, GOOGLE_TOKEN_URL, Settings};
 pub use shards::ClientError;
+pub use token::TokenSource;

@@ -8,14 +8,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use push_domain::{Attempt, Clock, FcmRequest, Outcome, ProviderRequest, PushSender, Reason, RetryScope};
+use push_domain::{Attempt, FcmRequest, Outcome, ProviderRequest, PushSender, Reason, RetryScope};
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 
-use crate::shards::{ClientError, Shards, client};
+use crate::shards::{ClientError, Shards};
 use crate::token::{AccessToken, NoToken, TokenSource};
 use crate::verdict::{Verdict, retry_after, verdict};
-use crate::ServiceAccount;
 
 /// Google's only FCM endpoint.
 pub const GOOGLE_FCM: &str = "https://fcm.googleapis.com";
@@ -25,7 +24,7 @@ pub const GOOGLE_TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What one app's sender needs to know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The app's name in logs and metrics.
     pub name: String,
@@ -49,23 +48,14 @@ struct Inner {
     url: String,
     shards: Shards,
     tokens: TokenSource,
-    clock: Arc<dyn Clock>,
 }
 
 impl FcmSender {
-    /// Makes a sender; it connects when it is first used.
-    pub fn new(
-        settings: Settings,
-        account: ServiceAccount,
-        clock: Arc<dyn Clock>,
-        tasks: TaskTracker,
-    ) -> Result<Self, ClientError> {
-        let Settings { name, base_url, token_url, ca_file, shards } = settings;
-        let url = format!("{base_url}/v1/projects/{}/messages:send", account.project());
-        let shards = Shards::new(shards, ca_file.as_deref())?;
-        let own_client = client(ca_file.as_deref())?;
-        let tokens = TokenSource::new(name, account, token_url, own_client, Arc::clone(&clock), tasks.clone());
-        Ok(Self { inner: Arc::new(Inner { url, shards, tokens, clock }), tasks })
+    /// Makes a sender for the project of `tokens`; it connects when it is first used.
+    pub fn new(settings: &Settings, tokens: TokenSource, tasks: TaskTracker) -> Result<Self, ClientError> {
+        let url = format!("{}/v1/projects/{}/messages:send", settings.base_url, tokens.project());
+        let shards = Shards::new(settings.shards, settings.ca_file.as_deref())?;
+        Ok(Self { inner: Arc::new(Inner { url, shards, tokens }), tasks })
     }
 }
 
@@ -104,7 +94,7 @@ impl Inner {
             .send()
             .await;
         let mut answer = sent.map_err(|error| later(!error.is_connect(), "CONNECTION_LOST"))?;
-        let now = UNIX_EPOCH + Duration::from_millis(self.clock.now().millis());
+        let now = UNIX_EPOCH + Duration::from_millis(self.tokens.clock().now().millis());
         let wait = answer.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
         let status = answer.status().as_u16();
         let mut body = Vec::new();

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use crate::ServiceAccount;
+use crate::shards::client;
+use crate::{ClientError, ServiceAccount, Settings};
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A token is not used in its last 30 s, and replaced some 5 minutes before its end.
@@ -55,9 +56,10 @@ struct Memory {
     failure: Option<Failure>,
 }
 
-/// The token source of one project. Cheap to clone; all clones are one source.
+/// The token source of one project, for all senders and threads of a process. Cheap to clone; all
+/// clones are one source.
 #[derive(Clone)]
-pub(crate) struct TokenSource {
+pub struct TokenSource {
     shared: Arc<Shared>,
 }
 
@@ -74,17 +76,26 @@ struct Shared {
 }
 
 impl TokenSource {
-    pub(crate) fn new(
-        app: String,
+    /// Makes a source that asks at the settings' token endpoint; the first use asks.
+    pub fn new(
+        settings: &Settings,
         account: ServiceAccount,
-        url: String,
-        client: reqwest::Client,
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
-    ) -> Self {
+    ) -> Result<Self, ClientError> {
+        let (app, url) = (settings.name.clone(), settings.token_url.clone());
+        let client = client(settings.ca_file.as_deref())?;
         let (current, memory) = (ArcSwapOption::empty(), Mutex::default());
         let shared = Shared { app, account, url, client, clock, tasks, current, memory, flight: Arc::default() };
-        Self { shared: Arc::new(shared) }
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    pub(crate) fn project(&self) -> &str {
+        self.shared.account.project()
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.shared.clock
     }
 
     /// Returns a token. However many callers ask at once, one request goes to Google; while the

@@ -1,1 +1,50 @@
-fn main(){}
+//! `hpns`: the one binary. Reads the command line, and runs what it asks for.
+
+mod apps;
+mod check;
+mod cli;
+mod config;
+mod demo;
+mod embedded;
+mod hardening;
+mod health;
+mod keyfile;
+mod send;
+mod shard;
+mod simulate;
+mod telemetry;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "hpns: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::All(options) => {
+            hardening::harden();
+            embedded::run(&options)?;
+        }
+        Command::Simulate(options) => simulate::run(options)?,
+        Command::CheckConfig(options) => return check::run(&options),
+        Command::Send(options) => return send::run(options),
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            writeln!(std::io::stdout(), "hpns {version} ({})", env!("HPNS_COMMIT"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

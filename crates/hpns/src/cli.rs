@@ -1,0 +1,93 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Hosted push notification service: customers' servers push through it to Apple and Google.
+#[derive(Debug, Parser)]
+#[command(name = "hpns", disable_version_flag = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs every role in one process, without Postgres or Redis.
+    All(AllOptions),
+    /// Runs an APNs and FCM simulator with a page that shows what arrives.
+    Simulate(SimulateOptions),
+    /// Checks a configuration and its credentials, and starts nothing.
+    CheckConfig(ConfigOptions),
+    /// Sends one push to a push URL, and shows the answer and how long each part took.
+    Send(SendOptions),
+    /// Shows the version and the commit.
+    Version,
+}
+
+/// Where settings come from, besides the defaults and `HPNS_…` variables.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigOptions {
+    /// Configuration file (TOML). The defaults are in crates/hpns/src/config/default.toml.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AllOptions {
+    #[command(flatten)]
+    pub(crate) config: ConfigOptions,
+    /// Also runs the simulator, makes a demo tenant with a licence, and prints what to paste.
+    #[arg(long)]
+    pub(crate) demo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateOptions {
+    /// Directory for the throw-away CA and credentials.
+    #[arg(long, default_value = "var/simulator", value_name = "DIRECTORY")]
+    pub(crate) directory: PathBuf,
+    /// Control port and page.
+    #[arg(long, default_value = "127.0.0.1:8069", value_name = "ADDRESS")]
+    pub(crate) control: SocketAddr,
+    /// APNs port.
+    #[arg(long, default_value = "127.0.0.1:8070", value_name = "ADDRESS")]
+    pub(crate) apns: SocketAddr,
+    /// FCM and OAuth port.
+    #[arg(long, default_value = "127.0.0.1:8071", value_name = "ADDRESS")]
+    pub(crate) fcm: SocketAddr,
+    /// Bundle ids that APNs knows.
+    #[arg(long, default_values = ["com.example.mm", "com.example.mm.beta"], value_name = "TOPIC")]
+    pub(crate) topic: Vec<String>,
+    /// Accepts everything, checks and keeps nothing: for benchmarks.
+    #[arg(long)]
+    pub(crate) accept_all: bool,
+    /// How long every answer takes, in milliseconds.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    pub(crate) delay_ms: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  hpns send --url http://127.0.0.1:8066/t/KEY --platform apple_rn-v2 --token 64-HEX-DIGITS --message 'Hello'\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --token TOKEN --type test\n\nExit status: 0 for OK, 1 for FAIL, 3 for REMOVE, 2 for a wrong command line.")]
+pub(crate) struct SendOptions {
+    /// The push URL, as it stands in the Mattermost server's settings.
+    #[arg(long)]
+    pub(crate) url: String,
+    /// Platform name, such as apple_rn-v2 or android_rn-v2.
+    #[arg(long)]
+    pub(crate) platform: String,
+    /// Device token.
+    #[arg(long)]
+    pub(crate) token: String,
+    /// Text to show.
+    #[arg(long, default_value = "A test push from hpns")]
+    pub(crate) message: String,
+    /// Title to show.
+    #[arg(long, default_value = "hpns")]
+    pub(crate) channel_name: String,
+    /// message, clear, update_badge, session or test.
+    #[arg(long = "type", default_value = "message", value_name = "TYPE")]
+    pub(crate) kind: String,
+}

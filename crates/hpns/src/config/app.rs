@@ -1,0 +1,155 @@
+//! The settings of one app.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context;
+use push_domain::{Audience, PushEnvironment, SecretBytes, TenantId};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+/// One app and its credentials.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "provider", rename_all = "snake_case")]
+pub(crate) enum AppConfig {
+    Apns(ApnsConfig),
+    Fcm(FcmConfig),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApnsConfig {
+    pub(crate) platform: String,
+    #[serde(default)]
+    pub(crate) audience: AudienceConfig,
+    pub(crate) topic: String,
+    pub(crate) team_id: String,
+    pub(crate) key_id: String,
+    key: Option<SecretString>,
+    key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) environment: PushEnvironment,
+    #[serde(default = "https_port")]
+    pub(crate) port: ApnsPort,
+    #[serde(default = "eight")]
+    pub(crate) max_connections: usize,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FcmConfig {
+    pub(crate) platform: String,
+    #[serde(default)]
+    pub(crate) audience: AudienceConfig,
+    pub(crate) project: String,
+    service_account: Option<SecretString>,
+    service_account_file: Option<PathBuf>,
+    #[serde(default = "four")]
+    pub(crate) shards: usize,
+    pub(crate) base_url: Option<String>,
+    pub(crate) token_url: Option<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// 443 or 2197: Apple listens on no other.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "u16")]
+pub(crate) struct ApnsPort(pub(crate) u16);
+
+impl TryFrom<u16> for ApnsPort {
+    type Error = &'static str;
+
+    fn try_from(port: u16) -> Result<Self, &'static str> {
+        if matches!(port, 443 | 2197) { Ok(Self(port)) } else { Err("the APNs port is 443 or 2197") }
+    }
+}
+
+/// `shared`, or a tenant's id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AudienceConfig(pub(crate) Audience);
+
+impl Default for AudienceConfig {
+    fn default() -> Self {
+        Self(Audience::Shared)
+    }
+}
+
+impl<'de> Deserialize<'de> for AudienceConfig {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(value)?;
+        if text == "shared" {
+            return Ok(Self::default());
+        }
+        let tenant = TenantId::from_str(&text)
+            .map_err(|_| serde::de::Error::custom("an audience is `shared` or a tenant's id (ten_…)"))?;
+        Ok(Self(Audience::Tenant(tenant)))
+    }
+}
+
+const fn https_port() -> ApnsPort {
+    ApnsPort(443)
+}
+
+const fn eight() -> usize {
+    8
+}
+
+const fn four() -> usize {
+    4
+}
+
+/// A secret that stands in the environment or in a file.
+pub(crate) struct Secret<'a> {
+    name: &'static str,
+    text: Option<&'a SecretString>,
+    file: Option<&'a Path>,
+}
+
+impl Secret<'_> {
+    /// Reads it. The error names the key and the file, never the content.
+    pub(crate) fn read(&self, data_dir: &Path) -> anyhow::Result<SecretBytes> {
+        match (self.text, self.file) {
+            (Some(text), None) => Ok(SecretBytes::new(text.expose_secret().as_bytes().to_vec())),
+            (None, Some(file)) => {
+                let path = data_dir.join(file);
+                let bytes = std::fs::read(&path)
+                    .with_context(|| format!("`{}_file`: cannot read {}", self.name, path.display()))?;
+                Ok(SecretBytes::new(bytes))
+            }
+            _ => anyhow::bail!("exactly one of `{0}` and `{0}_file` has to be set", self.name),
+        }
+    }
+}
+
+impl ApnsConfig {
+    pub(crate) fn key(&self) -> Secret<'_> {
+        Secret { name: "key", text: self.key.as_ref(), file: self.key_file.as_deref() }
+    }
+}
+
+impl FcmConfig {
+    pub(crate) fn account(&self) -> Secret<'_> {
+        Secret {
+            name: "service_account",
+            text: self.service_account.as_ref(),
+            file: self.service_account_file.as_deref(),
+        }
+    }
+}
+
+impl AppConfig {
+    /// Returns the first key that sends pushes somewhere else than to Apple or Google.
+    pub(crate) fn custom_endpoint(&self) -> Option<&'static str> {
+        let given = match self {
+            Self::Apns(app) => [("endpoint", app.endpoint.is_some()), ("ca_file", app.ca_file.is_some()), ("", false)],
+            Self::Fcm(app) => [
+                ("base_url", app.base_url.is_some()),
+                ("token_url", app.token_url.is_some()),
+                ("ca_file", app.ca_file.is_some()),
+            ],
+        };
+        given.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
+    }
+}

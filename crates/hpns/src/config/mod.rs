@@ -1,0 +1,274 @@
+//! Settings: one file of defaults, one file, the environment; strict and redacted.
+
+mod app;
+mod error;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use serde::Deserialize;
+
+pub(crate) use app::{ApnsConfig, AppConfig, FcmConfig};
+
+const DEFAULTS: &str = include_str!("default.toml");
+
+/// Everything that can be set. Documented in `default.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) region: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) log: LogConfig,
+    pub(crate) server: ServerConfig,
+    pub(crate) gateway: GatewayConfig,
+    pub(crate) health: HealthConfig,
+    pub(crate) registry: RegistryConfig,
+    pub(crate) dispatch: DispatchConfig,
+    pub(crate) worker: dispatch_worker::Config,
+    pub(crate) development: DevelopmentConfig,
+    pub(crate) apps: BTreeMap<String, AppConfig>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogConfig {
+    pub(crate) level: LogLevel,
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerConfig {
+    pub(crate) threads: usize,
+    pub(crate) shutdown_grace_seconds: u64,
+}
+
+/// The gateway's own settings and those of its listener. (`serde(flatten)` would accept unknown keys.)
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GatewayConfig {
+    pub(crate) listen: SocketAddr,
+    connections: usize,
+    connections_per_address: usize,
+    header_timeout_ms: u64,
+    idle_timeout_ms: u64,
+    access: gateway::Access,
+    max_body_bytes: usize,
+    body_timeout_ms: u64,
+    budget_ms: u64,
+    test_budget_ms: u64,
+    call_budget_ms: u64,
+    mattermost: gateway::MattermostConfig,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthConfig {
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegistryConfig {
+    url: String,
+    pub(crate) poll_ms: u64,
+    key_file: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DispatchConfig {
+    pub(crate) capacity: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DevelopmentConfig {
+    pub(crate) custom_endpoints: bool,
+}
+
+impl GatewayConfig {
+    pub(crate) fn gateway(&self) -> gateway::Config {
+        gateway::Config {
+            access: self.access,
+            max_body_bytes: self.max_body_bytes,
+            body_timeout_ms: self.body_timeout_ms,
+            budget_ms: self.budget_ms,
+            test_budget_ms: self.test_budget_ms,
+            call_budget_ms: self.call_budget_ms,
+            mattermost: self.mattermost.clone(),
+        }
+    }
+
+    /// The limits of one serving thread: each has its share of the connections.
+    pub(crate) fn limits(&self, threads: usize) -> http_edge::Limits {
+        http_edge::Limits {
+            header_timeout: Duration::from_millis(self.header_timeout_ms),
+            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
+            connections: self.connections.div_ceil(threads),
+            connections_per_address: self.connections_per_address,
+        }
+    }
+}
+
+impl Config {
+    /// Reads all layers. The error names the key and the rule, and repeats no value.
+    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut layers = Figment::from(Toml::string(DEFAULTS));
+        if let Some(path) = file {
+            ensure!(path.is_file(), "configuration file {} does not exist", path.display());
+            layers = layers.merge(Toml::file_exact(path));
+        }
+        Self::extract(layers.merge(Env::prefixed("HPNS_").split("__")))
+    }
+
+    fn extract(layers: Figment) -> anyhow::Result<Self> {
+        let config: Self = layers.extract().map_err(|error| anyhow::anyhow!(error::explained(&error)))?;
+        config.validate().context("configuration")?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        let gateway = &self.gateway;
+        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        ensure!((1..=16).contains(&self.region.len()) && plain(&self.region), "`region` has to be 1 to 16 letters and digits");
+        ensure!(self.registry.url.starts_with("sqlite:"), "`registry.url` has to begin with sqlite:");
+        ensure!((1..=262_144).contains(&self.worker.slots), "`worker.slots` has to be 1 to 262144");
+        ensure!(self.worker.quick_retries <= 2, "`worker.quick_retries` has to be 0 to 2");
+        ensure!(self.dispatch.capacity >= 1, "`dispatch.capacity` has to be at least 1");
+        ensure!(gateway.connections >= 1, "`gateway.connections` has to be at least 1");
+        ensure!(gateway.max_body_bytes >= 1024, "`gateway.max_body_bytes` has to be at least 1024");
+        for (key, millis) in [
+            ("gateway.header_timeout_ms", gateway.header_timeout_ms),
+            ("gateway.idle_timeout_ms", gateway.idle_timeout_ms),
+            ("gateway.body_timeout_ms", gateway.body_timeout_ms),
+            ("registry.poll_ms", self.registry.poll_ms),
+            ("worker.apns_attempt_timeout_ms", self.worker.apns_attempt_timeout_ms),
+            ("worker.fcm_attempt_timeout_ms", self.worker.fcm_attempt_timeout_ms),
+        ] {
+            ensure!(millis >= 1, "`{key}` has to be at least 1");
+        }
+        for (key, millis) in [
+            ("gateway.budget_ms", gateway.budget_ms),
+            ("gateway.test_budget_ms", gateway.test_budget_ms),
+            ("gateway.call_budget_ms", gateway.call_budget_ms),
+        ] {
+            ensure!((1..=25_000).contains(&millis), "`{key}` has to be 1 to 25000");
+        }
+        for (name, app) in &self.apps {
+            if !self.development.custom_endpoints
+                && let Some(key) = app.custom_endpoint()
+            {
+                bail!("`apps.{name}.{key}` needs `development.custom_endpoints = true`");
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns how many threads serve.
+    pub(crate) fn threads(&self) -> usize {
+        match self.server.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// Returns the registry's file.
+    pub(crate) fn registry_path(&self) -> PathBuf {
+        self.path(Path::new(self.registry.url.strip_prefix("sqlite:").unwrap_or_default().trim_start_matches("//")))
+    }
+
+    /// Returns the file with the service's own secret.
+    pub(crate) fn key_path(&self) -> PathBuf {
+        self.path(&self.registry.key_file)
+    }
+
+    /// Returns a path of this configuration as it is to be opened.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        self.data_dir.join(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(toml: &str) -> String {
+        let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml));
+        format!("{:#}", Config::extract(layers).unwrap_err())
+    }
+
+    fn accepted(toml: &str) -> Config {
+        Config::extract(Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml))).unwrap()
+    }
+
+    /// The app examples of the default file, without their comment signs.
+    fn the_examples() -> String {
+        let examples = DEFAULTS.split("# [apps.ios]").nth(1).unwrap();
+        let lines = examples.lines().filter_map(|line| line.strip_prefix("# "));
+        format!("[development]\ncustom_endpoints = true\n[apps.ios]\n{}", lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn the_defaults_and_the_examples_in_them_are_valid() {
+        assert!(accepted("").apps.is_empty());
+        assert_eq!(accepted(&the_examples()).apps.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        let message = refusal("[gateway]\nlisten_on = \"0.0.0.0:1\"");
+
+        assert!(message.contains("gateway.listen_on") && message.contains("did you mean `listen`?"), "{message}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_key_and_without_the_value() {
+        let message = refusal("[worker]\nslots = \"canary\"");
+
+        assert!(message.contains("worker.slots") && !message.contains("canary"), "{message}");
+    }
+
+    #[test]
+    fn rules_across_keys_name_the_key() {
+        assert!(refusal("[gateway]\nbudget_ms = 26000").contains("`gateway.budget_ms` has to be 1 to 25000"));
+        assert!(refusal("region = \"u/s\"").contains("`region`"));
+        assert!(refusal("[registry]\nurl = \"mysql://x\"").contains("`registry.url`"));
+    }
+
+    #[test]
+    fn a_custom_endpoint_needs_the_development_switch() {
+        let examples = the_examples().replace("custom_endpoints = true", "");
+
+        assert!(refusal(&examples).contains("needs `development.custom_endpoints = true`"));
+    }
+
+    #[test]
+    fn a_secret_does_not_show_in_debug_output() {
+        let config = accepted(&the_examples().replace("key_file = \"/run/secrets/apns.p8\"", "key = \"canary\""));
+
+        assert!(!format!("{config:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,97 @@
+//! `hpns send`: one push from the command line, with the time of each part.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::cli::SendOptions;
+
+/// A stock server waits as long.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const REMOVED: u8 = 3;
+
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    error: Option<String>,
+}
+
+/// Sends, and prints the answer and each hop.
+pub(crate) fn run(options: SendOptions) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(send(options))
+}
+
+async fn send(options: SendOptions) -> anyhow::Result<ExitCode> {
+    let body = json!({
+        "server_id": "hpns-send",
+        "platform": options.platform,
+        "device_id": options.token,
+        "type": options.kind,
+        "version": "v2",
+        "badge": if options.kind == "message" { 1 } else { -1 },
+        "channel_name": options.channel_name,
+        "message": options.message,
+    });
+    let url = format!("{}/api/v1/send_push", options.url.trim_end_matches('/'));
+    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+    let started = Instant::now();
+    let request = client.post(&url).header("x-hpns-timing", "1").body(body.to_string());
+    // The URL holds the licence key: errors must not repeat it.
+    let response = request.send().await.map_err(reqwest::Error::without_url).context("the push URL does not answer")?;
+    let status = response.status();
+    let timing = header(&response, "server-timing");
+    let id = header(&response, "x-request-id");
+    let text = response.text().await.map_err(reqwest::Error::without_url)?;
+    let round_trip = started.elapsed();
+    let answer: Answer = serde_json::from_str(&text)
+        .with_context(|| format!("HTTP {status}: this is not the answer of a push service; is the push URL right?"))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "answer       {}{}", answer.status, answer.error.map(|error| format!("  {error}")).unwrap_or_default())?;
+    if !id.is_empty() {
+        writeln!(out, "request id   {id}")?;
+    }
+    for (name, value) in hops(&timing) {
+        writeln!(out, "{name:<12} {value}")?;
+    }
+    writeln!(out, "round trip   {:.3} ms", round_trip.as_secs_f64() * 1000.0)?;
+    Ok(match answer.status.as_str() {
+        "OK" => ExitCode::SUCCESS,
+        "REMOVE" => ExitCode::from(REMOVED),
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn header(response: &reqwest::Response, name: &str) -> String {
+    let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
+}
+
+/// Reads `Server-Timing`: `queue;dur=0.1, attempts;desc="1"`.
+fn hops(timing: &str) -> Vec<(String, String)> {
+    let entry = |text: &str| {
+        let (name, value) = text.trim().split_once(';')?;
+        let (kind, value) = value.split_once('=')?;
+        let value = value.trim_matches('"');
+        Some((name.to_owned(), if kind == "dur" { format!("{value} ms") } else { value.to_owned() }))
+    };
+    timing.split(',').filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hop_is_shown_with_its_time() {
+        let hops = hops("queue;dur=0.120, provider;dur=3.5, attempts;desc=\"2\"");
+
+        let shown: Vec<_> = hops.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        assert_eq!(shown, ["queue 0.120 ms", "provider 3.5 ms", "attempts 2"]);
+    }
+}

@@ -1,0 +1,104 @@
+//! One serving thread: its own runtime, listener, queue, worker and provider connections. Nothing on
+//! the way of a push is shared with the other threads (docs/PERFORMANCE.md).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use dispatch_stream::InProcess;
+use dispatch_worker::Worker;
+use gateway::Gateway;
+use push_domain::{Clock, Provider};
+use tenant_registry::Recorder;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::apps::Apps;
+use crate::config::Config;
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// What every serving thread gets.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A running thread.
+pub(crate) struct Shard {
+    pub(crate) thread: JoinHandle<()>,
+    /// Resolves when everything that the thread took is answered.
+    pub(crate) ended: oneshot::Receiver<()>,
+    /// When it last ran, in milliseconds since 1970.
+    pub(crate) pulse: Arc<AtomicU64>,
+}
+
+impl Shard {
+    /// Starts a thread that serves on `address`, a port that it shares with its fellows.
+    pub(crate) fn start(number: usize, address: SocketAddr, shared: Shared) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            http_edge::bind(address, true).with_context(|| format!("gateway.listen: cannot listen on {address}"))?
+        };
+        let pulse = Arc::new(AtomicU64::new(shared.clock.now().millis()));
+        let (ending, ended) = oneshot::channel();
+        let heart = Arc::clone(&pulse);
+        let tasks = TaskTracker::new();
+        let senders = shared.apps.senders(&tasks)?;
+        let body = move || {
+            runtime.block_on(async {
+                tasks.spawn(beat(heart, Arc::clone(&shared.clock), shared.stop.clone()));
+                serve(listener, shared, senders, tasks).await;
+            });
+            let _ = ending.send(());
+        };
+        let thread = std::thread::Builder::new().name(format!("hpns-serve-{number}")).spawn(body)?;
+        Ok(Self { thread, ended, pulse })
+    }
+}
+
+async fn beat(pulse: Arc<AtomicU64>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        pulse.store(clock.now().millis(), Ordering::Relaxed);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+}
+
+/// Serves until `stop`; then takes no more, answers what was taken, and ends.
+async fn serve(
+    listener: tokio::net::TcpListener,
+    shared: Shared,
+    senders: dispatch_worker::Senders,
+    tasks: TaskTracker,
+) {
+    let Shared { config, gateway, apps, recorder, clock, stop } = shared;
+    let queue = InProcess::new(config.dispatch.capacity);
+    let source = Arc::new(queue.clone());
+    let worker =
+        Worker::new(source, &apps.catalogue, senders, recorder, clock, config.worker.clone(), tasks.clone());
+    let workers = TaskTracker::new();
+    workers.spawn(Arc::clone(&worker).run(Provider::Apns));
+    workers.spawn(worker.run(Provider::Fcm));
+    workers.close();
+    let connections = TaskTracker::new();
+    let limits = config.gateway.limits(config.threads());
+    let service = gateway.service(Arc::new(queue.clone()));
+    http_edge::serve(listener, service, limits, stop, connections.clone()).await;
+    connections.close();
+    connections.wait().await;
+    queue.close();
+    workers.wait().await;
+}

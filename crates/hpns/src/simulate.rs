@@ -1,0 +1,40 @@
+//! `hpns simulate`: the simulator by itself.
+
+use std::io::Write;
+use std::time::Duration;
+
+use provider_sim::{Settings, Simulator};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::SimulateOptions;
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(options: SimulateOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let settings = Settings {
+        apns: options.apns,
+        fcm: options.fcm,
+        control: options.control,
+        directory: options.directory,
+        topics: options.topic,
+        accept_all: options.accept_all,
+        delay: Duration::from_millis(options.delay_ms),
+    };
+    runtime.block_on(async {
+        let simulator = Simulator::start(settings).await?;
+        let mut out = std::io::stdout();
+        writeln!(out, "simulator: http://{}", simulator.control())?;
+        writeln!(out, "apns: localhost:{}", simulator.apns().port())?;
+        writeln!(out, "fcm: https://localhost:{}", simulator.fcm().port())?;
+        writeln!(out, "ca_file: {}", simulator.ca_file().display())?;
+        writeln!(out, "key_file: {}", simulator.apns_key_file().display())?;
+        writeln!(out, "service_account_file: {}", simulator.service_account_file().display())?;
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        simulator.stop().await;
+        Ok(())
+    })
+}
