@@ -131,7 +131,7 @@ mod tests {
             writer.shutdown().await.unwrap();
         };
         let mut received = Vec::new();
-        let (_, read) = tokio::join!(write, theirs.read_to_end(&mut received));
+        let ((), read) = tokio::join!(write, theirs.read_to_end(&mut received));
 
         read.unwrap();
         assert!(received == sent);

@@ -22,8 +22,10 @@ use tracing::{debug, warn};
 use crate::connection::{ConnectionError, Dialler, Driver};
 
 const WINDOW_BYTES: usize = 65_535;
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
+/// A pause that callers wait for; during a longer one they are told at once.
+const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The endpoint cannot be reached at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,8 +133,8 @@ impl Pool {
             {
                 return Ok(slot);
             }
-            if state.links.is_empty() && !state.dialling && state.not_before.is_some_and(|time| time > Instant::now())
-            {
+            let pause = state.not_before.map_or(Duration::ZERO, |time| time.duration_since(Instant::now()));
+            if state.links.is_empty() && pause > SHORT_PAUSE {
                 return Err(Unreachable);
             }
             let (caller, granted) = oneshot::channel();
@@ -165,8 +167,12 @@ impl Pool {
                 continue;
             }
             let bytes = front.bytes;
-            let Some(slot) = self.take(&mut state, bytes) else { break };
-            let Some(waiting) = state.waiting.pop_front() else { break };
+            let Some(slot) = self.take(&mut state, bytes) else {
+                break;
+            };
+            let Some(waiting) = state.waiting.pop_front() else {
+                break;
+            };
             if let Err(slot) = waiting.caller.send(Ok(slot)) {
                 unwanted.push(slot);
             }
@@ -179,7 +185,10 @@ impl Pool {
     /// Opens a connection if callers wait, none is being opened or warming up, and there may be one more.
     fn grow(&self, state: &mut State) {
         let warming = state.links.iter().any(|link| !link.warm && !link.retired.is_cancelled());
-        if state.waiting.is_empty() || state.dialling || warming || state.links.len() >= self.shared.max_connections
+        if state.waiting.is_empty()
+            || state.dialling
+            || warming
+            || state.links.len() >= self.shared.max_connections
         {
             return;
         }
@@ -201,10 +210,12 @@ impl Pool {
                 state.dialling = false;
                 state.back_off();
                 let failures = state.failures;
-                let abandoned = if state.links.is_empty() { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+                let abandoned =
+                    if state.links.is_empty() { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
                 drop(state);
                 warn!(app = self.shared.name, failures, %error, "cannot connect to APNs");
-                metrics::counter!("apns_connect_failures_total", "app" => self.shared.name.clone()).increment(1);
+                metrics::counter!("apns_connect_failures_total", "app" => self.shared.name.clone())
+                    .increment(1);
                 for waiting in abandoned {
                     let _ = waiting.caller.send(Err(Unreachable));
                 }
@@ -242,7 +253,12 @@ impl Pool {
         if let Some(link) = state.link(id) {
             link.limit = limit;
         }
-        debug!(app = self.shared.name, connection = id, limit, "APNs allows other number of requests at once");
+        debug!(
+            app = self.shared.name,
+            connection = id,
+            limit,
+            "APNs allows other number of requests at once"
+        );
         self.serve(state);
     }
 
@@ -274,10 +290,10 @@ impl State {
         self.links.iter_mut().find(|link| link.id == id)
     }
 
-    /// Waits 1 s, 2 s, … 60 s, each shortened by chance to half at most: Apple takes rapid
+    /// Waits 0.1 s, 0.2 s, … 60 s, each shortened by chance to half at most: Apple takes rapid
     /// connecting and disconnecting for an attack.
     fn back_off(&mut self) {
-        let full = FIRST_BACK_OFF.saturating_mul(1 << self.failures.min(6)).min(MAX_BACK_OFF);
+        let full = FIRST_BACK_OFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACK_OFF);
         self.failures += 1;
         self.not_before = Some(Instant::now() + full.mul_f64(rand::rng().random_range(0.5..1.0)));
     }

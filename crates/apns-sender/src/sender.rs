@@ -197,12 +197,11 @@ impl ApnsSender {
         attempt: Attempt,
     ) -> Result<Reply, Fault> {
         let mut exchange = Box::pin(exchange(Arc::clone(slot), request, body));
-        match timeout_at(attempt.deadline, &mut exchange).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.tasks.spawn(tokio::time::timeout(LATE_ANSWER, exchange));
-                Err(Fault::Lost("Timeout"))
-            }
+        if let Ok(answer) = timeout_at(attempt.deadline, &mut exchange).await {
+            answer
+        } else {
+            self.tasks.spawn(tokio::time::timeout(LATE_ANSWER, exchange));
+            Err(Fault::Lost("Timeout"))
         }
     }
 }
@@ -251,7 +250,9 @@ fn read_error(body: &[u8]) -> (String, Option<Timestamp>) {
         return (NO_REASON.into(), None);
     }
     match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(error) => (error.reason.unwrap_or_else(|| NO_REASON.into()), error.timestamp.map(Timestamp::from_millis)),
+        Ok(error) => {
+            (error.reason.unwrap_or_else(|| NO_REASON.into()), error.timestamp.map(Timestamp::from_millis))
+        }
         Err(_) => (UNREADABLE.into(), None),
     }
 }
@@ -304,7 +305,10 @@ mod tests {
     fn an_error_body_is_read_whatever_it_is() {
         let timestamp = Some(Timestamp::from_millis(1_700_000_000_000));
 
-        assert_eq!(read_error(br#"{"reason":"Unregistered","timestamp":1700000000000}"#), ("Unregistered".into(), timestamp));
+        assert_eq!(
+            read_error(br#"{"reason":"Unregistered","timestamp":1700000000000}"#),
+            ("Unregistered".into(), timestamp)
+        );
         assert_eq!(read_error(br#"{"reason":"BadTopic"}"#), ("BadTopic".into(), None));
         assert_eq!(read_error(b""), (NO_REASON.into(), None));
         assert_eq!(read_error(b"{}"), (NO_REASON.into(), None));

@@ -70,7 +70,8 @@ impl TokenKey {
         let claims = Claims { iss: &self.team_id, iat: issued_at_seconds };
         let jwt =
             jsonwebtoken::encode(&self.header, &claims, &self.key).map_err(|_| InvalidCredentials::Key)?;
-        let mut value = HeaderValue::try_from(format!("bearer {jwt}")).map_err(|_| InvalidCredentials::Key)?;
+        let mut value =
+            HeaderValue::try_from(format!("bearer {jwt}")).map_err(|_| InvalidCredentials::Key)?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -85,7 +86,7 @@ impl fmt::Debug for TokenKey {
 struct Minted {
     header: HeaderValue,
     issued_at: Timestamp,
-    minted: Instant,
+    at: Instant,
     refresh_after: Duration,
 }
 
@@ -114,7 +115,7 @@ impl ProviderToken {
     /// Returns a new header after Apple called the current one expired, but never within 20 minutes
     /// of minting: then our clock is wrong, and a new token would be refused too.
     pub fn renewed(&self) -> Result<HeaderValue, InvalidCredentials> {
-        self.fresh(|current| current.minted.elapsed() < MIN_AGE)
+        self.fresh(|current| current.at.elapsed() < MIN_AGE)
     }
 
     fn fresh(&self, good: impl Fn(&Minted) -> bool) -> Result<HeaderValue, InvalidCredentials> {
@@ -123,14 +124,14 @@ impl ProviderToken {
         }
         let _one_signs = self.minting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = self.current.load().as_deref()
-            && (good(current) || current.minted.elapsed() < MIN_AGE)
+            && (good(current) || current.at.elapsed() < MIN_AGE)
         {
             return Ok(current.header.clone());
         }
         let issued_at = self.clock.now();
         let header = self.key.sign(issued_at.seconds())?;
         let refresh_after = Duration::from_secs(rand::rng().random_range(REFRESH_AFTER));
-        let minted = Minted { header: header.clone(), issued_at, minted: Instant::now(), refresh_after };
+        let minted = Minted { header: header.clone(), issued_at, at: Instant::now(), refresh_after };
         self.current.store(Some(Arc::new(minted)));
         Ok(header)
     }
@@ -140,7 +141,7 @@ impl Minted {
     /// The age by wall clock or by monotonic clock, whichever is greater: Apple compares `iat` with its
     /// own wall clock, and ours may jump.
     fn issued_at_age(&self, now: Timestamp) -> Duration {
-        now.since(self.issued_at).max(self.minted.elapsed())
+        now.since(self.issued_at).max(self.at.elapsed())
     }
 }
 

@@ -73,24 +73,35 @@ pub const NO_REASON: &str = "NoReason";
 pub const UNREADABLE: &str = "UnreadableAnswer";
 
 fn reason(word: &str) -> Reason {
-    REASONS.iter().find(|known| **known == word).map_or_else(|| Reason::foreign(word), |known| Reason::known(known))
+    REASONS
+        .iter()
+        .find(|known| **known == word)
+        .map_or_else(|| Reason::foreign(word), |known| Reason::known(known))
 }
 
 /// Judges an answer by its status and the `reason` of its body.
 ///
 /// `timestamp` is that of a 410; `retry_after` is not in Apple's documents, but is obeyed if it comes.
 #[must_use]
-pub fn verdict(status: u16, word: &str, timestamp: Option<Timestamp>, retry_after: Option<Duration>) -> Verdict {
+pub fn verdict(
+    status: u16,
+    word: &str,
+    timestamp: Option<Timestamp>,
+    retry_after: Option<Duration>,
+) -> Verdict {
     let reason = reason(word);
-    let later = |scope| Outcome::TryLater { after: retry_after, scope, ambiguous: false, reason: reason.clone() };
+    let later =
+        |scope| Outcome::TryLater { after: retry_after, scope, ambiguous: false, reason: reason.clone() };
     let (outcome, remedy) = match (status, word) {
         (200, _) => (Outcome::Accepted, Remedy::None),
         (410, _) => (Outcome::TokenDead { since: timestamp, reason }, Remedy::None),
-        (_, UNREADABLE) => (later(RetryScope::Attempt), Remedy::None),
+        (400..=499, UNREADABLE) => (later(RetryScope::Attempt), Remedy::None),
         (400, "BadDeviceToken") => (Outcome::TokenDead { since: None, reason }, Remedy::None),
         (400, "DeviceTokenNotForTopic") => (Outcome::WrongApp { reason }, Remedy::None),
-        (400, "TopicDisallowed" | "BadTopic" | "MissingTopic") => (Outcome::Misconfigured { reason }, Remedy::None),
-        (400, "IdleTimeout") => (later(RetryScope::Attempt), Remedy::Reconnect),
+        (400, "TopicDisallowed" | "BadTopic" | "MissingTopic") => {
+            (Outcome::Misconfigured { reason }, Remedy::None)
+        }
+        (400, "IdleTimeout") | (503, "Shutdown") => (later(RetryScope::Attempt), Remedy::Reconnect),
         (403, "ExpiredProviderToken") => (Outcome::Misconfigured { reason }, Remedy::Reauthenticate),
         (403, "UnrelatedKeyIdInToken" | "InvalidProviderToken" | "MissingProviderToken") => {
             (Outcome::Misconfigured { reason }, Remedy::Reconnect)
@@ -98,9 +109,8 @@ pub fn verdict(status: u16, word: &str, timestamp: Option<Timestamp>, retry_afte
         (403, _) => (Outcome::Misconfigured { reason }, Remedy::None),
         (429, "TooManyProviderTokenUpdates") => (later(RetryScope::Credential), Remedy::None),
         (429, _) => (later(RetryScope::Device), Remedy::None),
-        (503, "Shutdown") => (later(RetryScope::Attempt), Remedy::Reconnect),
         (400..=499, _) => (Outcome::Refused { reason }, Remedy::None),
-        (_, _) => (later(RetryScope::Attempt), Remedy::None),
+        _ => (later(RetryScope::Attempt), Remedy::None),
     };
     Verdict { outcome, remedy }
 }
@@ -191,7 +201,11 @@ mod tests {
         for status in 100..600 {
             for word in REASONS {
                 let dead = matches!(verdict(status, word, None, None).outcome, Outcome::TokenDead { .. });
-                assert_eq!(dead, status == 410 || (status, word) == (400, "BadDeviceToken"), "{status} {word}");
+                assert_eq!(
+                    dead,
+                    status == 410 || (status, word) == (400, "BadDeviceToken"),
+                    "{status} {word}"
+                );
             }
         }
     }
@@ -201,8 +215,12 @@ mod tests {
         let since = Some(Timestamp::from_millis(1));
         let after = Some(Duration::from_secs(7));
 
-        assert!(matches!(verdict(410, "Unregistered", since, None).outcome, Outcome::TokenDead { since: s, .. } if s == since));
-        assert!(matches!(verdict(503, "ServiceUnavailable", None, after).outcome, Outcome::TryLater { after: a, .. } if a == after));
+        assert!(
+            matches!(verdict(410, "Unregistered", since, None).outcome, Outcome::TokenDead { since: s, .. } if s == since)
+        );
+        assert!(
+            matches!(verdict(503, "ServiceUnavailable", None, after).outcome, Outcome::TryLater { after: a, .. } if a == after)
+        );
     }
 
     #[test]

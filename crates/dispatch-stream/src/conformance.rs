@@ -70,7 +70,12 @@ fn a_job(kind: Kind) -> Job {
 }
 
 fn a_verdict(attempts: u32) -> Verdict {
-    Verdict { answer: Answer::Ok, reason: Some(Reason::known("x")), attempts, timing: crate::Timing::default() }
+    Verdict {
+        answer: Answer::Ok,
+        reason: Some(Reason::known("x")),
+        attempts,
+        timing: crate::Timing::default(),
+    }
 }
 
 /// Submits in the background and returns once the job waits in the queue.

@@ -155,8 +155,14 @@ impl Shared {
         let mut jobs = Vec::new();
         let mut late = Vec::new();
         while jobs.len() < free {
-            let Some(job) = state.waiting(provider).pop() else { break };
-            if job.deadline > now { jobs.push(job) } else { late.push(job) }
+            let Some(job) = state.waiting(provider).pop() else {
+                break;
+            };
+            if job.deadline > now {
+                jobs.push(job);
+            } else {
+                late.push(job);
+            }
         }
         let finished = state.closed && state.waiting(provider).len() == 0;
         drop(state);
@@ -172,7 +178,9 @@ impl JobSink for Shared {
         let id = job.notification.id;
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Some(progress) = state.jobs.get_mut(&id) else { return };
+        let Some(progress) = state.jobs.get_mut(&id) else {
+            return;
+        };
         let Progress::Open(callers) = progress else { return };
         let callers = std::mem::take(callers);
         *progress = Progress::Settled(verdict.clone());
@@ -204,7 +212,11 @@ impl Waiting {
     }
 
     fn push(&mut self, job: Job) {
-        if job.notification.kind.is_call() { self.calls.push_back(job) } else { self.others.push_back(job) }
+        if job.notification.kind.is_call() {
+            self.calls.push_back(job);
+        } else {
+            self.others.push_back(job);
+        }
     }
 
     fn pop(&mut self) -> Option<Job> {

@@ -21,7 +21,9 @@ pub(crate) fn wait(
     left: Duration,
     rng: &mut impl Rng,
 ) -> Option<Duration> {
-    let Outcome::TryLater { after, scope: RetryScope::Attempt, .. } = outcome else { return None };
+    let Outcome::TryLater { after, scope: RetryScope::Attempt, .. } = outcome else {
+        return None;
+    };
     if number > quick_retries || after.is_some_and(|pause| !pause.is_zero()) {
         return None;
     }

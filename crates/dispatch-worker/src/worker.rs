@@ -8,7 +8,8 @@ use std::time::Duration;
 use dispatch_stream::{Claimed, Job, JobSource, Timing, Verdict};
 use metrics::Histogram;
 use push_domain::{
-    Answer, AppCatalogue, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason, RetryScope,
+    Answer, AppCatalogue, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason,
+    RetryScope,
 };
 use tenant_registry::{DeviceState, Recorder, Sighting};
 use tokio::sync::Semaphore;
@@ -64,7 +65,8 @@ impl Worker {
             retries: TpsBudget::new(Duration::from_secs(10), 1, 0.1),
             last_alert: Mutex::default(),
         };
-        let lanes = apps.iter().map(|app| (app.id.clone(), lane(app.provider, senders.remove(&app.id)))).collect();
+        let lanes =
+            apps.iter().map(|app| (app.id.clone(), lane(app.provider, senders.remove(&app.id)))).collect();
         let attempts = [Provider::Apns, Provider::Fcm]
             .map(|provider| metrics::histogram!("service_notification_duration_seconds", "platform" => provider.label()));
         let requests = [
@@ -82,9 +84,13 @@ impl Worker {
         let slots = Arc::new(Semaphore::new(self.config.slots));
         loop {
             drop(slots.acquire().await);
-            let Some(jobs) = self.source.claim(provider, slots.available_permits()).await else { break };
+            let Some(jobs) = self.source.claim(provider, slots.available_permits()).await else {
+                break;
+            };
             for claimed in jobs {
-                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                    break;
+                };
                 let worker = Arc::clone(&self);
                 self.tasks.spawn(async move {
                     worker.deliver(claimed).await;
@@ -135,16 +141,16 @@ impl Worker {
             let wait = retry::wait(&outcome, number, self.config.quick_retries, left, &mut rand::rng());
             match wait.filter(|_| lane.retries.withdraw()) {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return self.conclude(lane, job, outcome, number),
+                None => return self.conclude(lane, job, &outcome, number),
             }
         }
     }
 
     /// Turns the last outcome into the answer, and records what it says of the device.
-    fn conclude(&self, lane: &Lane, job: &Job, outcome: Outcome, attempts: u32) -> Verdict {
+    fn conclude(&self, lane: &Lane, job: &Job, outcome: &Outcome, attempts: u32) -> Verdict {
         let device = job.notification.device;
         let reason = outcome.reason().cloned();
-        let answer = match &outcome {
+        let answer = match outcome {
             Outcome::Accepted => {
                 lane.guard.accepted();
                 self.note(job, DeviceState::Active, None);
@@ -226,8 +232,8 @@ mod tests {
     use async_trait::async_trait;
     use dispatch_stream::{InProcess, Submit};
     use push_domain::{
-        App, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification, ProviderRequest,
-        SystemClock, TenantId,
+        App, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification,
+        ProviderRequest, SystemClock, TenantId,
     };
     use tenant_registry::{DeliveryLedger, RegistryError};
 
@@ -301,7 +307,8 @@ mod tests {
         let apps = AppCatalogue::new([an_app()]).unwrap();
         let recorder = Recorder::new(Arc::new(NoLedger));
         let source = Arc::new(queue.clone());
-        let worker = Worker::new(source, &apps, senders, recorder, Arc::new(SystemClock), config, tasks.clone());
+        let worker =
+            Worker::new(source, &apps, senders, recorder, Arc::new(SystemClock), config, tasks.clone());
         let loop_ended = tasks.spawn(worker.run(Provider::Fcm));
         let mut verdicts = Vec::new();
         if pushes > 10 {
@@ -333,7 +340,11 @@ mod tests {
             request: ProviderRequest::Fcm(request),
         };
         let accepted_at = Instant::now();
-        Job { notification: Arc::new(notification), accepted_at, deadline: accepted_at + Duration::from_secs(10) }
+        Job {
+            notification: Arc::new(notification),
+            accepted_at,
+            deadline: accepted_at + Duration::from_secs(10),
+        }
     }
 
     #[tokio::test(start_paused = true)]

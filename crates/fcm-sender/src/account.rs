@@ -15,7 +15,9 @@ const CLOCK_SKEW_SECONDS: u64 = 10;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAccount {
     /// Not JSON, or a field is missing.
-    #[error("the service account file is not JSON with type, client_email, private_key, private_key_id and project_id")]
+    #[error(
+        "the service account file is not JSON with type, client_email, private_key, private_key_id and project_id"
+    )]
     File,
     /// Other kinds of account can name URLs, files, even programs.
     #[error("the service account file has to have `type` \"service_account\"")]
@@ -88,7 +90,8 @@ impl ServiceAccount {
     /// Signs the assertion that `audience` exchanges for an access token (RFC 7523).
     pub(crate) fn assertion(&self, audience: &str, now: Timestamp) -> Result<String, InvalidAccount> {
         let iat = now.seconds().saturating_sub(CLOCK_SKEW_SECONDS);
-        let claims = Claims { iss: &self.email, scope: SCOPE, aud: audience, iat, exp: iat + LIFETIME_SECONDS };
+        let claims =
+            Claims { iss: &self.email, scope: SCOPE, aud: audience, iat, exp: iat + LIFETIME_SECONDS };
         jsonwebtoken::encode(&self.header, &claims, &self.key).map_err(|_| InvalidAccount::Key)
     }
 }

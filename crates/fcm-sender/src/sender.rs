@@ -66,7 +66,9 @@ impl Inner {
         loop {
             let token = match self.tokens.token().await {
                 Ok(token) => token,
-                Err(NoToken::Refused) => return Outcome::Misconfigured { reason: Reason::known("OAUTH_REFUSED") },
+                Err(NoToken::Refused) => {
+                    return Outcome::Misconfigured { reason: Reason::known("OAUTH_REFUSED") };
+                }
                 Err(NoToken::Unavailable) => return later(false, "OAUTH_UNAVAILABLE"),
             };
             let generation = token.generation;
@@ -120,13 +122,12 @@ impl PushSender for FcmSender {
         };
         let (inner, push) = (Arc::clone(&self.inner), push.clone());
         let mut sending = Box::pin(async move { inner.push(&push).await });
-        match timeout_at(attempt.deadline, &mut sending).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                // Dropping it would reset the stream; many resets end a connection for everybody.
-                self.tasks.spawn(sending);
-                later(true, "TIMEOUT")
-            }
+        if let Ok(outcome) = timeout_at(attempt.deadline, &mut sending).await {
+            outcome
+        } else {
+            // Dropping it would reset the stream; many resets end a connection for everybody.
+            self.tasks.spawn(sending);
+            later(true, "TIMEOUT")
         }
     }
 }

@@ -86,7 +86,8 @@ impl TokenSource {
         let (app, url) = (settings.name.clone(), settings.token_url.clone());
         let client = client(settings.ca_file.as_deref())?;
         let (current, memory) = (ArcSwapOption::empty(), Mutex::default());
-        let shared = Shared { app, account, url, client, clock, tasks, current, memory, flight: Arc::default() };
+        let shared =
+            Shared { app, account, url, client, clock, tasks, current, memory, flight: Arc::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -152,7 +153,8 @@ impl TokenSource {
                 let mut memory = shared.memory();
                 memory.generation += 1;
                 memory.failure = None;
-                let ahead = REFRESH_AHEAD.min(lifetime / 2) + Duration::from_secs(rand::rng().random_range(0..30));
+                let ahead =
+                    REFRESH_AHEAD.min(lifetime / 2) + Duration::from_secs(rand::rng().random_range(0..30));
                 let token = AccessToken {
                     header,
                     generation: memory.generation,
@@ -161,7 +163,8 @@ impl TokenSource {
                 };
                 shared.current.store(Some(Arc::new(token.clone())));
                 drop(memory);
-                metrics::counter!("fcm_token_requests_total", "app" => shared.app.clone(), "result" => "ok").increment(1);
+                metrics::counter!("fcm_token_requests_total", "app" => shared.app.clone(), "result" => "ok")
+                    .increment(1);
                 Ok(token)
             }
             Err(what) => {
@@ -195,9 +198,12 @@ impl Shared {
         };
         memory.failure = Some(Failure { what, until: Instant::now() + pause, pause });
         drop(memory);
-        metrics::counter!("fcm_token_requests_total", "app" => self.app.clone(), "result" => result).increment(1);
+        metrics::counter!("fcm_token_requests_total", "app" => self.app.clone(), "result" => result)
+            .increment(1);
         match what {
-            NoToken::Refused => error!(app = self.app, "Google refuses the service account: no push of this app can succeed"),
+            NoToken::Refused => {
+                error!(app = self.app, "Google refuses the service account: no push of this app can succeed");
+            }
             NoToken::Unavailable => warn!(app = self.app, "Google's token endpoint does not answer"),
         }
     }
@@ -214,7 +220,8 @@ impl Shared {
             3600
         }
         let assertion = self.account.assertion(&self.url, self.clock.now()).map_err(|_| NoToken::Refused)?;
-        let form = format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}");
+        let form =
+            format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}");
         let mut answer = self
             .client
             .post(&self.url)

@@ -93,24 +93,33 @@ impl ApiError {
 
     fn names_the_token(&self) -> bool {
         let violations = self.details.iter().flat_map(|detail| &detail.field_violations);
-        let field = violations.map(|violation| violation.field.as_str()).any(|f| matches!(f, "message.token" | "message.fid"));
+        let field = violations
+            .map(|violation| violation.field.as_str())
+            .any(|f| matches!(f, "message.token" | "message.fid"));
         field
             || self.message.contains("not a valid FCM registration token")
             || self.message.contains("Invalid registration token")
     }
 
     fn is_project_quota(&self) -> bool {
-        self.has("RATE_LIMIT_EXCEEDED") || self.details.iter().any(|d| d.metadata.quota_limit.contains("PerProject"))
+        self.has("RATE_LIMIT_EXCEEDED")
+            || self.details.iter().any(|d| d.metadata.quota_limit.contains("PerProject"))
     }
 
     fn retry_delay(&self) -> Option<Duration> {
         let delays = self.details.iter().filter_map(|detail| detail.retry_delay.strip_suffix('s'));
-        delays.filter_map(|seconds| seconds.parse::<f64>().ok()).filter_map(|s| Duration::try_from_secs_f64(s).ok()).max()
+        delays
+            .filter_map(|seconds| seconds.parse::<f64>().ok())
+            .filter_map(|s| Duration::try_from_secs_f64(s).ok())
+            .max()
     }
 }
 
 fn reason(word: &str) -> Reason {
-    REASONS.iter().find(|known| **known == word).map_or_else(|| Reason::foreign(word), |known| Reason::known(known))
+    REASONS
+        .iter()
+        .find(|known| **known == word)
+        .map_or_else(|| Reason::foreign(word), |known| Reason::known(known))
 }
 
 /// Judges an answer. `retry_after` is the header, understood; the body's own delay counts if it is longer.
@@ -131,10 +140,14 @@ pub fn verdict(status: u16, body: &[u8], retry_after: Option<Duration>) -> Verdi
     let outcome = match status {
         _ if error.has("UNREGISTERED") => Outcome::TokenDead { since: None, reason: word },
         400 if error.names_the_token() => Outcome::TokenDead { since: None, reason: word },
-        403 if error.has("SENDER_ID_MISMATCH") => Outcome::WrongApp { reason: Reason::known("SENDER_ID_MISMATCH") },
+        403 if error.has("SENDER_ID_MISMATCH") => {
+            Outcome::WrongApp { reason: Reason::known("SENDER_ID_MISMATCH") }
+        }
         401 | 403 | 404 | 300..=399 => Outcome::Misconfigured { reason: word },
         408 => later(after, RetryScope::Attempt, false, word),
-        429 if error.is_project_quota() => later(after.or(Some(QUOTA_PAUSE)), RetryScope::Credential, false, word),
+        429 if error.is_project_quota() => {
+            later(after.or(Some(QUOTA_PAUSE)), RetryScope::Credential, false, word)
+        }
         429 => later(after, RetryScope::Device, false, word),
         400..=499 => Outcome::Refused { reason: word },
         502 => later(after.or(Some(BAD_GATEWAY_PAUSE)), RetryScope::Attempt, true, word),
@@ -172,14 +185,19 @@ mod tests {
     }
 
     fn info(reason: &str) -> String {
-        format!(r#"{{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"{reason}","metadata":{{}}}}"#)
+        format!(
+            r#"{{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"{reason}","metadata":{{}}}}"#
+        )
     }
 
     fn violation(field: &str) -> String {
-        format!(r#"{{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{{"field":"{field}"}}]}}"#)
+        format!(
+            r#"{{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{{"field":"{field}"}}]}}"#
+        )
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table is as long as it is")]
     fn every_answer_has_its_outcome() {
         let both = format!("{},{}", fcm("INVALID_ARGUMENT"), violation("message.token"));
         let turned = format!("{},{}", violation("message.token"), fcm("INVALID_ARGUMENT"));
@@ -188,24 +206,124 @@ mod tests {
             ("ok", 200, r#"{"name":"projects/p/messages/1"}"#.into(), "accepted", ""),
             ("200 with HTML", 200, "<html>".into(), "try_later", "UNREADABLE_ANSWER"),
             ("200 without a name", 200, "{}".into(), "try_later", "UNREADABLE_ANSWER"),
-            ("bad token, by text", 400, error("INVALID_ARGUMENT", "The registration token is not a valid FCM registration token", &fcm("INVALID_ARGUMENT")), "token_dead", "INVALID_ARGUMENT"),
-            ("bad token, by field", 400, error("INVALID_ARGUMENT", "x", &both), "token_dead", "INVALID_ARGUMENT"),
-            ("bad token, other order", 400, error("INVALID_ARGUMENT", "x", &turned), "token_dead", "INVALID_ARGUMENT"),
-            ("bad value", 400, error("INVALID_ARGUMENT", "x", &violation("message.data[0].value")), "refused", "INVALID_ARGUMENT"),
-            ("unknown field", 400, error("INVALID_ARGUMENT", "x", &violation("message")), "refused", "INVALID_ARGUMENT"),
-            ("no target", 400, error("INVALID_ARGUMENT", "Recipient of the message is not set.", &no_target), "refused", "INVALID_ARGUMENT"),
-            ("too big", 400, error("INVALID_ARGUMENT", "Request contains an invalid argument.", ""), "refused", "INVALID_ARGUMENT"),
-            ("dead", 404, error("NOT_FOUND", "Requested entity was not found.", &fcm("UNREGISTERED")), "token_dead", "UNREGISTERED"),
-            ("dead, newer detail", 404, error("NOT_FOUND", "NotRegistered", &info("UNREGISTERED")), "token_dead", "UNREGISTERED"),
+            (
+                "bad token, by text",
+                400,
+                error(
+                    "INVALID_ARGUMENT",
+                    "The registration token is not a valid FCM registration token",
+                    &fcm("INVALID_ARGUMENT"),
+                ),
+                "token_dead",
+                "INVALID_ARGUMENT",
+            ),
+            (
+                "bad token, by field",
+                400,
+                error("INVALID_ARGUMENT", "x", &both),
+                "token_dead",
+                "INVALID_ARGUMENT",
+            ),
+            (
+                "bad token, other order",
+                400,
+                error("INVALID_ARGUMENT", "x", &turned),
+                "token_dead",
+                "INVALID_ARGUMENT",
+            ),
+            (
+                "bad value",
+                400,
+                error("INVALID_ARGUMENT", "x", &violation("message.data[0].value")),
+                "refused",
+                "INVALID_ARGUMENT",
+            ),
+            (
+                "unknown field",
+                400,
+                error("INVALID_ARGUMENT", "x", &violation("message")),
+                "refused",
+                "INVALID_ARGUMENT",
+            ),
+            (
+                "no target",
+                400,
+                error("INVALID_ARGUMENT", "Recipient of the message is not set.", &no_target),
+                "refused",
+                "INVALID_ARGUMENT",
+            ),
+            (
+                "too big",
+                400,
+                error("INVALID_ARGUMENT", "Request contains an invalid argument.", ""),
+                "refused",
+                "INVALID_ARGUMENT",
+            ),
+            (
+                "dead",
+                404,
+                error("NOT_FOUND", "Requested entity was not found.", &fcm("UNREGISTERED")),
+                "token_dead",
+                "UNREGISTERED",
+            ),
+            (
+                "dead, newer detail",
+                404,
+                error("NOT_FOUND", "NotRegistered", &info("UNREGISTERED")),
+                "token_dead",
+                "UNREGISTERED",
+            ),
             ("wrong project", 404, error("NOT_FOUND", "x", ""), "misconfigured", "NOT_FOUND"),
             ("HTML 404", 404, "<html>".into(), "misconfigured", "UNREADABLE_ANSWER"),
-            ("third party", 401, error("UNAUTHENTICATED", "x", &fcm("THIRD_PARTY_AUTH_ERROR")), "misconfigured", "THIRD_PARTY_AUTH_ERROR"),
-            ("expired access token", 401, error("UNAUTHENTICATED", "x", &info("ACCESS_TOKEN_EXPIRED")), "misconfigured", "ACCESS_TOKEN_EXPIRED"),
-            ("mismatch", 403, error("PERMISSION_DENIED", "SenderId mismatch", &fcm("SENDER_ID_MISMATCH")), "wrong_app", "SENDER_ID_MISMATCH"),
-            ("mismatch, other detail", 403, error("PERMISSION_DENIED", "x", &info("SENDER_ID_MISMATCH")), "wrong_app", "SENDER_ID_MISMATCH"),
-            ("IAM", 403, error("PERMISSION_DENIED", "x", &info("IAM_PERMISSION_DENIED")), "misconfigured", "IAM_PERMISSION_DENIED"),
-            ("project quota", 429, error("RESOURCE_EXHAUSTED", "x", &info("RATE_LIMIT_EXCEEDED")), "try_later", "RATE_LIMIT_EXCEEDED"),
-            ("device rate", 429, error("RESOURCE_EXHAUSTED", "x", &fcm("QUOTA_EXCEEDED")), "try_later", "QUOTA_EXCEEDED"),
+            (
+                "third party",
+                401,
+                error("UNAUTHENTICATED", "x", &fcm("THIRD_PARTY_AUTH_ERROR")),
+                "misconfigured",
+                "THIRD_PARTY_AUTH_ERROR",
+            ),
+            (
+                "expired access token",
+                401,
+                error("UNAUTHENTICATED", "x", &info("ACCESS_TOKEN_EXPIRED")),
+                "misconfigured",
+                "ACCESS_TOKEN_EXPIRED",
+            ),
+            (
+                "mismatch",
+                403,
+                error("PERMISSION_DENIED", "SenderId mismatch", &fcm("SENDER_ID_MISMATCH")),
+                "wrong_app",
+                "SENDER_ID_MISMATCH",
+            ),
+            (
+                "mismatch, other detail",
+                403,
+                error("PERMISSION_DENIED", "x", &info("SENDER_ID_MISMATCH")),
+                "wrong_app",
+                "SENDER_ID_MISMATCH",
+            ),
+            (
+                "IAM",
+                403,
+                error("PERMISSION_DENIED", "x", &info("IAM_PERMISSION_DENIED")),
+                "misconfigured",
+                "IAM_PERMISSION_DENIED",
+            ),
+            (
+                "project quota",
+                429,
+                error("RESOURCE_EXHAUSTED", "x", &info("RATE_LIMIT_EXCEEDED")),
+                "try_later",
+                "RATE_LIMIT_EXCEEDED",
+            ),
+            (
+                "device rate",
+                429,
+                error("RESOURCE_EXHAUSTED", "x", &fcm("QUOTA_EXCEEDED")),
+                "try_later",
+                "QUOTA_EXCEEDED",
+            ),
             ("internal", 500, error("INTERNAL", "x", &fcm("INTERNAL")), "try_later", "INTERNAL"),
             ("internal without detail", 500, error("INTERNAL", "x", ""), "try_later", "INTERNAL"),
             ("bad gateway", 502, "<html>".into(), "try_later", "UNREADABLE_ANSWER"),
@@ -240,10 +358,19 @@ mod tests {
         let seven = Some(Duration::from_secs(7));
         let delay = r#"{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"42.5s"}"#;
 
-        assert_eq!(pause(&error("", "", &info("RATE_LIMIT_EXCEEDED")), None), (RetryScope::Credential, Some(QUOTA_PAUSE)));
-        assert_eq!(pause(&error("", "", &info("RATE_LIMIT_EXCEEDED")), seven), (RetryScope::Credential, seven));
+        assert_eq!(
+            pause(&error("", "", &info("RATE_LIMIT_EXCEEDED")), None),
+            (RetryScope::Credential, Some(QUOTA_PAUSE))
+        );
+        assert_eq!(
+            pause(&error("", "", &info("RATE_LIMIT_EXCEEDED")), seven),
+            (RetryScope::Credential, seven)
+        );
         assert_eq!(pause(&error("", "", &fcm("QUOTA_EXCEEDED")), None), (RetryScope::Device, None));
-        assert_eq!(pause(&error("", "", delay), seven), (RetryScope::Device, Some(Duration::from_millis(42_500))));
+        assert_eq!(
+            pause(&error("", "", delay), seven),
+            (RetryScope::Device, Some(Duration::from_millis(42_500)))
+        );
     }
 
     #[test]

@@ -55,7 +55,8 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (path, key) = split(request.uri().path());
         if let Some(path) = path {
-            let cleaned = PathAndQuery::try_from(path).unwrap_or_else(|_| PathAndQuery::from_static("/unreadable"));
+            let cleaned =
+                PathAndQuery::try_from(path).unwrap_or_else(|_| PathAndQuery::from_static("/unreadable"));
             *request.uri_mut() = Uri::from(cleaned);
         }
         if let Some(key) = key {

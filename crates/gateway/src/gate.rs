@@ -33,7 +33,7 @@ struct Doors {
 struct Limiter {
     rate_per_second: u32,
     burst: u32,
-    limiter: Arc<DefaultDirectRateLimiter>,
+    bucket: Arc<DefaultDirectRateLimiter>,
 }
 
 /// Checks callers without asking a database.
@@ -70,12 +70,13 @@ impl Gate {
         let key = key.ok_or(FailReason::LicenceMissing)?.as_ref().map_err(|_| FailReason::LicenceUnknown)?;
         let doors = self.doors.load();
         let doors = doors.as_deref().ok_or(FailReason::Unavailable)?;
-        let permit = doors.snapshot.open(key, &self.region, self.clock.now()).map_err(|refusal| match refusal {
-            Refusal::Unknown => FailReason::LicenceUnknown,
-            Refusal::Inactive => FailReason::LicenceInactive,
-            Refusal::WrongRegion => FailReason::WrongRegion,
-        })?;
-        if doors.limiters.get(&permit.licence.id).is_some_and(|limit| limit.limiter.check().is_err()) {
+        let permit =
+            doors.snapshot.open(key, &self.region, self.clock.now()).map_err(|refusal| match refusal {
+                Refusal::Unknown => FailReason::LicenceUnknown,
+                Refusal::Inactive => FailReason::LicenceInactive,
+                Refusal::WrongRegion => FailReason::WrongRegion,
+            })?;
+        if doors.limiters.get(&permit.licence.id).is_some_and(|limit| limit.bucket.check().is_err()) {
             return Err(FailReason::RateLimited);
         }
         Ok(Caller { tenant: permit.tenant, device_key: permit.device_key.clone() })
@@ -112,15 +113,15 @@ impl Limiter {
     fn for_licence(licence: &Licence, known: Option<&Self>) -> Self {
         let (rate_per_second, burst) = (licence.terms.rate_per_second.max(1), licence.terms.burst.max(1));
         let same = known.filter(|known| (known.rate_per_second, known.burst) == (rate_per_second, burst));
-        let limiter = same.map_or_else(
+        let bucket = same.map_or_else(
             || {
                 let quota = Quota::per_second(NonZeroU32::new(rate_per_second).unwrap_or(NonZeroU32::MIN))
                     .allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
                 Arc::new(RateLimiter::direct(quota))
             },
-            |known| Arc::clone(&known.limiter),
+            |known| Arc::clone(&known.bucket),
         );
-        Self { rate_per_second, burst, limiter }
+        Self { rate_per_second, burst, bucket }
     }
 }
 
@@ -168,7 +169,10 @@ pub async fn keep_fresh(
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("access", &self.access).field("region", &self.region).finish_non_exhaustive()
+        f.debug_struct("Gate")
+            .field("access", &self.access)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
     }
 }
 
@@ -207,7 +211,7 @@ mod tests {
                 rate_per_second: 1,
                 burst,
                 not_before: NOW,
-                expires_at: Some(NOW.plus(Duration::from_secs(60))),
+                expires_at: Some(NOW.plus(Duration::from_mins(1))),
             };
             let licence = self.registry.create_licence(draft).await.unwrap();
             let issued = self.registry.issue_key(licence.id, "us", NOW).await.unwrap();
@@ -239,7 +243,7 @@ mod tests {
         assert_eq!(place.gate.admit(Some(&Err(InvalidKey))).unwrap_err(), FailReason::LicenceUnknown);
         assert_eq!(place.refusal(&unknown), Some(FailReason::LicenceUnknown));
         assert_eq!(place.refusal(&key), None);
-        place.clock.advance(Duration::from_secs(60));
+        place.clock.advance(Duration::from_mins(1));
         assert_eq!(place.refusal(&key), Some(FailReason::LicenceInactive));
     }
 

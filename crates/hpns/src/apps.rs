@@ -39,7 +39,11 @@ impl Apps {
                     1.0
                 }
                 Err(error) => {
-                    error!(app = name, reason = format!("{error:#}"), "an app's credentials cannot be used; its pushes fail");
+                    error!(
+                        app = name,
+                        reason = format!("{error:#}"),
+                        "an app's credentials cannot be used; its pushes fail"
+                    );
                     0.0
                 }
             };

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Simulate(SimulateOptions),
     /// Checks a configuration and its credentials, and starts nothing.
     CheckConfig(ConfigOptions),
+    /// Makes tenants with a licence each and prints their keys: for tests, demos and benchmarks.
+    Seed(SeedOptions),
     /// Sends one push to a push URL, and shows the answer and how long each part took.
     Send(SendOptions),
     /// Shows the version and the commit.
@@ -45,6 +47,18 @@ pub(crate) struct AllOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SeedOptions {
+    #[command(flatten)]
+    pub(crate) config: ConfigOptions,
+    /// How many tenants to make. Their names are `seed-` and a number.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) tenants: u32,
+    /// Pushes a second that each licence allows.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) rate: u32,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SimulateOptions {
     /// Directory for the throw-away CA and credentials.
     #[arg(long, default_value = "var/simulator", value_name = "DIRECTORY")]
@@ -55,7 +69,7 @@ pub(crate) struct SimulateOptions {
     /// APNs port.
     #[arg(long, default_value = "127.0.0.1:8070", value_name = "ADDRESS")]
     pub(crate) apns: SocketAddr,
-    /// FCM and OAuth port.
+    /// Port of FCM and of its token endpoint.
     #[arg(long, default_value = "127.0.0.1:8071", value_name = "ADDRESS")]
     pub(crate) fcm: SocketAddr,
     /// Bundle ids that APNs knows.
@@ -70,7 +84,9 @@ pub(crate) struct SimulateOptions {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  hpns send --url http://127.0.0.1:8066/t/KEY --platform apple_rn-v2 --token 64-HEX-DIGITS --message 'Hello'\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --token TOKEN --type test\n\nExit status: 0 for OK, 1 for FAIL, 3 for REMOVE, 2 for a wrong command line.")]
+#[command(
+    after_help = "Examples:\n  hpns send --url http://127.0.0.1:8066/t/KEY --platform apple_rn-v2 --token 64-HEX-DIGITS --message 'Hello'\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --token TOKEN --type test\n\nExit status: 0 for OK, 1 for FAIL, 3 for REMOVE, 2 for a wrong command line."
+)]
 pub(crate) struct SendOptions {
     /// The push URL, as it stands in the Mattermost server's settings.
     #[arg(long)]
@@ -87,7 +103,7 @@ pub(crate) struct SendOptions {
     /// Title to show.
     #[arg(long, default_value = "hpns")]
     pub(crate) channel_name: String,
-    /// message, clear, update_badge, session or test.
+    /// `message`, `clear`, `update_badge`, `session` or `test`.
     #[arg(long = "type", default_value = "message", value_name = "TYPE")]
     pub(crate) kind: String,
 }

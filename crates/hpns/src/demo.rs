@@ -11,7 +11,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use provider_sim::{APNS_KEY_ID, APNS_TEAM_ID, FCM_PROJECT, Settings, Simulator};
 use push_domain::Clock;
-use tenant_registry::{LicenceDraft, Plan, TenantAdmin};
+use tenant_registry::{LicenceDraft, LicenceKey, Plan, TenantAdmin};
 
 use crate::config::{AppConfig, Config, LogFormat};
 use crate::keyfile::write_private;
@@ -45,8 +45,9 @@ impl Demo {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let Ok(runtime) = runtime else { return };
             runtime.block_on(async {
-                let simulator = Simulator::start(settings).await;
-                let described = simulator.as_ref().map(|it| (it.control(), apps(it))).map_err(ToString::to_string);
+                let simulator = Simulator::start(settings);
+                let described =
+                    simulator.as_ref().map(|it| (it.control(), apps(it))).map_err(ToString::to_string);
                 let _ = started.send(described);
                 if simulator.is_ok() {
                     std::future::pending::<()>().await;
@@ -55,8 +56,10 @@ impl Demo {
         };
         std::thread::Builder::new().name("hpns-simulator".into()).spawn(body)?;
         let described = simulator.recv().context("the simulator did not start")?;
-        let (control, apps) = described.map_err(|error| anyhow::anyhow!("the simulator did not start: {error}"))?;
-        config.apps = Figment::from(Toml::string(&apps)).extract::<std::collections::BTreeMap<String, AppConfig>>()?;
+        let (control, apps) =
+            described.map_err(|error| anyhow::anyhow!("the simulator did not start: {error}"))?;
+        config.apps =
+            Figment::from(Toml::string(&apps)).extract::<std::collections::BTreeMap<String, AppConfig>>()?;
         Ok(Self { directory, control })
     }
 
@@ -68,10 +71,16 @@ impl Demo {
         clock: &dyn Clock,
     ) -> anyhow::Result<String> {
         let path = self.directory.join("licence-key");
-        if let Ok(key) = std::fs::read_to_string(&path) {
-            return Ok(key.trim().to_owned());
-        }
         let now = clock.now();
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            let snapshot = registry.snapshot().await?;
+            if let Ok(key) = LicenceKey::parse(text.trim())
+                && snapshot.open(&key, region, now).is_ok()
+            {
+                return Ok(key.expose().to_owned());
+            }
+            std::fs::remove_file(&path)?;
+        }
         let tenant = match registry.tenant_named(TENANT).await? {
             Some(tenant) => tenant,
             None => registry.create_tenant(TENANT, now).await?,
@@ -87,13 +96,15 @@ impl Demo {
         };
         let licence = registry.create_licence(draft).await?;
         let issued = registry.issue_key(licence.id, region, now).await?;
-        write_private(&path, issued.key.expose()).with_context(|| format!("cannot write {}", path.display()))?;
+        write_private(&path, issued.key.expose())
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(issued.key.expose().to_owned())
     }
 
     /// Prints what to put into Mattermost, and what to paste into a terminal.
     pub(crate) fn announce(&self, gateway: SocketAddr, key: &str) -> anyhow::Result<()> {
-        let host = if gateway.ip().is_unspecified() { "127.0.0.1".to_owned() } else { gateway.ip().to_string() };
+        let host =
+            if gateway.ip().is_unspecified() { "127.0.0.1".to_owned() } else { gateway.ip().to_string() };
         let url = format!("http://{host}:{}/t/{key}", gateway.port());
         let curl = |platform: &str, token: &str| {
             format!(
@@ -103,7 +114,12 @@ impl Demo {
         let mut out = std::io::stdout().lock();
         writeln!(out, "\npush URL: {url}")?;
         writeln!(out, "simulator: http://{}", self.control)?;
-        writeln!(out, "\n# iOS\n{}\n\n# Android\n{}\n", curl("apple_rn-v2", IOS_TOKEN), curl("android_rn-v2", ANDROID_TOKEN))?;
+        writeln!(
+            out,
+            "\n# iOS\n{}\n\n# Android\n{}\n",
+            curl("apple_rn-v2", IOS_TOKEN),
+            curl("android_rn-v2", ANDROID_TOKEN)
+        )?;
         out.flush()?;
         Ok(())
     }
@@ -123,5 +139,7 @@ fn apps(simulator: &Simulator) -> String {
     let google = format!(
         "[android]\nprovider = \"fcm\"\nplatform = \"android_rn\"\nproject = \"{FCM_PROJECT}\"\nservice_account_file = \"{account}\"\nbase_url = \"https://localhost:{fcm}\"\ntoken_url = \"https://localhost:{fcm}/token\"\nca_file = \"{ca}\"\n"
     );
-    apple("ios", "apple_rn", "com.example.mm") + &apple("ios-beta", "apple_rnbeta", "com.example.mm.beta") + &google
+    apple("ios", "apple_rn", "com.example.mm")
+        + &apple("ios-beta", "apple_rnbeta", "com.example.mm.beta")
+        + &google
 }

@@ -1,5 +1,6 @@
 //! The service's own secret: 32 random bytes in a file that only its owner may read.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -23,7 +24,12 @@ pub(crate) fn load_or_make(path: &Path) -> anyhow::Result<SecretBytes> {
     });
     let bytes: Option<Vec<u8>> = pairs.collect();
     let bytes = bytes.filter(|bytes| bytes.len() == BYTES && digits.len() == 2 * BYTES);
-    ensure!(bytes.is_some(), "registry.key_file: {} has to hold {} hexadecimal digits", path.display(), 2 * BYTES);
+    ensure!(
+        bytes.is_some(),
+        "registry.key_file: {} has to hold {} hexadecimal digits",
+        path.display(),
+        2 * BYTES
+    );
     Ok(SecretBytes::new(bytes.unwrap_or_default()))
 }
 
@@ -33,8 +39,11 @@ fn make(path: &Path) -> anyhow::Result<()> {
     }
     let mut bytes = [0_u8; BYTES];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random bytes"))?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    write_private(path, &format!("{text}\n"))
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    write_private(path, &(text + "\n"))
 }
 
 /// Writes a file that did not exist and that only its owner may read.

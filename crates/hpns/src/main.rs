@@ -9,6 +9,9 @@ mod embedded;
 mod hardening;
 mod health;
 mod keyfile;
+mod lifecycle;
+mod registry;
+mod seed;
 mod send;
 mod shard;
 mod simulate;
@@ -34,12 +37,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::All(options) => {
-            hardening::harden();
-            embedded::run(&options)?;
-        }
+        Command::All(options) => embedded::run(&options)?,
         Command::Simulate(options) => simulate::run(options)?,
         Command::CheckConfig(options) => return check::run(&options),
+        Command::Seed(options) => seed::run(&options)?,
         Command::Send(options) => return send::run(options),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");

@@ -43,16 +43,23 @@ async fn send(options: SendOptions) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let request = client.post(&url).header("x-hpns-timing", "1").body(body.to_string());
     // The URL holds the licence key: errors must not repeat it.
-    let response = request.send().await.map_err(reqwest::Error::without_url).context("the push URL does not answer")?;
+    let response =
+        request.send().await.map_err(reqwest::Error::without_url).context("the push URL does not answer")?;
     let status = response.status();
     let timing = header(&response, "server-timing");
     let id = header(&response, "x-request-id");
     let text = response.text().await.map_err(reqwest::Error::without_url)?;
     let round_trip = started.elapsed();
-    let answer: Answer = serde_json::from_str(&text)
-        .with_context(|| format!("HTTP {status}: this is not the answer of a push service; is the push URL right?"))?;
+    let answer: Answer = serde_json::from_str(&text).with_context(|| {
+        format!("HTTP {status}: this is not the answer of a push service; is the push URL right?")
+    })?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "answer       {}{}", answer.status, answer.error.map(|error| format!("  {error}")).unwrap_or_default())?;
+    writeln!(
+        out,
+        "answer       {}{}",
+        answer.status,
+        answer.error.map(|error| format!("  {error}")).unwrap_or_default()
+    )?;
     if !id.is_empty() {
         writeln!(out, "request id   {id}")?;
     }

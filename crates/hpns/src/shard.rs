@@ -48,7 +48,8 @@ impl Shard {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _inside = runtime.enter();
-            http_edge::bind(address, true).with_context(|| format!("gateway.listen: cannot listen on {address}"))?
+            http_edge::bind(address, true)
+                .with_context(|| format!("gateway.listen: cannot listen on {address}"))?
         };
         let pulse = Arc::new(AtomicU64::new(shared.clock.now().millis()));
         let (ending, ended) = oneshot::channel();

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use provider_sim::{Settings, Simulator};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::SimulateOptions;
+use crate::lifecycle::Signals;
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(options: SimulateOptions) -> anyhow::Result<()> {
@@ -21,7 +21,7 @@ pub(crate) fn run(options: SimulateOptions) -> anyhow::Result<()> {
         delay: Duration::from_millis(options.delay_ms),
     };
     runtime.block_on(async {
-        let simulator = Simulator::start(settings).await?;
+        let simulator = Simulator::start(settings)?;
         let mut out = std::io::stdout();
         writeln!(out, "simulator: http://{}", simulator.control())?;
         writeln!(out, "apns: localhost:{}", simulator.apns().port())?;
@@ -29,11 +29,7 @@ pub(crate) fn run(options: SimulateOptions) -> anyhow::Result<()> {
         writeln!(out, "ca_file: {}", simulator.ca_file().display())?;
         writeln!(out, "key_file: {}", simulator.apns_key_file().display())?;
         writeln!(out, "service_account_file: {}", simulator.service_account_file().display())?;
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        Signals::listen()?.next().await;
         simulator.stop().await;
         Ok(())
     })

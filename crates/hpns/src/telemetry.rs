@@ -54,16 +54,20 @@ pub(crate) fn install(config: &LogConfig) -> anyhow::Result<Telemetry> {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    let stderr = std::fs::File::from(std::io::stderr().as_fd().try_clone_to_owned().context("standard error")?);
+    let stderr =
+        std::fs::File::from(std::io::stderr().as_fd().try_clone_to_owned().context("standard error")?);
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(MAX_WAITING_LINES)
         .finish(BufWriter::with_capacity(32 * 1024, stderr));
     let dropped = writer.error_counter();
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_targets(OURS.map(|target| (target, level)));
+    let filter =
+        Targets::new().with_default(LevelFilter::WARN).with_targets(OURS.map(|target| (target, level)));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let lines = match config.format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        }
         LogFormat::Text => lines.compact().boxed(),
     };
     tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().context("log")?;

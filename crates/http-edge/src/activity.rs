@@ -81,7 +81,11 @@ impl<T> Watched<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.transport).poll_read(cx, buf);
         if buf.filled().len() > before {
@@ -122,7 +126,11 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits { header_timeout: Duration::from_secs(5), idle_timeout: Duration::from_secs(100), ..Limits::default() }
+        Limits {
+            header_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(100),
+            ..Limits::default()
+        }
     }
 
     #[tokio::test(start_paused = true)]

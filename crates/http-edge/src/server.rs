@@ -54,8 +54,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves HTTP/1.1 and HTTP/2 on `listener` until `stop`, then lets requests under way finish.
 ///
 /// Every connection is a task of `tasks`; this returns when no new one will come.
-pub async fn serve<S>(listener: TcpListener, service: S, limits: Limits, stop: CancellationToken, tasks: TaskTracker)
-where
+pub async fn serve<S>(
+    listener: TcpListener,
+    service: S,
+    limits: Limits,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
@@ -106,7 +111,7 @@ where
         .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .pipeline_flush(true);
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -206,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    async fn a_server(limits: Limits) -> (std::net::SocketAddr, CancellationToken, TaskTracker) {
+    fn a_server(limits: Limits) -> (std::net::SocketAddr, CancellationToken, TaskTracker) {
         let listener = crate::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -216,7 +221,11 @@ mod tests {
     }
 
     fn quick() -> Limits {
-        Limits { header_timeout: Duration::from_millis(60), idle_timeout: Duration::from_millis(300), ..Limits::default() }
+        Limits {
+            header_timeout: Duration::from_millis(60),
+            idle_timeout: Duration::from_millis(300),
+            ..Limits::default()
+        }
     }
 
     /// Reads until the server closes.
@@ -228,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_answered_with_a_length() {
-        let (address, ..) = a_server(Limits::default()).await;
+        let (address, ..) = a_server(Limits::default());
         let mut stream = TcpStream::connect(address).await.unwrap();
 
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -239,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_says_nothing_or_only_half_a_header_is_closed() {
-        let (address, ..) = a_server(quick()).await;
+        let (address, ..) = a_server(quick());
         let silent = TcpStream::connect(address).await.unwrap();
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
@@ -250,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_is_closed_later_than_a_silent_one() {
-        let (address, ..) = a_server(quick()).await;
+        let (address, ..) = a_server(quick());
         let began = Instant::now();
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -261,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_cannot_take_every_connection() {
-        let (address, ..) = a_server(Limits { connections_per_address: 1, ..Limits::default() }).await;
+        let (address, ..) = a_server(Limits { connections_per_address: 1, ..Limits::default() });
         let mut first = TcpStream::connect(address).await.unwrap();
         first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut head = [0; 15];
@@ -274,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn stopping_ends_idle_connections_and_the_server() {
-        let (address, stop, tasks) = a_server(Limits::default()).await;
+        let (address, stop, tasks) = a_server(Limits::default());
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut head = [0; 15];
@@ -288,8 +297,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_has_said_all_or_too_much_still_gets_its_answer() {
+        let (address, ..) = a_server(Limits::default());
+        for rest in ["", "half of something"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n{rest}").as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+
+            assert!(everything(stream).await.contains("hello"));
+        }
+    }
+
+    #[tokio::test]
     async fn a_length_beside_chunks_is_ignored_and_the_connection_closed() {
-        let (address, ..) = a_server(Limits::default()).await;
+        let (address, ..) = a_server(Limits::default());
         let mut stream = TcpStream::connect(address).await.unwrap();
 
         let smuggled = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -64,6 +64,7 @@ type Refusal = (u16, &'static str);
 
 impl ApnsConnection {
     pub(crate) fn new(apns: Arc<Apns>) -> Self {
+        count(&apns.record.apns_connections);
         Self { apns, authorised: false, tokens: HashMap::new(), last_token: None }
     }
 
@@ -169,7 +170,7 @@ fn check_device_token(token: &str) -> Result<(), Refusal> {
         return Err((400, "MissingDeviceToken"));
     }
     let hex = token.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !hex || token.len() % 2 != 0 || token.len() < 32 || token.len() > 200 {
+    if !hex || !token.len().is_multiple_of(2) || token.len() < 32 || token.len() > 200 {
         return Err((400, "BadDeviceToken"));
     }
     Ok(())
@@ -204,7 +205,9 @@ fn refusal(reason: &str) -> String {
 
 /// The body that Apple would send with this reason; a 410 always says since when.
 fn scripted_body(answer: &ScriptedAnswer) -> String {
-    let Some(reason) = &answer.reason else { return String::new() };
+    let Some(reason) = &answer.reason else {
+        return String::new();
+    };
     match answer.timestamp.or_else(|| (answer.status == 410).then(now_millis)) {
         Some(timestamp) => json!({ "reason": reason, "timestamp": timestamp }).to_string(),
         None => refusal(reason),

@@ -16,7 +16,8 @@ use crate::record::{Received, Record, Stats};
 use crate::script::{Script, Scripts};
 
 const PAGE: &str = include_str!("page.html");
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
+const POLICY: &str =
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
 
 #[derive(Clone)]
 struct Control {
@@ -35,7 +36,9 @@ pub(crate) fn router(record: Arc<Record>, scripts: Arc<Scripts>, google: Arc<Fcm
         .route("/sim/script", post(script))
         .route("/sim/reset", post(reset))
         .route("/sim/revoke-access-tokens", post(revoke))
-        .fallback(|| async { Problem::new(ErrorKind::NotFound, "not_found", "the simulator has no such path") })
+        .fallback(|| async {
+            Problem::new(ErrorKind::NotFound, "not_found", "the simulator has no such path")
+        })
         .method_not_allowed_fallback(|| async {
             Problem::new(ErrorKind::MethodNotAllowed, "method_not_allowed", "this path takes another method")
         })
@@ -66,9 +69,14 @@ async fn script(State(control): State<Control>, body: Bytes) -> Result<&'static 
     if script.answers.is_empty() {
         return Err(Problem::new(ErrorKind::BadRequest, "bad_script", "`answers` needs at least one answer"));
     }
-    let bad_status = script.answers.iter().any(|answer| answer.status != 0 && !(200..=599).contains(&answer.status));
+    let bad_status =
+        script.answers.iter().any(|answer| answer.status != 0 && !(200..=599).contains(&answer.status));
     if bad_status {
-        return Err(Problem::new(ErrorKind::BadRequest, "bad_script", "`status` is 200 to 599, or 0 for the usual one"));
+        return Err(Problem::new(
+            ErrorKind::BadRequest,
+            "bad_script",
+            "`status` is 200 to 599, or 0 for the usual one",
+        ));
     }
     control.scripts.set(script);
     Ok("{}\n")

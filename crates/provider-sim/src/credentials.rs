@@ -94,7 +94,8 @@ impl Credentials {
         let apns = KeyPair::from_pem(&read(files.apns_key())?)?;
         let account: serde_json::Value =
             serde_json::from_str(&read(files.service_account())?).map_err(|_| CredentialError::Key)?;
-        let pem = account.get("private_key").and_then(serde_json::Value::as_str).ok_or(CredentialError::Key)?;
+        let pem =
+            account.get("private_key").and_then(serde_json::Value::as_str).ok_or(CredentialError::Key)?;
         let pkcs8 = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| CredentialError::Key)?;
         let rsa = RsaKeyPair::from_pkcs8(pkcs8.secret_pkcs8_der()).map_err(|_| CredentialError::Key)?;
         let issuer = Issuer::new(authority()?, KeyPair::from_pem(&read(files.ca_key())?)?);
@@ -150,7 +151,8 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 fn server_config(issuer: &Issuer<'_, KeyPair>) -> Result<Arc<ServerConfig>, CredentialError> {
-    let names = ["localhost", "127.0.0.1", "api.push.apple.com", "fcm.googleapis.com", "oauth2.googleapis.com"];
+    let names =
+        ["localhost", "127.0.0.1", "api.push.apple.com", "fcm.googleapis.com", "oauth2.googleapis.com"];
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new(names.map(str::to_owned))?.signed_by(&key, issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

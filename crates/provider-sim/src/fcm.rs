@@ -35,7 +35,7 @@ pub(crate) struct Fcm {
 }
 
 /// One connection.
-pub(crate) struct FcmConnection(pub(crate) Arc<Fcm>);
+pub(crate) struct FcmConnection(Arc<Fcm>);
 
 /// A refusal: HTTP status, canonical status, text, details.
 struct Refusal(u16, &'static str, String, Vec<Value>);
@@ -53,7 +53,9 @@ impl Refusal {
     fn body(&self) -> String {
         let Self(code, status, message, details) = self;
         let mut error = json!({ "code": code, "message": message, "status": status });
-        if !details.is_empty() && let Some(error) = error.as_object_mut() {
+        if !details.is_empty()
+            && let Some(error) = error.as_object_mut()
+        {
             error.insert("details".into(), json!(details));
         }
         json!({ "error": error }).to_string()
@@ -68,7 +70,8 @@ fn check(oauth: &OAuth, request: &Request) -> Result<String, Refusal> {
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     if !bearer.is_some_and(|token| oauth.knows(token)) {
         let text = "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential.";
-        let info = json!({ "@type": ERROR_INFO, "reason": "ACCESS_TOKEN_EXPIRED", "domain": "googleapis.com" });
+        let info =
+            json!({ "@type": ERROR_INFO, "reason": "ACCESS_TOKEN_EXPIRED", "domain": "googleapis.com" });
         return Err(Refusal(401, "UNAUTHENTICATED", text.into(), vec![info]));
     }
     if request.path != format!("/v1/projects/{FCM_PROJECT}/messages:send") || request.method != "POST" {
@@ -76,9 +79,14 @@ fn check(oauth: &OAuth, request: &Request) -> Result<String, Refusal> {
     }
     let body: Value = serde_json::from_slice(&request.body)
         .map_err(|_| Refusal::field("", "Invalid JSON payload received."))?;
-    let message = body.get("message").and_then(Value::as_object).ok_or_else(|| Refusal::field("message", "Invalid value"))?;
+    let message = body
+        .get("message")
+        .and_then(Value::as_object)
+        .ok_or_else(|| Refusal::field("message", "Invalid value"))?;
     if let Some(unknown) = message.keys().find(|key| !MESSAGE_FIELDS.contains(&key.as_str())) {
-        let text = format!("Invalid JSON payload received. Unknown name \"{unknown}\" at 'message': Cannot find field.");
+        let text = format!(
+            "Invalid JSON payload received. Unknown name \"{unknown}\" at 'message': Cannot find field."
+        );
         return Err(Refusal::field("message", &text));
     }
     let token = check_target(message)?;
@@ -97,7 +105,10 @@ fn check_target(message: &Map<String, Value>) -> Result<String, Refusal> {
     let token = message.get("token").and_then(Value::as_str).unwrap_or_default();
     if given.len() != 1 || (given == ["token"] && token.is_empty()) {
         let violation = json!({ "@type": BAD_REQUEST, "fieldViolations": [{ "field": "message", "description": "Recipient of the message is not set." }] });
-        return Err(Refusal::invalid("Recipient of the message is not set.", vec![violation, fcm_error("INVALID_ARGUMENT")]));
+        return Err(Refusal::invalid(
+            "Recipient of the message is not set.",
+            vec![violation, fcm_error("INVALID_ARGUMENT")],
+        ));
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'.' | b'-');
     if !token.bytes().all(plain) {
@@ -118,7 +129,10 @@ fn check_data(data: &Value) -> Result<(), Refusal> {
             || key.starts_with("google")
             || key.starts_with("gcm.notification.");
         if reserved {
-            return Err(Refusal::invalid(format!("Invalid data payload key: {key}"), vec![fcm_error("INVALID_ARGUMENT")]));
+            return Err(Refusal::invalid(
+                format!("Invalid data payload key: {key}"),
+                vec![fcm_error("INVALID_ARGUMENT")],
+            ));
         }
         size += key.len() + text.len();
     }
@@ -129,12 +143,14 @@ fn check_data(data: &Value) -> Result<(), Refusal> {
 }
 
 fn check_android(android: &Value) -> Result<(), Refusal> {
-    let priority = android.get("priority").map(|value| value.as_str().unwrap_or_default().to_ascii_lowercase());
+    let priority =
+        android.get("priority").map(|value| value.as_str().unwrap_or_default().to_ascii_lowercase());
     if priority.is_some_and(|word| word != "normal" && word != "high") {
         return Err(Refusal::field("message.android.priority", "Invalid value"));
     }
     if let Some(ttl) = android.get("ttl") {
-        let seconds = ttl.as_str().and_then(|text| text.strip_suffix('s')).and_then(|text| text.parse::<f64>().ok());
+        let seconds =
+            ttl.as_str().and_then(|text| text.strip_suffix('s')).and_then(|text| text.parse::<f64>().ok());
         if !seconds.is_some_and(|seconds| (0.0..=MAX_TTL_SECONDS).contains(&seconds)) {
             return Err(Refusal::field("message.android.ttl", "Invalid value"));
         }
@@ -144,7 +160,9 @@ fn check_android(android: &Value) -> Result<(), Refusal> {
 
 /// The body that Google would send with this status and word.
 fn scripted_body(answer: &ScriptedAnswer) -> String {
-    let Some(reason) = answer.reason.as_deref() else { return String::new() };
+    let Some(reason) = answer.reason.as_deref() else {
+        return String::new();
+    };
     let canonical = match answer.status {
         400 => "INVALID_ARGUMENT",
         401 => "UNAUTHENTICATED",
@@ -165,12 +183,22 @@ fn scripted_body(answer: &ScriptedAnswer) -> String {
 }
 
 impl FcmConnection {
+    pub(crate) fn new(fcm: Arc<Fcm>) -> Self {
+        count(&fcm.record.fcm_connections);
+        Self(fcm)
+    }
+
     fn send(&self, request: &Request) -> Reply {
         let fcm = &*self.0;
         count(&fcm.record.fcm_requests);
         if fcm.accept_all {
             count(&fcm.record.accepted);
-            return Reply { status: 200, body: Bytes::from_static(br#"{"name":"projects/proj-1/messages/0:1"}"#), delay: fcm.delay, ..Reply::default() };
+            return Reply {
+                status: 200,
+                body: Bytes::from_static(br#"{"name":"projects/proj-1/messages/0:1"}"#),
+                delay: fcm.delay,
+                ..Reply::default()
+            };
         }
         let checked = check(&fcm.oauth, request);
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
@@ -178,9 +206,15 @@ impl FcmConnection {
         let usual = || match checked {
             Ok(_) => {
                 let name = format!("projects/{FCM_PROJECT}/messages/0:{}", uuid::Uuid::new_v4().simple());
-                Reply { status: 200, body: Bytes::from(json!({ "name": name }).to_string()), ..Reply::default() }
+                Reply {
+                    status: 200,
+                    body: Bytes::from(json!({ "name": name }).to_string()),
+                    ..Reply::default()
+                }
             }
-            Err(refusal) => Reply { status: refusal.0, body: Bytes::from(refusal.body()), ..Reply::default() },
+            Err(refusal) => {
+                Reply { status: refusal.0, body: Bytes::from(refusal.body()), ..Reply::default() }
+            }
         };
         let mut reply = match fcm.scripts.next(&token) {
             Some(answer) => answer.reply(usual, scripted_body),

@@ -55,19 +55,16 @@ impl OAuth {
 
     /// Answers a token request.
     pub(crate) fn grant(&self, request: &Request) -> Reply {
-        match self.check(&request.body) {
-            Err(description) => {
-                let body = json!({ "error": "invalid_grant", "error_description": description });
-                Reply { status: 400, body: Bytes::from(body.to_string()), ..Reply::default() }
+        if let Err(description) = self.check(&request.body) {
+            let body = json!({ "error": "invalid_grant", "error_description": description });
+            Reply { status: 400, body: Bytes::from(body.to_string()), ..Reply::default() }
+        } else {
+            let token = format!("ya29.simulated-{}", self.number.fetch_add(1, Ordering::Relaxed));
+            if let Ok(mut granted) = self.granted.lock() {
+                granted.insert(token.clone(), now_seconds() + LIFE_SECONDS);
             }
-            Ok(()) => {
-                let token = format!("ya29.simulated-{}", self.number.fetch_add(1, Ordering::Relaxed));
-                if let Ok(mut granted) = self.granted.lock() {
-                    granted.insert(token.clone(), now_seconds() + LIFE_SECONDS);
-                }
-                let body = json!({ "access_token": token, "expires_in": LIFE_SECONDS, "token_type": "Bearer" });
-                Reply { status: 200, body: Bytes::from(body.to_string()), ..Reply::default() }
-            }
+            let body = json!({ "access_token": token, "expires_in": LIFE_SECONDS, "token_type": "Bearer" });
+            Reply { status: 200, body: Bytes::from(body.to_string()), ..Reply::default() }
         }
     }
 

@@ -104,7 +104,9 @@ impl Record {
 
     /// Returns what is kept after number `after`, oldest first.
     pub(crate) fn after(&self, after: u64) -> Vec<Received> {
-        let Ok(kept) = self.kept.lock() else { return Vec::new() };
+        let Ok(kept) = self.kept.lock() else {
+            return Vec::new();
+        };
         kept.notifications.iter().filter(|received| received.number > after).cloned().collect()
     }
 

@@ -18,7 +18,7 @@ use crate::credentials::{CredentialError, Credentials, Files};
 use crate::fcm::{Fcm, FcmConnection};
 use crate::http2::{Service, converse};
 use crate::oauth::OAuth;
-use crate::record::{Received, Record, Stats, count};
+use crate::record::{Received, Record, Stats};
 use crate::script::{Script, Scripts};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,14 +85,13 @@ pub struct Simulator {
 
 impl Simulator {
     /// Starts all servers on the current runtime; they accept connections when this returns.
-    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
         let files = Files::new(&settings.directory);
         let credentials = Credentials::load_or_make(&files)?;
         let (apns_listener, apns) = listen(settings.apns)?;
         let (fcm_listener, fcm) = listen(settings.fcm)?;
         let (control_listener, control) = listen(settings.control)?;
         let (record, scripts) = (Arc::<Record>::default(), Arc::<Scripts>::default());
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let apple = Arc::new(Apns {
             topics: settings.topics,
             key: credentials.apns_public,
@@ -108,19 +107,16 @@ impl Simulator {
             accept_all: settings.accept_all,
             delay: settings.delay,
         });
-        let acceptor = TlsAcceptor::from(credentials.tls);
-        let port = Port { acceptor, stop: stop.clone(), tasks: tasks.clone(), connections: Arc::default() };
-        let (apple_record, google_record) = (Arc::clone(&record), Arc::clone(&record));
-        tasks.spawn(port.clone().serve(apns_listener, move || {
-            count(&apple_record.apns_connections);
-            ApnsConnection::new(Arc::clone(&apple))
-        }));
-        let connection = Arc::clone(&google);
-        tasks.spawn(port.serve(fcm_listener, move || {
-            count(&google_record.fcm_connections);
-            FcmConnection(Arc::clone(&connection))
-        }));
-        let router = control::router(Arc::clone(&record), Arc::clone(&scripts), google);
+        let port = Port {
+            acceptor: TlsAcceptor::from(credentials.tls),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            connections: Arc::default(),
+        };
+        let (stop, tasks) = (port.stop.clone(), port.tasks.clone());
+        let router = control::router(Arc::clone(&record), Arc::clone(&scripts), Arc::clone(&google));
+        tasks.spawn(port.clone().serve(apns_listener, move || ApnsConnection::new(Arc::clone(&apple))));
+        tasks.spawn(port.serve(fcm_listener, move || FcmConnection::new(Arc::clone(&google))));
         let limits = http_edge::Limits::default();
         tasks.spawn(http_edge::serve(control_listener, router, limits, stop.clone(), tasks.clone()));
         info!(%apns, %fcm, %control, "simulator started");
@@ -182,14 +178,6 @@ impl Simulator {
 
     /// Closes every port and connection at once, as a provider that dies does.
     pub async fn stop(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    /// Waits until something else stops the simulator.
-    pub async fn wait(&self, stop: CancellationToken) {
-        stop.cancelled().await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -98,7 +98,9 @@ impl FailReason {
             Self::BadRequest => "the request cannot be read",
             Self::BodyTooLarge => "the request body is larger than this service reads",
             Self::BadDeviceToken => "the device id is not a device token of this platform",
-            Self::PayloadTooLarge => "the notification does not fit into the provider's limit, even without its message",
+            Self::PayloadTooLarge => {
+                "the notification does not fit into the provider's limit, even without its message"
+            }
             Self::LicenceMissing => {
                 "this service asks for a licence key; put it into the push URL as https://HOST/t/KEY"
             }

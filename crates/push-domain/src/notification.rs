@@ -25,15 +25,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of [`Kind::index`].
-    pub const ALL: [Self; 7] = [
-        Self::Message,
-        Self::Clear,
-        Self::UpdateBadge,
-        Self::Session,
-        Self::Test,
-        Self::Call,
-        Self::Other,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Message, Self::Clear, Self::UpdateBadge, Self::Session, Self::Test, Self::Call, Self::Other];
 
     /// Returns the name used in metrics and logs.
     #[must_use]

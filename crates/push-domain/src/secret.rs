@@ -31,7 +31,7 @@ impl DeviceToken {
         match provider {
             Provider::Apns => {
                 let hex = bytes.iter().all(u8::is_ascii_hexdigit);
-                if !hex || bytes.len() % 2 != 0 || !(32..=200).contains(&bytes.len()) {
+                if !hex || !bytes.len().is_multiple_of(2) || !(32..=200).contains(&bytes.len()) {
                     return Err(InvalidToken::Apns);
                 }
             }
@@ -120,14 +120,18 @@ mod tests {
     fn a_token_that_could_change_a_url_is_refused() {
         let hex = "ab".repeat(16);
         for junk in ["/", "?", "#", "..", " ", "\n", "%2f", "é", ""] {
-            assert!(DeviceToken::parse(Provider::Apns, format!("{hex}{junk}ab{junk}")).is_err() || junk.is_empty());
+            assert!(
+                DeviceToken::parse(Provider::Apns, format!("{hex}{junk}ab{junk}")).is_err()
+                    || junk.is_empty()
+            );
             assert!(DeviceToken::parse(Provider::Fcm, format!("{junk}/")).is_err());
         }
     }
 
     #[test]
     fn apns_tokens_have_32_to_200_hex_digits_and_an_even_number() {
-        for (digits, valid) in [(30, false), (31, false), (32, true), (33, false), (64, true), (200, true), (202, false)]
+        for (digits, valid) in
+            [(30, false), (31, false), (32, true), (33, false), (64, true), (200, true), (202, false)]
         {
             assert_eq!(DeviceToken::parse(Provider::Apns, "a".repeat(digits)).is_ok(), valid, "{digits}");
         }
@@ -145,7 +149,8 @@ mod tests {
     fn secrets_do_not_show_in_debug_output() {
         let token = DeviceToken::parse(Provider::Fcm, "canary".into()).unwrap();
 
-        let shown = format!("{token:?} {:?} {:?}", Content::new("canary"), SecretBytes::new(b"canary".to_vec()));
+        let shown =
+            format!("{token:?} {:?} {:?}", Content::new("canary"), SecretBytes::new(b"canary".to_vec()));
 
         assert!(!shown.contains("canary"), "{shown}");
     }

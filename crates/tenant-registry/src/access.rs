@@ -69,5 +69,9 @@ pub trait TenantAdmin: TenantReader {
     async fn revoke_key(&self, kid: &str, now: Timestamp) -> Result<(), RegistryError>;
 
     /// Returns what the ledger remembers of a device.
-    async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceSummary>, RegistryError>;
+    async fn device(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+    ) -> Result<Option<DeviceSummary>, RegistryError>;
 }

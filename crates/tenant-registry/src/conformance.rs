@@ -52,7 +52,12 @@ async fn a_key(registry: &impl TenantAdmin) -> IssuedKey {
     registry.issue_key(licence.id, "us", NOW).await.unwrap()
 }
 
-async fn refusal(registry: &impl TenantAdmin, issued: &IssuedKey, region: &str, now: Timestamp) -> Option<Refusal> {
+async fn refusal(
+    registry: &impl TenantAdmin,
+    issued: &IssuedKey,
+    region: &str,
+    now: Timestamp,
+) -> Option<Refusal> {
     registry.snapshot().await.unwrap().open(&issued.key, region, now).err()
 }
 
@@ -172,7 +177,9 @@ fn a_sighting(day: u32, state: DeviceState) -> Sighting {
     }
 }
 
-pub(crate) async fn a_device_keeps_its_first_day_and_its_last_state(registry: &(impl TenantAdmin + DeliveryLedger)) {
+pub(crate) async fn a_device_keeps_its_first_day_and_its_last_state(
+    registry: &(impl TenantAdmin + DeliveryLedger),
+) {
     let first = a_sighting(10, DeviceState::Active);
     let last = a_sighting(12, DeviceState::Removed);
 

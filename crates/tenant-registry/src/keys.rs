@@ -129,7 +129,9 @@ mod tests {
         let keys = Keys::derive(&SecretBytes::new(vec![7; 32]));
         let token = |text: &str| DeviceToken::parse(Provider::Fcm, text.into()).unwrap();
         let (one, two) = (TenantId::new(), TenantId::new());
-        let id = |tenant, app: &str, text| keys.device_key(tenant, &[1; 32]).device_id(&AppId::new(app), &token(text));
+        let id = |tenant, app: &str, text| {
+            keys.device_key(tenant, &[1; 32]).device_id(&AppId::new(app), &token(text))
+        };
 
         assert_eq!(id(one, "app", "a"), id(one, "app", "a"));
         assert_ne!(id(one, "app", "a"), id(two, "app", "a"));

@@ -36,7 +36,13 @@ impl Recorder {
     }
 
     /// Notes what became of a push to a device; `sighting` is only made when it is news.
-    pub fn note(&self, device: DeviceId, day: u32, device_state: DeviceState, sighting: impl FnOnce() -> Sighting) {
+    pub fn note(
+        &self,
+        device: DeviceId,
+        day: u32,
+        device_state: DeviceState,
+        sighting: impl FnOnce() -> Sighting,
+    ) {
         let mut state = self.lock();
         if state.written.get(&device) == Some(&(day, device_state)) || state.waiting.len() >= MAX_WAITING {
             return;
@@ -108,7 +114,15 @@ mod tests {
         let device = DeviceId::from_bytes([1; 32]);
         let tenant = TenantId::new();
         let (app, platform) = (String::from("app"), String::from("apple_rn"));
-        recorder.note(device, day, state, || Sighting { tenant, device, app, platform, day, state, reason: None });
+        recorder.note(device, day, state, || Sighting {
+            tenant,
+            device,
+            app,
+            platform,
+            day,
+            state,
+            reason: None,
+        });
     }
 
     #[tokio::test]

@@ -54,8 +54,10 @@ impl Snapshot {
         licences: Vec<Licence>,
         records: Vec<KeyRecord>,
     ) -> Self {
-        let device_keys: HashMap<TenantId, DeviceKey> =
-            tenants.iter().map(|tenant| (tenant.id, keys.device_key(tenant.id, &tenant.device_salt))).collect();
+        let device_keys: HashMap<TenantId, DeviceKey> = tenants
+            .iter()
+            .map(|tenant| (tenant.id, keys.device_key(tenant.id, &tenant.device_salt)))
+            .collect();
         let licences: HashMap<LicenceId, Arc<Licence>> =
             licences.into_iter().map(|licence| (licence.id, Arc::new(licence))).collect();
         let door = |record: KeyRecord| {

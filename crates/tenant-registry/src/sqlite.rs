@@ -15,8 +15,8 @@ use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
 use crate::{
-    DeliveryLedger, DeviceState, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft, LicenceKey, Plan,
-    RegistryError, Sighting, Snapshot, Tenant, TenantAdmin, TenantReader,
+    DeliveryLedger, DeviceState, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft,
+    LicenceKey, Plan, RegistryError, Sighting, Snapshot, Tenant, TenantAdmin, TenantReader,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -137,10 +137,11 @@ impl TenantAdmin for SqliteRegistry {
     }
 
     async fn tenant_named(&self, name: &str) -> Result<Option<Tenant>, RegistryError> {
-        let row: Option<TenantRow> = sqlx::query_as("SELECT id, name, device_salt FROM tenant WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row: Option<TenantRow> =
+            sqlx::query_as("SELECT id, name, device_salt FROM tenant WHERE name = $1")
+                .bind(name)
+                .fetch_optional(&self.pool)
+                .await?;
         row.map(Tenant::try_from).transpose()
     }
 
@@ -180,7 +181,12 @@ impl TenantAdmin for SqliteRegistry {
         Ok(())
     }
 
-    async fn issue_key(&self, licence: LicenceId, region: &str, now: Timestamp) -> Result<IssuedKey, RegistryError> {
+    async fn issue_key(
+        &self,
+        licence: LicenceId,
+        region: &str,
+        now: Timestamp,
+    ) -> Result<IssuedKey, RegistryError> {
         let key = LicenceKey::generate(region);
         let record = KeyRecord { kid: key.kid().to_owned(), licence, mac: self.keys.mac(key.expose()) };
         let mut change = self.change().await?;
@@ -200,17 +206,22 @@ impl TenantAdmin for SqliteRegistry {
 
     async fn revoke_key(&self, kid: &str, now: Timestamp) -> Result<(), RegistryError> {
         let mut change = self.change().await?;
-        let done = sqlx::query("UPDATE licence_key SET revoked_at = $2 WHERE kid = $1 AND revoked_at IS NULL")
-            .bind(kid)
-            .bind(stored_time(now))
-            .execute(&mut *change)
-            .await?;
+        let done =
+            sqlx::query("UPDATE licence_key SET revoked_at = $2 WHERE kid = $1 AND revoked_at IS NULL")
+                .bind(kid)
+                .bind(stored_time(now))
+                .execute(&mut *change)
+                .await?;
         found(done.rows_affected(), "licence key")?;
         change.commit().await?;
         Ok(())
     }
 
-    async fn device(&self, tenant: TenantId, device: DeviceId) -> Result<Option<DeviceSummary>, RegistryError> {
+    async fn device(
+        &self,
+        tenant: TenantId,
+        device: DeviceId,
+    ) -> Result<Option<DeviceSummary>, RegistryError> {
         let row: Option<DeviceRow> = sqlx::query_as(
             "SELECT first_seen, last_seen, state, reason FROM device WHERE tenant_id = $1 AND id = $2",
         )
@@ -349,7 +360,7 @@ mod tests {
         let mut schema: Vec<String> = Vec::new();
         for (table, column) in columns {
             match schema.last_mut() {
-                Some(line) if line.starts_with(&format!("{table}:")) => *line += &format!(" {column}"),
+                Some(line) if line.starts_with(&format!("{table}:")) => line.extend([" ", &column]),
                 _ => schema.push(format!("{table}: {column}")),
             }
         }

@@ -131,7 +131,11 @@ pub(super) fn request(
         token,
         id,
         push_type,
-        priority: if kind == Kind::Clear && config.clear_with_normal_priority { Priority::Normal } else { Priority::High },
+        priority: if kind == Kind::Clear && config.clear_with_normal_priority {
+            Priority::Normal
+        } else {
+            Priority::High
+        },
         expires_at,
         collapse_id: collapses.then(|| CollapseId::new(push.ack_id.to_string()).ok()).flatten(),
         body: Content::new(body),
@@ -139,7 +143,11 @@ pub(super) fn request(
 }
 
 fn fitted(push: &PushMessage<'_>, app_version: i64, limit: usize) -> Result<Vec<u8>, FailReason> {
-    let text = if push.is_id_loaded || !push.shows_text() { push.message.clone() } else { emoji::replaced(&push.message) };
+    let text = if push.is_id_loaded || !push.shows_text() {
+        push.message.clone()
+    } else {
+        emoji::replaced(&push.message)
+    };
     let body = to_json(&standard(push, &text, app_version))?;
     if body.len() <= limit {
         return Ok(body);
@@ -184,7 +192,8 @@ fn aps<'a>(push: &'a PushMessage<'_>, text: &'a str, app_version: i64) -> Aps<'a
     let filled = |text: &'a str| (!text.is_empty()).then_some(text);
     // A badge of 0 would make iOS wipe the notifications of the user's other servers too.
     let keeps_others = push.kind == "clear" && push.badge == 0 && app_version > 1;
-    let thread = if push.is_crt_enabled && !push.root_id.is_empty() { &push.root_id } else { &push.channel_id };
+    let thread =
+        if push.is_crt_enabled && !push.root_id.is_empty() { &push.root_id } else { &push.channel_id };
     let base = Aps {
         badge: if keeps_others { Some(1) } else { push.badge() },
         thread_id: filled(&push.channel_id).map(|_| &**thread),

@@ -28,7 +28,9 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, BodyFault> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() else {
+            continue;
+        };
         if first.len() + rest.len() + data.len() > limit {
             return Err(BodyFault::TooLarge);
         }

@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-static TABLE: LazyLock<HashMap<&'static str, &'static str>> =
-    LazyLock::new(|| include_str!("../../data/emoji.tsv").lines().filter_map(|line| line.split_once('\t')).collect());
+static TABLE: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
+    include_str!("../../data/emoji.tsv").lines().filter_map(|line| line.split_once('\t')).collect()
+});
 
 /// Replaces every short code that we know.
 pub(super) fn replaced(text: &str) -> Cow<'_, str> {
@@ -37,7 +38,9 @@ fn first_code(text: &str) -> (usize, Cow<'_, str>) {
         return (1, Cow::Borrowed(":"));
     }
     let end = after.char_indices().find(|(_, character)| *character == ':' || character.is_whitespace());
-    let Some((at, end)) = end else { return (text.len(), Cow::Borrowed(text)) };
+    let Some((at, end)) = end else {
+        return (text.len(), Cow::Borrowed(text));
+    };
     let whole = text.get(..1 + at + end.len_utf8()).unwrap_or(text);
     let name = after.get(..at).unwrap_or_default();
     let replacement = if end == ':' { lookup(name) } else { None };
@@ -87,7 +90,16 @@ mod tests {
 
     #[test]
     fn names_that_mattermost_writes_are_known() {
-        for name in ["+1", "thumbsup", "heart", "white_check_mark", "tada", "slightly_smiling_face", "man-shrugging", "harp"] {
+        for name in [
+            "+1",
+            "thumbsup",
+            "heart",
+            "white_check_mark",
+            "tada",
+            "slightly_smiling_face",
+            "man-shrugging",
+            "harp",
+        ] {
             assert!(lookup(name).is_some(), "{name}");
         }
     }

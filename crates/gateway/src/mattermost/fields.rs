@@ -253,7 +253,10 @@ mod tests {
     #[test]
     fn null_is_zero_and_the_rest_of_the_body_does_not_matter() {
         assert_eq!(read::<Sample<'_>>(b"null trailing").unwrap(), Sample::default());
-        assert_eq!(read::<Sample<'_>>(br#"{"name":null,"size":null,"ready":null} {{{"#).unwrap(), Sample::default());
+        assert_eq!(
+            read::<Sample<'_>>(br#"{"name":null,"size":null,"ready":null} {{{"#).unwrap(),
+            Sample::default()
+        );
     }
 
     #[test]

@@ -35,7 +35,9 @@ pub(super) struct PushLabels {
 const fn type_label(kind: Kind) -> &'static str {
     match kind {
         Kind::Call => Kind::Message.label(),
-        Kind::Message | Kind::Clear | Kind::UpdateBadge | Kind::Session | Kind::Test | Kind::Other => kind.label(),
+        Kind::Message | Kind::Clear | Kind::UpdateBadge | Kind::Session | Kind::Test | Kind::Other => {
+            kind.label()
+        }
     }
 }
 
@@ -99,7 +101,9 @@ impl Metrics {
     }
 
     pub(super) fn settled(&self, labels: PushLabels, verdict: &Verdict) {
-        let Some(counters) = self.counters(labels) else { return };
+        let Some(counters) = self.counters(labels) else {
+            return;
+        };
         let reason = match verdict.answer {
             Answer::Ok => {
                 counters.successes.increment(1);
@@ -125,7 +129,8 @@ impl Metrics {
     pub(super) fn acked(platform: &str, kind: &str) {
         let platform = ["ios", "android"].into_iter().find(|known| *known == platform).unwrap_or("other");
         let kind = Kind::ALL.into_iter().map(type_label).find(|known| *known == kind).unwrap_or("other");
-        counter!("service_delivered_total", "platform" => platform, "type" => kind, "transport" => "").increment(1);
+        counter!("service_delivered_total", "platform" => platform, "type" => kind, "transport" => "")
+            .increment(1);
     }
 
     fn counters(&self, labels: PushLabels) -> Option<&PushCounters> {

@@ -3,10 +3,11 @@
 //! Servers from 11.x on throw the body of any other status away, so the administrator would never see
 //! the reason. Only what was not asked of a face at all keeps its HTTP status.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dispatch_stream::Verdict;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
@@ -27,13 +28,45 @@ fn reply(body: impl Into<Bytes>) -> Response {
     response
 }
 
+/// Why a request is answered without asking a provider.
+pub(super) enum Refusal {
+    /// With the peer's own text.
+    Text(String),
+    /// With a stable code.
+    Code(FailReason),
+    /// With 413: the one decision that keeps its status, because the body was not read.
+    BodyTooLarge,
+}
+
+impl Refusal {
+    /// A stable code with a sentence of its own.
+    pub(super) fn because(reason: FailReason, sentence: impl Display) -> Self {
+        Self::Text(format!("{}: {sentence}", reason.code()))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Text(text) => fail_text(&text),
+            Self::Code(reason) => fail(reason),
+            Self::BodyTooLarge => {
+                let mut response = fail(FailReason::BodyTooLarge);
+                *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+            }
+        }
+    }
+}
+
 /// `{"status":"OK"}`.
 pub(super) fn ok() -> Response {
     reply(OK)
 }
 
 /// A `FAIL` with the peer's own text, or ours.
-pub(super) fn fail_text(error: &str) -> Response {
+fn fail_text(error: &str) -> Response {
     #[derive(Serialize)]
     struct Fail<'a> {
         error: &'a str,
@@ -80,17 +113,10 @@ pub(super) fn with_timing(mut response: Response, verdict: &Verdict, total: Dura
     response
 }
 
-/// 413: the one decision that keeps its status, because the body was not read.
-pub(super) fn too_large() -> Response {
-    let mut response = fail(FailReason::BodyTooLarge);
-    *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
 /// 405, with the method that would do.
 pub(super) fn wrong_method(allowed: &'static str) -> Response {
-    let mut response = fail_text(&format!("{}: this path takes {allowed} only", FailReason::BadRequest.code()));
+    let mut response =
+        fail_text(&format!("{}: this path takes {allowed} only", FailReason::BadRequest.code()));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dispatch_stream::{Job, Submit, Verdict};
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -20,7 +20,8 @@ use super::ack::Ack;
 use super::body::{BodyFault, read_body};
 use super::message::PushMessage;
 use super::metrics::{Metrics, PushLabels};
-use super::{apns, fcm, platform, reply};
+use super::reply::{self, Refusal};
+use super::{apns, fcm, platform};
 use crate::Gateway;
 use crate::front::PresentedKey;
 use crate::gate::Caller;
@@ -71,7 +72,7 @@ async fn send_push(State(face): State<Face>, request: Request) -> Response {
     let started = Instant::now();
     let response = face.push(request, started).await.unwrap_or_else(|refusal| {
         face.gateway.metrics.bad_request();
-        refusal
+        refusal.into_response()
     });
     face.gateway.metrics.request_took(started.elapsed());
     response
@@ -81,7 +82,7 @@ async fn acknowledge(State(face): State<Face>, request: Request) -> Response {
     let started = Instant::now();
     let response = face.acknowledge(request).await.unwrap_or_else(|refusal| {
         face.gateway.metrics.bad_request();
-        refusal
+        refusal.into_response()
     });
     face.gateway.metrics.request_took(started.elapsed());
     response
@@ -89,7 +90,7 @@ async fn acknowledge(State(face): State<Face>, request: Request) -> Response {
 
 impl Face {
     /// Checks the caller, reads the push, hands it over and waits. `Err` is a refusal before that.
-    async fn push(&self, request: Request, started: Instant) -> Result<Response, Response> {
+    async fn push(&self, request: Request, started: Instant) -> Result<Response, Refusal> {
         let gateway = &*self.gateway;
         let wants_timing = request.headers().contains_key(TIMING_HEADER);
         let caller = self.admit(&request)?;
@@ -109,49 +110,47 @@ impl Face {
         Ok(if wants_timing { reply::with_timing(response, &verdict, took) } else { response })
     }
 
-    fn admit(&self, request: &Request) -> Result<Caller, Response> {
+    fn admit(&self, request: &Request) -> Result<Caller, Refusal> {
         let key = request.extensions().get::<PresentedKey>().map(|key| &key.0);
         self.gateway.gate.admit(key).map_err(|reason| {
             metrics::counter!("gateway_refusals_total", "reason" => reason.code()).increment(1);
-            reply::fail(reason)
+            Refusal::Code(reason)
         })
     }
 
-    async fn read(&self, request: Request) -> Result<bytes::Bytes, Response> {
+    async fn read(&self, request: Request) -> Result<bytes::Bytes, Refusal> {
         let config = &self.gateway.config;
         let time = Duration::from_millis(config.body_timeout_ms);
         read_body(request.into_body(), config.max_body_bytes, time).await.map_err(|fault| match fault {
-            BodyFault::TooLarge => reply::too_large(),
+            BodyFault::TooLarge => Refusal::BodyTooLarge,
             BodyFault::TooSlow => {
-                reply::fail_text(&format!("{}: the request body took too long to arrive", FailReason::BadRequest.code()))
+                Refusal::because(FailReason::BadRequest, "the request body took too long to arrive")
             }
-            BodyFault::Broken => {
-                reply::fail_text(&format!("{}: the request body broke off", FailReason::BadRequest.code()))
-            }
+            BodyFault::Broken => Refusal::because(FailReason::BadRequest, "the request body broke off"),
         })
     }
 
     /// Reads and checks the push in the peer's order, and builds the request for its provider.
-    fn notification(&self, caller: &Caller, body: &[u8]) -> Result<(Notification, PushLabels), Response> {
+    fn notification(&self, caller: &Caller, body: &[u8]) -> Result<(Notification, PushLabels), Refusal> {
         let gateway = &*self.gateway;
         let push = PushMessage::parse(body)
-            .map_err(|why| reply::fail_text(&format!("Failed to read message body: {why}")))?;
+            .map_err(|why| Refusal::Text(format!("Failed to read message body: {why}")))?;
         if push.server_id.is_empty() {
-            return Err(reply::fail_text("Failed because of missing server Id"));
+            return Err(Refusal::Text("Failed because of missing server Id".into()));
         }
         if push.device_id.is_empty() {
             let server = echo(&push.server_id);
-            return Err(reply::fail_text(&format!("Failed because of missing device Id serverId={server}")));
+            return Err(Refusal::Text(format!("Failed because of missing device Id serverId={server}")));
         }
         let (platform, app_version) = platform::split(&push.platform);
         let Some(app) = gateway.apps.find(caller.tenant, platform) else {
             let (platform, server) = (echo(platform), echo(&push.server_id));
-            return Err(reply::fail_text(&format!(
+            return Err(Refusal::Text(format!(
                 "Did not send message because of missing platform property type={platform} serverId={server}"
             )));
         };
         let token = DeviceToken::parse(app.provider, push.device_id.to_string())
-            .map_err(|why| reply::fail_text(&format!("{}: {why}", FailReason::BadDeviceToken.code())))?;
+            .map_err(|why| Refusal::because(FailReason::BadDeviceToken, why))?;
         let labels = PushLabels {
             provider: app.provider,
             kind: push.kind(),
@@ -167,9 +166,10 @@ impl Face {
                 .map(ProviderRequest::Apns),
             Provider::Fcm => fcm::request(&push, token, config).map(ProviderRequest::Fcm),
         };
-        let request = request.map_err(reply::fail)?;
+        let request = request.map_err(Refusal::Code)?;
         let app = Arc::clone(app);
-        let notification = Notification { id, tenant: caller.tenant, app, device, kind: labels.kind, request };
+        let notification =
+            Notification { id, tenant: caller.tenant, app, device, kind: labels.kind, request };
         Ok((notification, labels))
     }
 
@@ -194,13 +194,13 @@ impl Face {
     }
 
     /// Counts a receipt once, however often it comes. Nothing is looked up: an unknown id is good.
-    async fn acknowledge(&self, request: Request) -> Result<Response, Response> {
+    async fn acknowledge(&self, request: Request) -> Result<Response, Refusal> {
         let caller = self.admit(&request)?;
         let body = self.read(request).await?;
         let ack =
-            Ack::parse(&body).map_err(|why| reply::fail_text(&format!("Failed to read ack body: {why}")))?;
+            Ack::parse(&body).map_err(|why| Refusal::Text(format!("Failed to read ack body: {why}")))?;
         if let Some(missing) = ack.missing() {
-            return Err(reply::fail_text(missing));
+            return Err(Refusal::Text(missing.into()));
         }
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((caller.tenant, &*ack.id));
         let acks = &self.gateway.acks;

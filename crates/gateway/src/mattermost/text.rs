@@ -14,7 +14,8 @@ pub(super) fn shortened(text: &str, excess: usize) -> &str {
         used += json_bytes(*character);
         used <= room
     };
-    let end = text.char_indices().take_while(fits).last().map_or(0, |(at, character)| at + character.len_utf8());
+    let end =
+        text.char_indices().take_while(fits).last().map_or(0, |(at, character)| at + character.len_utf8());
     cut(text, end)
 }
 

@@ -143,7 +143,9 @@ impl AppConfig {
     /// Returns the first key that sends pushes somewhere else than to Apple or Google.
     pub(crate) fn custom_endpoint(&self) -> Option<&'static str> {
         let given = match self {
-            Self::Apns(app) => [("endpoint", app.endpoint.is_some()), ("ca_file", app.ca_file.is_some()), ("", false)],
+            Self::Apns(app) => {
+                [("endpoint", app.endpoint.is_some()), ("ca_file", app.ca_file.is_some()), ("", false)]
+            }
             Self::Fcm(app) => [
                 ("base_url", app.base_url.is_some()),
                 ("token_url", app.token_url.is_some()),

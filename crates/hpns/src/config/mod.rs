@@ -138,13 +138,13 @@ impl Config {
     pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let mut layers = Figment::from(Toml::string(DEFAULTS));
         if let Some(path) = file {
-            ensure!(path.is_file(), "configuration file {} does not exist", path.display());
+            ensure!(path.exists(), "configuration file {} does not exist", path.display());
             layers = layers.merge(Toml::file_exact(path));
         }
-        Self::extract(layers.merge(Env::prefixed("HPNS_").split("__")))
+        Self::extract(&layers.merge(Env::prefixed("HPNS_").split("__")))
     }
 
-    fn extract(layers: Figment) -> anyhow::Result<Self> {
+    fn extract(layers: &Figment) -> anyhow::Result<Self> {
         let config: Self = layers.extract().map_err(|error| anyhow::anyhow!(error::explained(&error)))?;
         config.validate().context("configuration")?;
         Ok(config)
@@ -153,13 +153,29 @@ impl Config {
     fn validate(&self) -> anyhow::Result<()> {
         let gateway = &self.gateway;
         let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        ensure!((1..=16).contains(&self.region.len()) && plain(&self.region), "`region` has to be 1 to 16 letters and digits");
+        ensure!(
+            (1..=16).contains(&self.region.len()) && plain(&self.region),
+            "`region` has to be 1 to 16 letters and digits"
+        );
         ensure!(self.registry.url.starts_with("sqlite:"), "`registry.url` has to begin with sqlite:");
         ensure!((1..=262_144).contains(&self.worker.slots), "`worker.slots` has to be 1 to 262144");
         ensure!(self.worker.quick_retries <= 2, "`worker.quick_retries` has to be 0 to 2");
         ensure!(self.dispatch.capacity >= 1, "`dispatch.capacity` has to be at least 1");
         ensure!(gateway.connections >= 1, "`gateway.connections` has to be at least 1");
         ensure!(gateway.max_body_bytes >= 1024, "`gateway.max_body_bytes` has to be at least 1024");
+        self.validate_times()?;
+        for (name, app) in &self.apps {
+            if !self.development.custom_endpoints
+                && let Some(key) = app.custom_endpoint()
+            {
+                bail!("`apps.{name}.{key}` needs `development.custom_endpoints = true`");
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_times(&self) -> anyhow::Result<()> {
+        let gateway = &self.gateway;
         for (key, millis) in [
             ("gateway.header_timeout_ms", gateway.header_timeout_ms),
             ("gateway.idle_timeout_ms", gateway.idle_timeout_ms),
@@ -177,13 +193,6 @@ impl Config {
         ] {
             ensure!((1..=25_000).contains(&millis), "`{key}` has to be 1 to 25000");
         }
-        for (name, app) in &self.apps {
-            if !self.development.custom_endpoints
-                && let Some(key) = app.custom_endpoint()
-            {
-                bail!("`apps.{name}.{key}` needs `development.custom_endpoints = true`");
-            }
-        }
         Ok(())
     }
 
@@ -197,7 +206,9 @@ impl Config {
 
     /// Returns the registry's file.
     pub(crate) fn registry_path(&self) -> PathBuf {
-        self.path(Path::new(self.registry.url.strip_prefix("sqlite:").unwrap_or_default().trim_start_matches("//")))
+        self.path(Path::new(
+            self.registry.url.strip_prefix("sqlite:").unwrap_or_default().trim_start_matches("//"),
+        ))
     }
 
     /// Returns the file with the service's own secret.
@@ -217,18 +228,21 @@ mod tests {
 
     fn refusal(toml: &str) -> String {
         let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml));
-        format!("{:#}", Config::extract(layers).unwrap_err())
+        format!("{:#}", Config::extract(&layers).unwrap_err())
     }
 
     fn accepted(toml: &str) -> Config {
-        Config::extract(Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml))).unwrap()
+        Config::extract(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml))).unwrap()
     }
 
     /// The app examples of the default file, without their comment signs.
     fn the_examples() -> String {
         let examples = DEFAULTS.split("# [apps.ios]").nth(1).unwrap();
         let lines = examples.lines().filter_map(|line| line.strip_prefix("# "));
-        format!("[development]\ncustom_endpoints = true\n[apps.ios]\n{}", lines.collect::<Vec<_>>().join("\n"))
+        format!(
+            "[development]\ncustom_endpoints = true\n[apps.ios]\n{}",
+            lines.collect::<Vec<_>>().join("\n")
+        )
     }
 
     #[test]
@@ -241,14 +255,17 @@ mod tests {
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let message = refusal("[gateway]\nlisten_on = \"0.0.0.0:1\"");
 
-        assert!(message.contains("gateway.listen_on") && message.contains("did you mean `listen`?"), "{message}");
+        assert!(
+            message.contains("`gateway.listen_on`") && message.contains("did you mean `listen`?"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_wrong_value_is_refused_with_its_key_and_without_the_value() {
         let message = refusal("[worker]\nslots = \"canary\"");
 
-        assert!(message.contains("worker.slots") && !message.contains("canary"), "{message}");
+        assert!(message.contains("`worker.slots`") && !message.contains("canary"), "{message}");
     }
 
     #[test]
@@ -267,7 +284,8 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_show_in_debug_output() {
-        let config = accepted(&the_examples().replace("key_file = \"/run/secrets/apns.p8\"", "key = \"canary\""));
+        let config =
+            accepted(&the_examples().replace("key_file = \"/run/secrets/apns.p8\"", "key = \"canary\""));
 
         assert!(!format!("{config:?}").contains("canary"));
     }

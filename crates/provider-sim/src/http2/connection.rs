@@ -8,9 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::frame::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, INTERNAL_ERROR,
-    MAX_CONCURRENT_STREAMS, PING, PREFACE, ProtocolError, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, put,
-    put_go_away, put_setting,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS,
+    PING, PREFACE, ProtocolError, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, put, put_go_away,
+    put_setting,
 };
 use super::head::{self, Heads};
 use super::{Fate, Reply, Request, Service};
@@ -182,7 +182,7 @@ impl<S: Service> Connection<S> {
                 self.send_blocked();
                 Ok(())
             }
-            GOAWAY => Ok(()),
+            // A client that leaves says GOAWAY and closes; everything else is for others.
             _ => Ok(()),
         }
     }
@@ -222,7 +222,9 @@ impl<S: Service> Connection<S> {
             self.consumed = 0;
         }
         let content = frame.content()?;
-        let Some(stream) = self.streams.get_mut(&frame.stream) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(&frame.stream) else {
+            return Ok(());
+        };
         let ends = frame.has(END_STREAM);
         if ends && stream.body.is_empty() {
             stream.request.body = content;

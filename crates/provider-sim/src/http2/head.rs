@@ -16,7 +16,9 @@ impl Heads {
     /// Reads one block into a request without a body.
     pub(super) fn read(&mut self, mut block: Vec<u8>, request: &mut Request) -> Result<(), ProtocolError> {
         self.fields.clear();
-        self.decoder.decode(&mut block, &mut self.fields).map_err(|_| ProtocolError("unreadable header block"))?;
+        self.decoder
+            .decode(&mut block, &mut self.fields)
+            .map_err(|_| ProtocolError("unreadable header block"))?;
         for (name, value, _) in self.fields.drain(..) {
             let (Ok(name), Ok(value)) = (String::from_utf8(name), String::from_utf8(value)) else {
                 return Err(ProtocolError("header is not text"));
@@ -55,22 +57,20 @@ pub(super) fn write(reply: &Reply) -> Vec<u8> {
 
 /// A text without Huffman coding; lengths of 127 and more take further bytes (RFC 7541, 5.1).
 fn put_text(block: &mut Vec<u8>, text: &[u8]) {
-    let Ok(short) = u8::try_from(text.len()) else { return put_long_text(block, text) };
-    if short < 127 {
-        block.push(short);
-        block.extend_from_slice(text);
+    if text.len() < 127 {
+        block.push(low_byte(text.len()));
     } else {
-        put_long_text(block, text);
+        block.push(127);
+        let mut rest = text.len() - 127;
+        while rest >= 128 {
+            block.push(low_byte(rest % 128) | 0x80);
+            rest /= 128;
+        }
+        block.push(low_byte(rest));
     }
+    block.extend_from_slice(text);
 }
 
-fn put_long_text(block: &mut Vec<u8>, text: &[u8]) {
-    block.push(127);
-    let mut rest = text.len() - 127;
-    while rest >= 128 {
-        block.push((rest % 128) as u8 | 0x80);
-        rest /= 128;
-    }
-    block.push(rest as u8);
-    block.extend_from_slice(text);
+const fn low_byte(number: usize) -> u8 {
+    number.to_le_bytes()[0]
 }

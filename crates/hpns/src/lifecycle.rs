@@ -1,0 +1,69 @@
+//! Stopping: softly on the first signal, hard on the second or when the grace period ends.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::shard::Shard;
+
+/// The signals that ask to stop. Made before the first request is taken, so that none is missed.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one. Cancel safe.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits for a signal, or for a part that ends by itself; then stops softly within `grace`.
+///
+/// Returns `Err` when something ended that should not have, or when requests under way were lost.
+pub(crate) async fn until_stopped(
+    mut signals: Signals,
+    shards: Vec<Shard>,
+    broken: impl Future<Output = anyhow::Error>,
+    stop: CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let mut ends = JoinSet::new();
+    let mut threads = Vec::new();
+    for shard in shards {
+        ends.spawn(shard.ended);
+        threads.push(shard.thread);
+    }
+    let mut fault = tokio::select! {
+        () = signals.next() => None,
+        error = broken => Some(error),
+        _ = ends.join_next() => Some(anyhow::anyhow!("a serving thread ended by itself")),
+    };
+    info!("asked to stop");
+    stop.cancel();
+    let all_ended = async { while ends.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all_ended => {
+            for thread in threads {
+                let _ = thread.join();
+            }
+        }
+        () = signals.next() => fault = Some(anyhow::anyhow!("asked to stop again: pushes under way are lost")),
+        () = tokio::time::sleep(grace) => fault = Some(anyhow::anyhow!("pushes under way did not end in the grace period")),
+    }
+    fault.map_or(Ok(()), |fault| {
+        error!(reason = format!("{fault:#}"), "stopped hard");
+        Err(fault)
+    })
+}

@@ -1,0 +1,161 @@
+//! The processes that are measured.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+use serde_json::Value;
+
+/// A running process; it is ended when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// What it printed: `name: value`.
+    facts: Vec<(String, String)>,
+}
+
+/// CPU time used so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Cpu {
+    pub(crate) micros: f64,
+}
+
+impl Process {
+    /// Starts the simulator; it accepts everything.
+    pub(crate) fn simulator(hpns: &Path, directory: &Path, delay_ms: u64) -> anyhow::Result<Self> {
+        let mut child = Command::new(hpns)
+            .args(["simulate", "--accept-all", "--delay-ms", &delay_ms.to_string()])
+            .args([
+                "--control",
+                "127.0.0.1:0",
+                "--apns",
+                "127.0.0.1:0",
+                "--fcm",
+                "127.0.0.1:0",
+                "--directory",
+            ])
+            .arg(directory.join("simulator"))
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut facts = Vec::new();
+        for line in lines.take(6) {
+            let line = line?;
+            let (name, value) = line.split_once(": ").context("an unexpected line of the simulator")?;
+            facts.push((name.to_owned(), value.to_owned()));
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self { child, address, facts })
+    }
+
+    /// Starts the service; its log goes to a file.
+    pub(crate) fn service(hpns: &Path, config: &Path, directory: &Path) -> anyhow::Result<Self> {
+        let log = directory.join("hpns.log");
+        let child = Command::new(hpns)
+            .args(["all", "--config"])
+            .arg(config)
+            .stderr(std::fs::File::create(&log)?)
+            .spawn()?;
+        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), facts: Vec::new() };
+        for _ in 0..100_000 {
+            let text = std::fs::read_to_string(&log)?;
+            let mut listening = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let address = listening.find_map(|line| line.get("gateway")?.as_str()?.parse().ok());
+            if let Some(address) = address {
+                process.address = address;
+                return Ok(process);
+            }
+            anyhow::ensure!(process.child.try_wait()?.is_none(), "the service ended: {text}");
+            std::thread::yield_now();
+        }
+        anyhow::bail!("the service did not start")
+    }
+
+    fn fact(&self, name: &str) -> &str {
+        self.facts.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
+        Cpu::of(&format!("/proc/{}/stat", self.child.id()))
+    }
+
+    /// Returns the most memory that it ever used.
+    pub(crate) fn rss_mb(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
+        let kib: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+        Ok(kib / 1024.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Cpu {
+    pub(crate) fn of_this_process() -> anyhow::Result<Self> {
+        Self::of("/proc/self/stat")
+    }
+
+    /// User and system time, which Linux counts in hundredths of a second.
+    fn of(stat: &str) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(stat)?;
+        let fields: Vec<_> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks =
+            |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("no CPU time");
+        Ok(Self { micros: (ticks(11)? + ticks(12)?) * 10_000.0 })
+    }
+}
+
+/// Writes the configuration of the service: everything at its default but ports and apps.
+pub(crate) fn config(directory: &Path, simulator: &Process) -> anyhow::Result<PathBuf> {
+    let (apns, fcm, ca) = (simulator.fact("apns"), simulator.fact("fcm"), simulator.fact("ca_file"));
+    let (key, account) = (simulator.fact("key_file"), simulator.fact("service_account_file"));
+    let (team, key_id, project) =
+        (provider_sim::APNS_TEAM_ID, provider_sim::APNS_KEY_ID, provider_sim::FCM_PROJECT);
+    let text = format!(
+        r#"
+data_dir = "{}"
+[gateway]
+listen = "127.0.0.1:0"
+[health]
+listen = "127.0.0.1:0"
+[development]
+custom_endpoints = true
+[apps.ios]
+provider = "apns"
+platform = "apple_rn"
+topic = "com.example.mm"
+team_id = "{team}"
+key_id = "{key_id}"
+key_file = "{key}"
+endpoint = "{apns}"
+ca_file = "{ca}"
+[apps.android]
+provider = "fcm"
+platform = "android_rn"
+project = "{project}"
+service_account_file = "{account}"
+base_url = "{fcm}"
+token_url = "{fcm}/token"
+ca_file = "{ca}"
+"#,
+        directory.display()
+    );
+    let path = directory.join("hpns.toml");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+/// Makes tenants and returns their keys.
+pub(crate) fn seed(hpns: &Path, config: &Path, tenants: u32) -> anyhow::Result<Vec<String>> {
+    let arguments = ["seed", "--rate", "1000000", "--tenants", &tenants.to_string(), "--config"];
+    let output = Command::new(hpns).args(arguments).arg(config).output()?;
+    anyhow::ensure!(output.status.success(), "seed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+}

@@ -1,0 +1,84 @@
+//! The architecture, as far as a machine can check it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Every arrow that the design allows between our crates.
+const ARROWS: [(&str, &[&str]); 12] = [
+    ("push-domain", &[]),
+    ("tenant-registry", &["push-domain"]),
+    ("dispatch-stream", &["push-domain"]),
+    ("apns-sender", &["push-domain"]),
+    ("fcm-sender", &["push-domain"]),
+    ("http-edge", &["push-domain"]),
+    ("dispatch-worker", &["push-domain", "dispatch-stream", "tenant-registry"]),
+    ("gateway", &["push-domain", "dispatch-stream", "tenant-registry", "http-edge"]),
+    ("admin-api", &["push-domain", "dispatch-stream", "tenant-registry", "http-edge"]),
+    ("provider-sim", &["http-edge"]),
+    (
+        "hpns",
+        &[
+            "push-domain",
+            "tenant-registry",
+            "dispatch-stream",
+            "apns-sender",
+            "fcm-sender",
+            "http-edge",
+            "dispatch-worker",
+            "gateway",
+            "admin-api",
+            "provider-sim",
+        ],
+    ),
+    ("system-tests", &["hpns", "provider-sim", "push-domain"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap();
+    let ours: BTreeSet<_> = metadata.packages.iter().map(|package| package.name.to_string()).collect();
+    let normal = |package: &cargo_metadata::Package| {
+        let dependencies = package.dependencies.iter().filter(|one| one.kind == DependencyKind::Normal);
+        dependencies.map(|one| one.name.clone()).filter(|name| ours.contains(name)).collect()
+    };
+    metadata.packages.iter().map(|package| (package.name.to_string(), normal(package))).collect()
+}
+
+#[test]
+fn crates_depend_on_each_other_only_along_the_allowed_arrows() {
+    for (package, found) in arrows() {
+        let allowed = ARROWS
+            .iter()
+            .find(|(name, _)| *name == package)
+            .unwrap_or_else(|| panic!("{package} is not in the design"))
+            .1;
+        for dependency in found {
+            assert!(allowed.contains(&dependency.as_str()), "{package} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn no_crate_brings_a_second_tls_or_crypto_back_end() {
+    let tree = ["tree", "--workspace", "--prefix", "none", "--format", "{p}", "--edges", "normal,build"];
+    let output = Command::new(env!("CARGO")).args(tree).current_dir(root()).output().unwrap();
+    let built = String::from_utf8(output.stdout).unwrap();
+    assert!(built.contains("aws-lc-rs "), "{built}");
+    for banned in ["ring ", "openssl ", "native-tls ", "a2 "] {
+        assert!(!built.lines().any(|line| line.starts_with(banned)), "{banned}is built");
+    }
+}
+
+#[test]
+fn every_fail_code_is_documented() {
+    let api = std::fs::read_to_string(root().join("docs/API.md")).unwrap();
+    for reason in push_domain::FailReason::ALL {
+        assert!(api.contains(&format!("| `{}` |", reason.code())), "{} is not in docs/API.md", reason.code());
+    }
+}

@@ -1,0 +1,19 @@
+//! The whole system: the real binary, a real simulator, real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::float_cmp, reason = "counters hold whole numbers")]
+#![expect(clippy::too_many_lines, reason = "a table is as long as it is")]
+
+mod acks;
+mod architecture;
+mod binary;
+mod canary;
+mod faults;
+mod first_run;
+mod golden;
+mod harness;
+mod hostile;
+mod http;
+mod provider_answers;
+mod raw_http;
+mod shutdown;

@@ -1,0 +1,59 @@
+//! Stopping.
+
+use std::time::Duration;
+
+use provider_sim::ScriptedAnswer;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::harness::{Deployment, IOS_TOKEN, eventually, ios};
+use crate::http::{post, read_answer};
+
+#[tokio::test]
+async fn a_push_under_way_is_answered_before_the_process_ends_well() {
+    let mut deployment = Deployment::start();
+    let slow = ScriptedAnswer { delay_ms: 500, ..ScriptedAnswer::default() };
+    deployment.script(IOS_TOKEN, vec![slow]);
+    let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
+    stream.write_all(&post("/api/v1/send_push", ios(json!({})).to_string().as_bytes())).await.unwrap();
+    eventually("the push reaches the provider", || !deployment.received().is_empty()).await;
+
+    deployment.service.terminate();
+
+    assert_eq!(read_answer(&mut stream).await.json(), json!({ "status": "OK" }));
+    assert!(deployment.service.child.wait().unwrap().success());
+    assert!(TcpStream::connect(deployment.service.gateway).await.is_err());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_hard() {
+    let mut deployment = Deployment::start();
+    let hangs = ScriptedAnswer { action: Some(provider_sim::Action::Hang), ..ScriptedAnswer::default() };
+    deployment.script(IOS_TOKEN, vec![hangs]);
+    let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
+    stream.write_all(&post("/api/v1/send_push", ios(json!({})).to_string().as_bytes())).await.unwrap();
+    eventually("the push reaches the provider", || !deployment.received().is_empty()).await;
+
+    deployment.service.terminate();
+    eventually("the process is stopping", || deployment.service.log().contains("asked to stop")).await;
+    let began = tokio::time::Instant::now();
+    deployment.service.terminate();
+
+    assert!(!deployment.service.child.wait().unwrap().success());
+    assert!(began.elapsed() < Duration::from_secs(3), "it did not wait for the push");
+}
+
+#[tokio::test]
+async fn devices_are_remembered_across_a_restart() {
+    let mut deployment = Deployment::start();
+    deployment.push(&ios(json!({}))).await;
+    deployment.service.terminate();
+    assert!(deployment.service.child.wait().unwrap().success());
+
+    let size = std::fs::metadata(deployment.directory.path().join("hpns.db")).unwrap().len();
+    deployment.service = crate::harness::Service::start(&deployment.config);
+
+    assert!(size > 0);
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), json!({ "status": "OK" }));
+}
