@@ -8,7 +8,7 @@ fn main() {
         .ok()
         .filter(|output| output.status.success())
         .and_then(|output| String::from_utf8(output.stdout).ok());
-    println!("cargo:rustc-env=HPNS_COMMIT={}", hash.as_deref().map_or("unknown", str::trim));
+    println!("cargo:rustc-env=BUILD_COMMIT={}", hash.as_deref().map_or("unknown", str::trim));
     println!("cargo:rerun-if-changed=../../.git/HEAD");
     println!("cargo:rerun-if-changed=../../.git/refs/heads");
 }

@@ -27,6 +27,21 @@ fn an_unknown_key_is_refused_with_a_hint() {
     assert!(message.contains("`gateway.lisen`") && message.contains("did you mean `listen`?"), "{message}");
 }
 
+#[test]
+fn variables_are_a_layer_with_the_same_rules() {
+    let check = |name: &str, value: &str| {
+        let mut command = std::process::Command::new(crate::harness::hpns());
+        command.arg("check-config").env(name, value).output().unwrap()
+    };
+
+    assert!(check("HPNS_GATEWAY__LISTEN", "127.0.0.1:1").status.success());
+    assert!(check("HPNS_SERVICE_HOST", "10.0.0.1").status.success(), "Kubernetes makes such variables");
+    let typo = check("HPNS_GATEWAY__LISEN", "127.0.0.1:1");
+    assert!(text(&typo.stderr).contains("`gateway.lisen`"), "{}", text(&typo.stderr));
+    let wrong = check("HPNS_WORKER__SLOTS", "canary");
+    assert!(!wrong.status.success() && !text(&wrong.stderr).contains("canary"));
+}
+
 #[tokio::test]
 async fn a_good_configuration_is_proven_and_a_broken_credential_named() {
     let deployment = Deployment::start();

@@ -22,8 +22,11 @@ impl Demo {
     /// Starts the demo in an empty directory and reads what it prints.
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut child = Command::new(hpns())
-            .args(["all", "--demo"])
+        // As `make run` does: through cargo, which adds variables of its own.
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+        hpns();
+        let mut child = Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--package", "hpns", "--manifest-path", manifest, "--", "all", "--demo"])
             .current_dir(directory.path())
             .env("HPNS_GATEWAY__LISTEN", "127.0.0.1:0")
             .env("HPNS_HEALTH__LISTEN", "127.0.0.1:0")

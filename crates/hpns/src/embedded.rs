@@ -103,7 +103,7 @@ impl Process {
             gate: Arc::clone(&gate),
             apps: Arc::clone(&apps.catalogue),
             clock: Arc::clone(&clock),
-            version: Version { hash: env!("HPNS_COMMIT").into(), version: env!("CARGO_PKG_VERSION").into() },
+            version: Version { hash: env!("BUILD_COMMIT").into(), version: env!("CARGO_PKG_VERSION").into() },
         });
         let recorder = Recorder::new(registry.clone());
         let shared = Shared { config, gateway, apps, recorder, clock, stop: CancellationToken::new() };

@@ -44,7 +44,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Send(options) => return send::run(options),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
-            writeln!(std::io::stdout(), "hpns {version} ({})", env!("HPNS_COMMIT"))?;
+            writeln!(std::io::stdout(), "hpns {version} ({})", env!("BUILD_COMMIT"))?;
         }
     }
     Ok(ExitCode::SUCCESS)

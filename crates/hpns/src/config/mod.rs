@@ -141,7 +141,13 @@ impl Config {
             ensure!(path.exists(), "configuration file {} does not exist", path.display());
             layers = layers.merge(Toml::file_exact(path));
         }
-        Self::extract(&layers.merge(Env::prefixed("HPNS_").split("__")))
+        // Kubernetes describes a service named `hpns` to its pods in variables of these names.
+        let ours = |key: &str| !(key.starts_with("service_") || key == "port" || key.starts_with("port_"));
+        Self::extract(
+            &layers.merge(
+                Env::prefixed("HPNS_").filter(move |key| ours(&key.as_str().to_lowercase())).split("__"),
+            ),
+        )
     }
 
     fn extract(layers: &Figment) -> anyhow::Result<Self> {
