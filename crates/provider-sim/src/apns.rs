@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::clock::{now_millis, now_seconds};
 use crate::credentials::{APNS_KEY_ID, APNS_TEAM_ID};
 use crate::http2::{Reply, Request, Service};
-use crate::record::{Received, Record, count};
+use crate::record::{Record, count};
 use crate::script::{ScriptedAnswer, Scripts};
 
 const STREAMS_UNAUTHORISED: u32 = 1;
@@ -141,28 +141,6 @@ impl ApnsConnection {
         let ours = self.apns.topics.iter().any(|bundle| topic.starts_with(bundle.as_str()));
         Err((400, if ours { "BadTopic" } else { "TopicDisallowed" }))
     }
-
-    fn keep(&self, request: &Request, token: &str, status: u16) {
-        let mut headers: HashMap<String, String> = request.headers.iter().cloned().collect();
-        if let Some(secret) = headers.get_mut("authorization") {
-            "bearer …".clone_into(secret);
-        }
-        let body = serde_json::from_slice(&request.body)
-            .unwrap_or_else(|_| json!(String::from_utf8_lossy(&request.body)));
-        let received = Received {
-            number: 0,
-            provider: "apns".into(),
-            token: token.to_owned(),
-            path: request.path.clone(),
-            headers,
-            body,
-            connection: request.connection,
-            stream: request.stream,
-            received_at_ms: now_millis(),
-            status,
-        };
-        self.apns.record.keep(received, status == 200);
-    }
 }
 
 fn check_device_token(token: &str) -> Result<(), Refusal> {
@@ -244,10 +222,7 @@ impl Service for ApnsConnection {
         reply.streams = self.authorised.then_some(STREAMS);
         reply.delay += self.apns.delay;
         let answered = reply.fate == crate::http2::Fate::Answer;
-        if answered && reply.status == 200 {
-            count(&self.apns.record.accepted);
-        }
-        self.keep(&request, token, if answered { reply.status } else { 0 });
+        self.apns.record.keep("apns", &request, token, if answered { reply.status } else { 0 });
         reply
     }
 }

@@ -1,17 +1,15 @@
 //! Google's half: the checks of `POST /v1/projects/<project>/messages:send`, in Google's words.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::clock::now_millis;
 use crate::credentials::FCM_PROJECT;
 use crate::http2::{Fate, Reply, Request, Service};
 use crate::oauth::OAuth;
-use crate::record::{Received, Record, count};
+use crate::record::{Record, count};
 use crate::script::{ScriptedAnswer, Scripts};
 
 const STREAMS: u32 = 100;
@@ -223,31 +221,8 @@ impl FcmConnection {
         reply.headers.push(("content-type", "application/json; charset=UTF-8".into()));
         reply.delay += fcm.delay;
         let answered = reply.fate == Fate::Answer;
-        if answered && reply.status == 200 {
-            count(&fcm.record.accepted);
-        }
-        self.keep(request, token, body, if answered { reply.status } else { 0 });
+        fcm.record.keep("fcm", request, &token, if answered { reply.status } else { 0 });
         reply
-    }
-
-    fn keep(&self, request: &Request, token: String, body: Value, status: u16) {
-        let mut headers: HashMap<String, String> = request.headers.iter().cloned().collect();
-        if let Some(secret) = headers.get_mut("authorization") {
-            "Bearer …".clone_into(secret);
-        }
-        let received = Received {
-            number: 0,
-            provider: "fcm".into(),
-            token,
-            path: request.path.clone(),
-            headers,
-            body,
-            connection: request.connection,
-            stream: request.stream,
-            received_at_ms: now_millis(),
-            status,
-        };
-        self.0.record.keep(received, status == 200);
     }
 }
 

@@ -5,7 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::clock::now_millis;
+use crate::http2::Request;
 
 /// Older notifications and ids are forgotten.
 const MAX_KEPT: usize = 10_000;
@@ -83,20 +86,39 @@ pub(crate) fn count(counter: &AtomicU64) -> u64 {
 }
 
 impl Record {
-    /// Keeps a request; notes whether its `apns-id` was accepted before.
-    pub(crate) fn keep(&self, mut received: Received, accepted: bool) {
+    /// Keeps a request and what was answered; 200 counts as accepted, and the `apns-id` of an
+    /// accepted request that was accepted before as a duplicate.
+    pub(crate) fn keep(&self, provider: &str, request: &Request, token: &str, status: u16) {
+        let mut headers: HashMap<String, String> = request.headers.iter().cloned().collect();
+        if let Some(secret) = headers.get_mut("authorization") {
+            "…".clone_into(secret);
+        }
+        let body = serde_json::from_slice(&request.body)
+            .unwrap_or_else(|_| json!(String::from_utf8_lossy(&request.body)));
         let Ok(mut kept) = self.kept.lock() else { return };
-        kept.number += 1;
-        received.number = kept.number;
-        if accepted && let Some(id) = received.headers.get("apns-id") {
+        if status == 200 {
+            count(&self.accepted);
             if kept.ids.len() >= MAX_IDS {
                 kept.ids.clear();
             }
-            if !kept.ids.insert(id.clone()) {
+            if headers.get("apns-id").is_some_and(|id| !kept.ids.insert(id.clone())) {
                 count(&self.duplicates);
             }
         }
-        kept.notifications.push_back(received);
+        kept.number += 1;
+        let number = kept.number;
+        kept.notifications.push_back(Received {
+            number,
+            provider: provider.to_owned(),
+            token: token.to_owned(),
+            path: request.path.clone(),
+            headers,
+            body,
+            connection: request.connection,
+            stream: request.stream,
+            received_at_ms: now_millis(),
+            status,
+        });
         if kept.notifications.len() > MAX_KEPT {
             kept.notifications.pop_front();
         }

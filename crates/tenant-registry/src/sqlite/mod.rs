@@ -1,8 +1,9 @@
 //! The registry on SQLite: one file, for the embedded shape.
 
+mod rows;
+
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,11 +13,11 @@ use serde_json::json;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
-use uuid::Uuid;
 
+use self::rows::{DeviceRow, KeyRow, LicenceRow, TenantRow, stored_time};
 use crate::{
-    DeliveryLedger, DeviceState, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft,
-    LicenceKey, Plan, RegistryError, Sighting, Snapshot, Tenant, TenantAdmin, TenantReader,
+    DeliveryLedger, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft, LicenceKey,
+    RegistryError, Sighting, Snapshot, Tenant, TenantAdmin, TenantReader,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -235,96 +236,6 @@ impl TenantAdmin for SqliteRegistry {
 
 fn found(rows: u64, what: &'static str) -> Result<(), RegistryError> {
     if rows == 0 { Err(RegistryError::Missing(what)) } else { Ok(()) }
-}
-
-fn stored_time(time: Timestamp) -> i64 {
-    i64::try_from(time.millis()).unwrap_or(i64::MAX)
-}
-
-fn read_time(stored: i64) -> Timestamp {
-    Timestamp::from_millis(u64::try_from(stored).unwrap_or_default())
-}
-
-#[derive(sqlx::FromRow)]
-struct TenantRow {
-    id: Uuid,
-    name: String,
-    device_salt: Vec<u8>,
-}
-
-impl TryFrom<TenantRow> for Tenant {
-    type Error = RegistryError;
-
-    fn try_from(row: TenantRow) -> Result<Self, RegistryError> {
-        let device_salt = row.device_salt.try_into().map_err(|_| RegistryError::Unreadable("device salt"))?;
-        Ok(Self { id: TenantId::from_uuid(row.id), name: row.name, device_salt })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct LicenceRow {
-    id: Uuid,
-    tenant_id: Uuid,
-    plan: String,
-    regions: String,
-    rate_per_second: u32,
-    burst: u32,
-    not_before: i64,
-    expires_at: Option<i64>,
-    suspended: bool,
-}
-
-impl TryFrom<LicenceRow> for Licence {
-    type Error = RegistryError;
-
-    fn try_from(row: LicenceRow) -> Result<Self, RegistryError> {
-        let terms = LicenceDraft {
-            tenant: TenantId::from_uuid(row.tenant_id),
-            plan: Plan::from_str(&row.plan).map_err(|_| RegistryError::Unreadable("plan"))?,
-            regions: row.regions.split(',').map(str::to_owned).collect(),
-            rate_per_second: row.rate_per_second,
-            burst: row.burst,
-            not_before: read_time(row.not_before),
-            expires_at: row.expires_at.map(read_time),
-        };
-        Ok(Self { id: LicenceId::from_uuid(row.id), terms, suspended: row.suspended })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct KeyRow {
-    kid: String,
-    licence_id: Uuid,
-    mac: Vec<u8>,
-}
-
-impl TryFrom<KeyRow> for KeyRecord {
-    type Error = RegistryError;
-
-    fn try_from(row: KeyRow) -> Result<Self, RegistryError> {
-        let mac = row.mac.try_into().map_err(|_| RegistryError::Unreadable("licence key"))?;
-        Ok(Self { kid: row.kid, licence: LicenceId::from_uuid(row.licence_id), mac })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct DeviceRow {
-    first_seen: u32,
-    last_seen: u32,
-    state: String,
-    reason: Option<String>,
-}
-
-impl TryFrom<DeviceRow> for DeviceSummary {
-    type Error = RegistryError;
-
-    fn try_from(row: DeviceRow) -> Result<Self, RegistryError> {
-        let state = [DeviceState::Active, DeviceState::Removed]
-            .into_iter()
-            .find(|state| state.as_str() == row.state)
-            .ok_or(RegistryError::Unreadable("device state"))?;
-        Ok(Self { first_seen: row.first_seen, last_seen: row.last_seen, state, reason: row.reason })
-    }
 }
 
 impl fmt::Debug for SqliteRegistry {
