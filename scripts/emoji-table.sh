@@ -3,7 +3,8 @@
 #
 # Two packages, both under the MIT licence (crates/gateway/data/LICENSES.txt):
 #   emoji-datasource 16.0.0 (npm)           the names that Mattermost's own clients write
-#   github.com/kyokomi/emoji/v2 v2.2.8 (Go) the names that mattermost-push-proxy replaces
+#   github.com/kyokomi/emoji/v2 v2.2.8 (Go) the names that mattermost-push-proxy replaces; it uses
+#                                           v2.2.4, which the Go proxy no longer serves: this is the next
 # Where both know a name, the second holds, so that a phone shows what it showed before.
 # Needs npm, go and python3. The table is committed; this runs only when a package is renewed.
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust: a C compiler and cmake-free build tools for the crypto
-# back-end, curl, git, and Chromium for the page. As root it uses apt; otherwise it names what is missing.
+# Installs what the tests need besides Rust: a C compiler for the crypto back-end and SQLite, make, git,
+# curl, and Chromium for the simulator's page. As root it uses apt; otherwise it names what is missing.
 set -euo pipefail
 
 declare -A package=([cc]=gcc [make]=make [curl]=curl [git]=git [chromium]=chromium)

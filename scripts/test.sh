@@ -6,7 +6,7 @@ results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
 cargo build --quiet --locked --package hpns
-cargo test --locked --workspace 2>&1 | tee "$results"
+cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$results"
 
 count() { grep -cE "^test $1.* \.\.\. ok$" "$results" || true; }
 echo

@@ -2,7 +2,9 @@
 
 CREATE TABLE revision (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-    number   INTEGER NOT NULL
+    number   INTEGER NOT NULL,
+    -- Proves that a key file belongs to this registry; written at the first start.
+    key_check BLOB
 ) STRICT;
 INSERT INTO revision (only_row, number) VALUES (1, 1);
 

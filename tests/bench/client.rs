@@ -65,11 +65,11 @@ async fn converse(load: Arc<Load>, number: usize, end: Instant) -> anyhow::Resul
         write_request(&mut request, &load, (random >> 33) as u32)?;
         stream.write_all(&request).await?;
         let mut read = 0;
-        // Answers are small and come in one piece; the body ends with a line feed.
-        while read == 0
-            || response.get(read - 1) != Some(&b'\n')
-            || !response[..read].windows(4).any(|four| four == b"\r\n\r\n")
-        {
+        // An answer ends with the line feed behind its JSON.
+        while !response[..read].ends_with(
+            b"}
+",
+        ) {
             let more = stream.read(&mut response[read..]).await?;
             ensure!(more > 0, "the service closed a connection");
             read += more;

@@ -101,9 +101,17 @@ fn measure(hpns: &Path, run: &Run, time: Duration) -> anyhow::Result<serde_json:
         connections: run.connections,
     };
     client::run(&load, WARM_UP)?;
+    let accepted_before = simulator.accepted()?;
     let before = (service.cpu()?, simulator.cpu()?, Cpu::of_this_process()?);
     let Outcome { mut latencies_us, failed, elapsed } = client::run(&load, time)?;
     let after = (service.cpu()?, simulator.cpu()?, Cpu::of_this_process()?);
+    let accepted = simulator.accepted()? - accepted_before;
+    anyhow::ensure!(failed == 0, "{failed} pushes failed");
+    anyhow::ensure!(
+        accepted == latencies_us.len() as u64,
+        "{accepted} pushes were accepted, {} answered OK",
+        latencies_us.len()
+    );
     latencies_us.sort_unstable();
     let pushes = latencies_us.len() as f64;
     let at = |share: f64| {

@@ -1,7 +1,7 @@
 //! The processes that are measured.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -59,7 +59,7 @@ impl Process {
             .stderr(std::fs::File::create(&log)?)
             .spawn()?;
         let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), facts: Vec::new() };
-        for _ in 0..100_000 {
+        for _ in 0..1000 {
             let text = std::fs::read_to_string(&log)?;
             let mut listening = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             let address = listening.find_map(|line| line.get("gateway")?.as_str()?.parse().ok());
@@ -68,13 +68,26 @@ impl Process {
                 return Ok(process);
             }
             anyhow::ensure!(process.child.try_wait()?.is_none(), "the service ended: {text}");
-            std::thread::yield_now();
+            #[expect(clippy::disallowed_methods, reason = "nothing is measured yet")]
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
         anyhow::bail!("the service did not start")
     }
 
     fn fact(&self, name: &str) -> &str {
         self.facts.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// Asks the simulator how many pushes it has accepted.
+    pub(crate) fn accepted(&self) -> anyhow::Result<u64> {
+        let address = self.fact("simulator").trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(b"GET /sim/stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let body = answer.split("\r\n\r\n").nth(1).context("no body")?;
+        let stats: Value = serde_json::from_str(body)?;
+        stats.get("accepted").and_then(Value::as_u64).context("no count")
     }
 
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {

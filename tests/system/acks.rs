@@ -1,8 +1,9 @@
 //! Receipts.
 
+use provider_sim::ScriptedAnswer;
 use serde_json::json;
 
-use crate::harness::Deployment;
+use crate::harness::{Deployment, IOS_TOKEN, android, ios};
 
 const ROUTE: &str = "/api/v1/ack";
 
@@ -83,4 +84,47 @@ async fn k07_mend_the_same_id_twice_counts_once() {
 async fn k08_keep_an_empty_body_and_null() {
     assert_eq!(answer_to("").await, fail("Failed to read ack body: EOF"));
     assert_eq!(answer_to("null").await, fail("Failed because of missing ack Id"));
+}
+
+#[tokio::test]
+async fn every_push_is_counted_under_the_peers_names() {
+    let deployment = Deployment::start();
+    deployment.script(
+        IOS_TOKEN,
+        vec![ScriptedAnswer {
+            status: 410,
+            reason: Some("Unregistered".into()),
+            ..ScriptedAnswer::default()
+        }],
+    );
+    for push in [
+        ios(json!({ "ack_id": "a" })),
+        ios(json!({ "ack_id": "b" })),
+        ios(json!({ "transport": "voip", "type": "clear" })),
+        android(json!({ "type": "canary-type" })),
+        ios(json!({ "platform": "junk" })),
+        ios(json!({ "category": "x".repeat(5000) })),
+    ] {
+        deployment.push(&push).await;
+    }
+
+    for (name, labels, value) in [
+        ("service_notifications_total", r#"platform="apple",type="message",transport="""#, 2.0),
+        ("service_notifications_total", r#"platform="apple",type="clear",transport="voip""#, 1.0),
+        ("service_notifications_total", r#"platform="android",type="other""#, 1.0),
+        ("service_notifications_by_app_version_total", r#"platform="apple_rn",app_version="2""#, 3.0),
+        ("service_success_total", r#"platform="apple""#, 2.0),
+        ("service_success_with_ack_total", r#"platform="apple",type="message""#, 1.0),
+        ("service_failure_total", r#"platform="apple",type="message""#, 1.0),
+        ("service_failure_with_reason_total", r#"reason="Unregistered""#, 1.0),
+        ("service_removal_total", r#"platform="apple",transport="",reason="Unregistered""#, 1.0),
+        ("service_bad_request_total", "", 1.0),
+        ("service_request_duration_seconds_count", "", 6.0),
+        ("service_apns_request_duration_seconds_count", "", 3.0),
+        ("service_fcm_request_duration_seconds_count", "", 1.0),
+        ("service_notification_duration_seconds_count", r#"platform="apple""#, 3.0),
+        ("gateway_refusals_total", r#"reason="payload_too_large""#, 1.0),
+    ] {
+        assert_eq!(deployment.metric(name, labels).await, value, "{name} {labels}");
+    }
 }

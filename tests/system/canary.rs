@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::harness::{Deployment, android, ios};
 use crate::http::{exchange, post};
 
-const TEXT: &str = "canary-text-7f3a";
-const NAME: &str = "canary-name-7f3a";
+const TEXT: &str = "canarytextxyz";
+const NAME: &str = "canarynamexyz";
 const IOS: &str = "cafe7f3acafe7f3acafe7f3acafe7f3acafe7f3acafe7f3acafe7f3acafe7f3a";
 const ANDROID: &str = "canary-device:7f3a";
-const FOREIGN: &str = "canary-foreign-token-7f3a";
+const FOREIGN: &str = "canaryforeignxyz";
 
 /// Sends pushes that succeed, fail in every way, and cannot be read.
 async fn provoke(deployment: &Deployment) -> Vec<String> {
@@ -34,7 +34,8 @@ async fn provoke(deployment: &Deployment) -> Vec<String> {
     for script in [
         says(200, ""),
         says(400, "BadDeviceToken"),
-        says(400, TEXT),
+        says(400, &format!("{TEXT} {IOS}")),
+        says(400, IOS),
         says(403, "InvalidProviderToken"),
         says(403, "SENDER_ID_MISMATCH"),
         says(404, "UNREGISTERED"),

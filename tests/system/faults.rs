@@ -27,6 +27,17 @@ fn to_iphones(count: u32) -> impl Iterator<Item = Value> {
     (0..count).map(|number| ios(json!({ "device_id": format!("{number:064x}") })))
 }
 
+/// Starts a simulator on the ports of one that has stopped, as soon as nothing else uses them.
+async fn restarted(settings: Settings) -> Simulator {
+    let mut started = None;
+    eventually("the ports are free", || {
+        started = Simulator::start(settings.clone()).ok();
+        started.is_some()
+    })
+    .await;
+    started.unwrap()
+}
+
 #[tokio::test]
 async fn a_cold_burst_of_500_pushes_is_accepted_whole() {
     let deployment = Deployment::start();
@@ -87,9 +98,8 @@ async fn a_provider_that_restarts_under_load_costs_no_push_its_true_answer() {
         &mut deployment.simulator,
         Simulator::start(Settings::on_free_ports(&deployment.directory.path().join("other"))).unwrap(),
     );
-    let accepted_before = old.stats().accepted;
-    old.stop().await;
-    deployment.simulator = Simulator::start(settings).unwrap();
+    let accepted_before = old.stop().await.accepted;
+    deployment.simulator = restarted(settings).await;
     eventually("load is accepted", || deployment.simulator.stats().accepted >= 100).await;
     stop.notify_waiters();
     let answers: Vec<_> = load.join_all().await.into_iter().flatten().collect();
@@ -117,7 +127,7 @@ async fn a_provider_that_is_down_is_told_quickly_and_does_not_hold_the_other() {
     old.stop().await;
     let only_google =
         Settings { fcm, ..Settings::on_free_ports(&deployment.directory.path().join("simulator")) };
-    deployment.simulator = Simulator::start(only_google).unwrap();
+    deployment.simulator = restarted(only_google).await;
 
     let answer = deployment.push(&ios(json!({}))).await;
 

@@ -147,8 +147,17 @@ impl Deployment {
         Self::configured(settings, |config| config)
     }
 
+    /// Starts a licensed service whose tenant may push so often a second.
+    pub(crate) fn rated(rate: u32) -> Self {
+        Self::assembled("", |config| config, rate)
+    }
+
     /// Starts a service whose configuration file was changed before.
     pub(crate) fn configured(settings: &str, change: impl FnOnce(String) -> String) -> Self {
+        Self::assembled(settings, change, 1000)
+    }
+
+    fn assembled(settings: &str, change: impl FnOnce(String) -> String, rate: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().join("simulator");
         credentials(&keys);
@@ -156,7 +165,7 @@ impl Deployment {
         let config = directory.path().join("hpns.toml");
         let text = change(merged(&base(directory.path(), &simulator), settings));
         std::fs::write(&config, &text).unwrap();
-        let prefix = if text.contains("access = \"open\"") { String::new() } else { seeded(&config) };
+        let prefix = if text.contains("access = \"open\"") { String::new() } else { seeded(&config, rate) };
         let service = Service::start(&config);
         Self { service, simulator, config, prefix, directory }
     }
@@ -217,8 +226,8 @@ fn message(base: Value, more: Value) -> Value {
 }
 
 /// Makes a licence in the deployment's registry, and returns its path prefix.
-fn seeded(config: &Path) -> String {
-    let output = run(&["seed", "--config", config.to_str().unwrap()]);
+fn seeded(config: &Path, rate: u32) -> String {
+    let output = run(&["seed", "--rate", &rate.to_string(), "--config", config.to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     format!("/t/{}", String::from_utf8(output.stdout).unwrap().trim())
 }

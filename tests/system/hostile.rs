@@ -1,5 +1,8 @@
 //! Bad input and bad clients: a clear answer in each case, no panic, no 5xx, nothing sent.
 
+use std::process::Command;
+
+use provider_sim::ScriptedAnswer;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -91,7 +94,7 @@ async fn a_body_that_comes_too_slowly_is_refused() {
 
 #[tokio::test]
 async fn a_header_that_comes_too_slowly_ends_its_connection() {
-    let deployment = Deployment::with("[gateway]\naccess = \"open\"\nheader_timeout_ms = 100");
+    let deployment = Deployment::with("[gateway]\naccess = \"open\"\nheader_timeout_ms = 500");
     let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
 
     stream.write_all(b"POST /api/v1/send").await.unwrap();
@@ -103,19 +106,20 @@ async fn a_header_that_comes_too_slowly_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_does_not_stop_its_push() {
+async fn a_client_that_leaves_does_not_stop_its_push_or_its_count() {
     let deployment = Deployment::start();
-    let slow = provider_sim::ScriptedAnswer { delay_ms: 50, ..provider_sim::ScriptedAnswer::default() };
+    let slow = ScriptedAnswer { delay_ms: 200, status: 503, ..ScriptedAnswer::default() };
     deployment.script(IOS_TOKEN, vec![slow]);
     let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
     stream.write_all(&post(ROUTE, ios(json!({})).to_string().as_bytes())).await.unwrap();
     eventually("the push reaches the provider", || !deployment.received().is_empty()).await;
 
+    stream.set_zero_linger().unwrap();
     drop(stream);
 
-    let again = deployment.push(&ios(json!({ "device_id": "ab".repeat(32) }))).await;
-    assert_eq!(again.json(), json!({ "status": "OK" }));
-    assert_eq!(deployment.received()[0].status, 200);
+    eventually("the retry is accepted", || deployment.simulator.stats().accepted == 1).await;
+    eventually("it is logged", || deployment.service.log().contains("push answered")).await;
+    assert_eq!(deployment.metric("service_success_total", "platform=\"apple\"").await, 1.0);
 }
 
 #[tokio::test]
@@ -159,21 +163,57 @@ async fn a_licensed_service_says_what_is_wrong_with_a_key() {
 }
 
 #[tokio::test]
-async fn a_tenant_over_its_rate_is_told_so() {
-    let deployment = Deployment::with("");
-    let output = crate::harness::run(&["seed", "--help"]);
-    assert!(output.status.success());
+async fn a_tenant_over_its_rate_is_told_so_and_its_acks_are_free() {
+    let slow = Deployment::rated(1);
 
-    let mut codes = Vec::new();
-    for _ in 0..2100 {
-        // A push without a device costs nothing but its place in the rate.
-        let answer = deployment.post(ROUTE, br#"{"server_id":"s"}"#).await.error();
-        codes.push(answer);
-        if codes.last().is_some_and(|code| code.starts_with("rate_limited: ")) {
-            break;
-        }
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let ack = slow.post("/api/v1/ack", br#"{"id":"a","platform":"ios","type":"message"}"#).await;
+        assert_eq!(ack.json(), json!({ "status": "OK" }));
+        answers.push(slow.post(ROUTE, br#"{"server_id":"s"}"#).await.error());
     }
 
-    let accepted = codes.iter().filter(|code| code.contains("missing device Id")).count();
-    assert!(accepted >= 2000 || codes.len() == 2100, "{accepted}");
+    // A rate of 1 a second has a burst of 2.
+    assert!(answers[..2].iter().all(|answer| answer.contains("missing device Id")), "{answers:?}");
+    assert!(answers[2].starts_with("rate_limited: "), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_the_connection_for_the_next_push() {
+    let deployment = Deployment::with("");
+    let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
+    let body = ios(json!({ "message": "x".repeat(60_000) })).to_string();
+
+    for (prefix, start) in [("", "licence_missing: "), ("/t/junk", "licence_unknown: ")] {
+        stream.write_all(&post(&format!("{prefix}{ROUTE}"), body.as_bytes())).await.unwrap();
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.error().starts_with(start));
+        assert!(answer.head.contains("x-request-id: job_"));
+    }
+    stream.write_all(&post(&format!("{}{ROUTE}", deployment.prefix), body.as_bytes())).await.unwrap();
+
+    assert_eq!(read_answer(&mut stream).await.json(), json!({ "status": "OK" }));
+    assert_eq!(deployment.service.log().matches("push refused").count(), 2);
+}
+
+#[tokio::test]
+async fn a_key_in_the_url_s_password_is_as_good_as_one_in_its_path() {
+    let deployment = Deployment::with("");
+    let key = deployment.prefix.trim_start_matches("/t/");
+    let body = ios(json!({})).to_string();
+    let encoded =
+        Command::new("sh").args(["-c", &format!("printf 'push:{key}' | base64 -w0")]).output().unwrap();
+    let head = format!(
+        "Host: x\r\nAuthorization: Basic {}\r\nContent-Length: {}",
+        String::from_utf8(encoded.stdout).unwrap(),
+        body.len()
+    );
+
+    let answer = exchange(
+        deployment.service.gateway,
+        format!("POST {ROUTE} HTTP/1.1\r\n{head}\r\n\r\n{body}").as_bytes(),
+    )
+    .await;
+
+    assert_eq!(answer.json(), json!({ "status": "OK" }));
 }

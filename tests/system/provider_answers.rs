@@ -58,11 +58,8 @@ async fn p02_mend_apns_bad_device_token_for_everybody_is_our_mistake() {
         answers.push(deployment.push(&ios(json!({ "device_id": token }))).await.json());
     }
 
-    // Each serving thread doubts for itself after 20; 40 pushes take at least one of them there.
-    let doubted = answers.iter().filter(|answer| answer["status"] == "FAIL").count();
     assert!(answers[..19].iter().all(|answer| *answer == remove()));
-    assert!(doubted >= 1);
-    failed_with(answers.iter().rfind(|answer| answer["status"] == "FAIL").unwrap(), "app_misconfigured");
+    answers[19..].iter().for_each(|answer| failed_with(answer, "app_misconfigured"));
 }
 
 #[tokio::test]
@@ -72,8 +69,19 @@ async fn p03_keep_apns_unregistered() {
 }
 
 #[tokio::test]
+async fn p03_keep_apns_410_whose_body_never_comes_or_is_not_apples() {
+    let html = ScriptedAnswer { status: 410, body: Some("<html>".into()), ..ScriptedAnswer::default() };
+    assert_eq!(ios_case(vec![html]).await, (ok(), 2));
+
+    let deployment = Deployment::start();
+    let huge = ScriptedAnswer { status: 400, body: Some("x".repeat(200_000)), ..ScriptedAnswer::default() };
+    deployment.script(IOS_TOKEN, vec![huge, says(410, "Unregistered")]);
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), remove());
+}
+
+#[tokio::test]
 async fn p04_mend_apns_device_token_not_for_topic() {
-    let deployment = Deployment::with("[gateway]\naccess = \"open\"\n[server]\nthreads = 1");
+    let deployment = Deployment::with("[gateway]\naccess = \"open\"");
     deployment.script(
         IOS_TOKEN,
         vec![says(400, "DeviceTokenNotForTopic"), says(200, ""), says(400, "DeviceTokenNotForTopic")],
@@ -218,7 +226,7 @@ async fn p16_keep_fcm_unregistered() {
 
 #[tokio::test]
 async fn p17_mend_fcm_sender_id_mismatch() {
-    let deployment = Deployment::with("[gateway]\naccess = \"open\"\n[server]\nthreads = 1");
+    let deployment = Deployment::with("[gateway]\naccess = \"open\"");
     deployment.script(ANDROID_TOKEN, vec![says(403, "SENDER_ID_MISMATCH")]);
     failed_with(&deployment.push(&android(json!({}))).await.json(), "app_misconfigured");
 
@@ -305,6 +313,34 @@ async fn p23_mend_fcm_expired_access_token_is_renewed_once() {
     assert_eq!(deployment.push(&android(json!({}))).await.json(), ok());
 
     assert_eq!(deployment.simulator.stats().token_requests, 2);
+}
+
+#[tokio::test]
+async fn a_provider_that_never_answers_is_told_as_such() {
+    let deployment = Deployment::with("[gateway]\naccess = \"open\"\nbudget_ms = 700");
+    let hangs = ScriptedAnswer { action: Some(Action::Hang), ..ScriptedAnswer::default() };
+    deployment.script(IOS_TOKEN, vec![hangs.clone(); 3]);
+    deployment.script(ANDROID_TOKEN, vec![hangs; 3]);
+
+    for push in [ios(json!({})), android(json!({}))] {
+        let answer = deployment.push(&push).await.json();
+        failed_with(&answer, "provider_down");
+    }
+
+    assert!(deployment.service.log().contains("\"attempts\":1"));
+    assert_eq!(deployment.push(&ios(json!({ "device_id": "ab".repeat(32) }))).await.json(), ok());
+}
+
+#[tokio::test]
+async fn refused_credentials_do_not_cost_a_connection_for_every_push() {
+    let deployment = Deployment::start();
+    deployment.script("*", vec![says(403, "InvalidProviderToken"); 200]);
+    for _ in 0..40 {
+        failed_with(&deployment.push(&ios(json!({}))).await.json(), "app_misconfigured");
+    }
+
+    let connections = deployment.simulator.stats().apns_connections;
+    assert!(connections <= 6, "{connections} connections for 40 pushes");
 }
 
 #[tokio::test]

@@ -148,7 +148,17 @@ async fn h20_keep_any_content_type() {
 
 #[tokio::test]
 async fn h21_keep_a_compressed_body_is_not_decoded() {
-    assert!(error_of(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).await.starts_with(UNREADABLE));
+    let deployment = Deployment::start();
+    let file = deployment.directory.path().join("push.json");
+    std::fs::write(&file, ios(json!({})).to_string()).unwrap();
+    let packed = std::process::Command::new("gzip").arg("-c").arg(&file).output().unwrap().stdout;
+    let head = format!("Host: x\r\nContent-Encoding: gzip\r\nContent-Length: {}", packed.len());
+    let request = [format!("POST {ROUTE} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes(), &packed].concat();
+
+    let answer = exchange(deployment.service.gateway, &request).await;
+
+    assert!(answer.error().starts_with(UNREADABLE));
+    assert!(deployment.received().is_empty());
 }
 
 #[tokio::test]

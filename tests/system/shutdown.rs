@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Deployment, IOS_TOKEN, eventually, ios};
+use crate::harness::{Deployment, IOS_TOKEN, eventually, ios, run};
 use crate::http::{post, read_answer};
 
 #[tokio::test]
@@ -45,15 +45,15 @@ async fn a_second_signal_ends_the_process_hard() {
 }
 
 #[tokio::test]
-async fn devices_are_remembered_across_a_restart() {
+async fn a_registry_refuses_another_key_file() {
     let mut deployment = Deployment::start();
-    deployment.push(&ios(json!({}))).await;
     deployment.service.terminate();
     assert!(deployment.service.child.wait().unwrap().success());
+    std::fs::write(deployment.directory.path().join("hpns.key"), "ab".repeat(32)).unwrap();
 
-    let size = std::fs::metadata(deployment.directory.path().join("hpns.db")).unwrap().len();
-    deployment.service = crate::harness::Service::start(&deployment.config);
+    let output = run(&["all", "--config", deployment.config.to_str().unwrap()]);
 
-    assert!(size > 0);
-    assert_eq!(deployment.push(&ios(json!({}))).await.json(), json!({ "status": "OK" }));
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("the key file does not belong to this registry"), "{message}");
 }

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use h2::{Ping, PingPong};
-use rand::seq::IndexedRandom;
+use rand::seq::SliceRandom;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -56,17 +57,17 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    /// Makes a connection. The name is looked up anew and one of its addresses is taken at random,
-    /// as Apple asks.
+    /// Makes a connection. The name is looked up anew, as Apple asks, and its addresses are tried in
+    /// random order.
     pub(crate) async fn dial(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
         timeout(DIAL_TIMEOUT, self.dial_slowly()).await.map_err(|_| ConnectionError::Timeout)?
     }
 
     async fn dial_slowly(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
         let Endpoint { host, port } = &self.endpoint;
-        let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port)).await?.collect();
-        let address = addresses.choose(&mut rand::rng()).ok_or(ConnectionError::NoAddress)?;
-        let tcp = TcpStream::connect(address).await?;
+        let mut addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port)).await?.collect();
+        addresses.shuffle(&mut rand::rng());
+        let tcp = connect(&addresses).await?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from(host.clone()).map_err(|_| ConnectionError::HostName)?;
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?;
@@ -86,13 +87,27 @@ impl Dialler {
             connection,
             drain,
             requests: Some(requests.clone()),
-            limit: 0,
+            limit: 1,
             ping,
             waits_for_pong: false,
             timer: Box::pin(tokio::time::sleep(PING_INTERVAL)),
         };
         Ok((requests, driver))
     }
+}
+
+/// Takes the first address that answers; a dead one costs its share of the dialling time.
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectionError> {
+    let share = DIAL_TIMEOUT / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
+    let mut failure = ConnectionError::NoAddress;
+    for address in addresses {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error.into(),
+            Err(_) => failure = ConnectionError::Timeout,
+        }
+    }
+    Err(failure)
 }
 
 /// Moves bytes for one connection until it ends.

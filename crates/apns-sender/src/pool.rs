@@ -23,7 +23,14 @@ use crate::connection::{ConnectionError, Dialler, Driver};
 
 const WINDOW_BYTES: usize = 65_535;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+/// While Apple cannot be reached at all; the first success of a push must not wait for long.
+const MAX_DIAL_BACK_OFF: Duration = Duration::from_secs(2);
+/// While connections are made but come to nothing: Apple takes that for an attack.
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
+/// How long a new connection may be alone in being tried before another is opened beside it.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// How often refused credentials may be answered with a new connection.
+const REPLACE_EVERY: Duration = Duration::from_secs(30);
 /// A pause that callers wait for; during a longer one they are told at once.
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -53,6 +60,7 @@ struct State {
     dialling: bool,
     failures: u32,
     not_before: Option<Instant>,
+    last_replaced: Option<Instant>,
 }
 
 /// One open connection.
@@ -62,8 +70,9 @@ struct Link {
     limit: usize,
     in_flight: usize,
     in_flight_bytes: usize,
-    /// Whether it has answered once: until then Apple allows one request.
-    warm: bool,
+    opened_at: Instant,
+    /// When it last answered; until it does, Apple allows one request.
+    answered_at: Option<Instant>,
     retired: CancellationToken,
 }
 
@@ -93,16 +102,41 @@ impl Slot {
         self.pool.retire(self.link);
     }
 
-    /// Notes that the connection works.
-    pub(crate) fn answered(&self) {
+    /// Takes the connection out of use because Apple refuses the credentials on it, and says whether
+    /// a new one may be tried: not when that was tried a moment ago.
+    pub(crate) fn replace_connection(&self) -> bool {
         let mut state = self.pool.shared.lock();
-        if let Some(link) = state.link(self.link) {
-            if link.warm {
-                return;
-            }
-            link.warm = true;
+        if state.last_replaced.is_some_and(|time| time.elapsed() < REPLACE_EVERY) {
+            return false;
         }
-        state.failures = 0;
+        state.last_replaced = Some(Instant::now());
+        drop(state);
+        self.pool.retire(self.link);
+        true
+    }
+
+    /// Takes the connection out of use if it has answered nothing since `sent_at`: it may be dead.
+    pub(crate) fn suspect_connection(&self, sent_at: Instant) {
+        let mut state = self.pool.shared.lock();
+        let silent =
+            state.link(self.link).is_some_and(|link| link.answered_at.is_none_or(|time| time < sent_at));
+        drop(state);
+        if silent {
+            self.pool.retire(self.link);
+        }
+    }
+
+    /// Notes that the connection answers; `accepted`, that it is good for something.
+    pub(crate) fn answered(&self, accepted: bool) {
+        let mut state = self.pool.shared.lock();
+        if accepted {
+            state.failures = 0;
+        }
+        let Some(link) = state.link(self.link) else { return };
+        let was_cold = link.answered_at.replace(Instant::now()).is_none();
+        if was_cold {
+            self.pool.serve(state);
+        }
     }
 }
 
@@ -133,8 +167,7 @@ impl Pool {
             {
                 return Ok(slot);
             }
-            let pause = state.not_before.map_or(Duration::ZERO, |time| time.duration_since(Instant::now()));
-            if state.links.is_empty() && pause > SHORT_PAUSE {
+            if state.links.is_empty() && state.pause() > SHORT_PAUSE {
                 return Err(Unreachable);
             }
             let (caller, granted) = oneshot::channel();
@@ -178,13 +211,19 @@ impl Pool {
             }
         }
         self.grow(&mut state);
+        let hopeless = state.links.is_empty() && state.pause() > SHORT_PAUSE;
+        let abandoned = if hopeless { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
         drop(state);
         drop(unwanted);
+        for waiting in abandoned {
+            let _ = waiting.caller.send(Err(Unreachable));
+        }
     }
 
     /// Opens a connection if callers wait, none is being opened or warming up, and there may be one more.
     fn grow(&self, state: &mut State) {
-        let warming = state.links.iter().any(|link| !link.warm && !link.retired.is_cancelled());
+        let warming =
+            state.links.iter().any(|link| link.answered_at.is_none() && link.opened_at.elapsed() < WARM_UP);
         if state.waiting.is_empty()
             || state.dialling
             || warming
@@ -208,17 +247,12 @@ impl Pool {
             Err(error) => {
                 let mut state = self.shared.lock();
                 state.dialling = false;
-                state.back_off();
+                state.back_off(MAX_DIAL_BACK_OFF);
                 let failures = state.failures;
-                let abandoned =
-                    if state.links.is_empty() { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
-                drop(state);
+                self.serve(state);
                 warn!(app = self.shared.name, failures, %error, "cannot connect to APNs");
                 metrics::counter!("apns_connect_failures_total", "app" => self.shared.name.clone())
                     .increment(1);
-                for waiting in abandoned {
-                    let _ = waiting.caller.send(Err(Unreachable));
-                }
             }
         }
     }
@@ -235,7 +269,8 @@ impl Pool {
             limit: 1,
             in_flight: 0,
             in_flight_bytes: 0,
-            warm: false,
+            opened_at: Instant::now(),
+            answered_at: None,
             retired: retired.clone(),
         });
         self.serve(state);
@@ -262,19 +297,25 @@ impl Pool {
         self.serve(state);
     }
 
+    /// A connection that had to go is a failure until a push succeeds again: reconnects slow down.
     fn retire(&self, id: u64) {
         let mut state = self.shared.lock();
         if let Some(link) = state.link(id) {
             link.retired.cancel();
             state.links.retain(|link| link.id != id);
+            if state.failures > 0 {
+                state.back_off(MAX_BACK_OFF);
+            } else {
+                state.failures = 1;
+            }
         }
         self.serve(state);
     }
 
     fn closed(&self, id: u64, ended: Result<(), ConnectionError>) {
         let mut state = self.shared.lock();
-        if state.link(id).is_some_and(|link| !link.warm) {
-            state.back_off();
+        if state.link(id).is_some_and(|link| link.answered_at.is_none()) {
+            state.back_off(MAX_BACK_OFF);
         }
         state.links.retain(|link| link.id != id);
         self.serve(state);
@@ -286,14 +327,18 @@ impl Pool {
 }
 
 impl State {
+    /// How long it is until a connection may be tried.
+    fn pause(&self) -> Duration {
+        self.not_before.map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()))
+    }
+
     fn link(&mut self, id: u64) -> Option<&mut Link> {
         self.links.iter_mut().find(|link| link.id == id)
     }
 
-    /// Waits 0.1 s, 0.2 s, … 60 s, each shortened by chance to half at most: Apple takes rapid
-    /// connecting and disconnecting for an attack.
-    fn back_off(&mut self) {
-        let full = FIRST_BACK_OFF.saturating_mul(1 << self.failures.min(10)).min(MAX_BACK_OFF);
+    /// Waits 0.1 s, 0.2 s, … `longest`, each shortened by chance to half at most.
+    fn back_off(&mut self, longest: Duration) {
+        let full = FIRST_BACK_OFF.saturating_mul(1 << self.failures.min(10)).min(longest);
         self.failures += 1;
         self.not_before = Some(Instant::now() + full.mul_f64(rand::rng().random_range(0.5..1.0)));
     }

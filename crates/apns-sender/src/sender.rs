@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use push_domain::{
     ApnsRequest, Attempt, Outcome, ProviderRequest, PushSender, PushType, Reason, RetryScope, Timestamp,
 };
 use serde::Deserialize;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Dialler;
@@ -32,6 +33,9 @@ const APNS_COLLAPSE_ID: HeaderName = HeaderName::from_static("apns-collapse-id")
 
 /// An error body is some 60 bytes; more than this was not written by Apple.
 const MAX_ERROR_BODY_BYTES: usize = 4096;
+/// How long the reason of a refusal may take behind its status.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+const UNREADABLE_PAUSE: Duration = Duration::from_mins(1);
 /// How long an answer is still waited for after its caller has left.
 const LATE_ANSWER: Duration = Duration::from_mins(1);
 
@@ -140,40 +144,38 @@ impl ApnsSender {
     }
 
     async fn push(&self, push: &ApnsRequest, attempt: Attempt) -> Outcome {
+        let mut renew = false;
         let mut remedied = false;
         let mut resends = 0;
-        let mut authorization = self.token.header();
         loop {
-            let Ok(header) = authorization.clone() else {
-                return Outcome::Misconfigured { reason: Reason::known("SigningFailed") };
-            };
-            let Ok(request) = self.request(push, header) else {
-                return Outcome::Refused { reason: Reason::known("UnsendableRequest") };
-            };
             let slot = match timeout_at(attempt.deadline, self.pool.slot(push.body.size_bytes())).await {
                 Ok(Ok(slot)) => Arc::new(slot),
                 Ok(Err(_)) => return later(false, "Unreachable"),
                 Err(_) => return later(false, "NoConnection"),
+            };
+            // Only now: a connection must not see an older token after a newer one.
+            let Ok(header) = (if renew { self.token.renewed() } else { self.token.header() }) else {
+                return Outcome::Misconfigured { reason: Reason::known("SigningFailed") };
+            };
+            let Ok(request) = self.request(push, header) else {
+                return Outcome::Refused { reason: Reason::known("UnsendableRequest") };
             };
             match self.exchange(&slot, request, push.body.expose(), attempt).await {
                 Ok(reply) => {
                     let verdict = verdict(reply.status, &reply.reason, reply.timestamp, reply.retry_after);
                     let again = match verdict.remedy {
                         Remedy::None => false,
-                        Remedy::Reconnect => {
+                        Remedy::Leave => {
                             slot.retire_connection();
-                            !remedied
+                            false
                         }
-                        Remedy::Reauthenticate => {
-                            slot.retire_connection();
-                            authorization = self.token.renewed();
-                            !remedied
-                        }
+                        Remedy::Reconnect | Remedy::Reauthenticate => !remedied && slot.replace_connection(),
                     };
-                    if !again {
+                    if !again || reply.retry_after.is_some() {
                         return verdict.outcome;
                     }
                     remedied = true;
+                    renew = verdict.remedy == Remedy::Reauthenticate;
                 }
                 Err(Fault::Unsent(word)) => {
                     slot.retire_connection();
@@ -196,13 +198,14 @@ impl ApnsSender {
         body: Bytes,
         attempt: Attempt,
     ) -> Result<Reply, Fault> {
+        let sent_at = Instant::now();
         let mut exchange = Box::pin(exchange(Arc::clone(slot), request, body));
         if let Ok(answer) = timeout_at(attempt.deadline, &mut exchange).await {
-            answer
-        } else {
-            self.tasks.spawn(tokio::time::timeout(LATE_ANSWER, exchange));
-            Err(Fault::Lost("Timeout"))
+            return answer;
         }
+        slot.suspect_connection(sent_at);
+        self.tasks.spawn(tokio::time::timeout(LATE_ANSWER, exchange));
+        Err(Fault::Lost("Timeout"))
     }
 }
 
@@ -213,17 +216,23 @@ async fn exchange(slot: Arc<Slot>, request: Request<()>, body: Bytes) -> Result<
         requests.send_request(request, false).map_err(|_| Fault::Unsent("ConnectionLost"))?;
     stream.send_data(body, true).map_err(|_| Fault::Lost("ConnectionLost"))?;
     let response = response.await.map_err(|error| fault(&error))?;
-    slot.answered();
-    let (head, mut body) = response.into_parts();
+    let (head, body) = response.into_parts();
+    slot.answered(head.status == StatusCode::OK);
     let mut reply = Reply {
         status: head.status.as_u16(),
         reason: String::new(),
         timestamp: None,
-        retry_after: head.headers.get(RETRY_AFTER).and_then(retry_after),
+        retry_after: head.headers.get(RETRY_AFTER).map(retry_after),
     };
-    if head.status.is_success() {
-        return Ok(reply);
+    if head.status != StatusCode::OK {
+        // A status whose reason does not come counts without it.
+        let error = timeout(ERROR_BODY_TIMEOUT, read_body(body)).await;
+        (reply.reason, reply.timestamp) = error.unwrap_or_else(|_| Ok((UNREADABLE.into(), None)))?;
     }
+    Ok(reply)
+}
+
+async fn read_body(mut body: RecvStream) -> Result<(String, Option<Timestamp>), Fault> {
     let mut text = BytesMut::new();
     while let Some(chunk) = body.data().await {
         let chunk = chunk.map_err(|error| fault(&error))?;
@@ -233,8 +242,7 @@ async fn exchange(slot: Arc<Slot>, request: Request<()>, body: Bytes) -> Result<
             break;
         }
     }
-    (reply.reason, reply.timestamp) = read_error(&text);
-    Ok(reply)
+    Ok(read_error(&text))
 }
 
 /// Apple's error body: `{"reason": …, "timestamp": <milliseconds, with a 410>}`.
@@ -266,8 +274,10 @@ fn fault(error: &h2::Error) -> Fault {
     Fault::Lost("ConnectionLost")
 }
 
-fn retry_after(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.parse().ok().map(Duration::from_secs)
+/// Seconds. Apple documents no `Retry-After`; one that we cannot read is still a wish to wait.
+fn retry_after(value: &HeaderValue) -> Duration {
+    let seconds = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    seconds.map_or(UNREADABLE_PAUSE, Duration::from_secs)
 }
 
 /// Keeps a value that never repeats out of the peer's header table.

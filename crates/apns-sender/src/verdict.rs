@@ -12,6 +12,8 @@ use push_domain::{Outcome, Reason, RetryScope, Timestamp};
 pub enum Remedy {
     /// Nothing.
     None,
+    /// Leaves the connection: it is ending.
+    Leave,
     /// Leaves the connection and tries once more on a new one.
     Reconnect,
     /// Mints a new provider token, leaves the connection (an expired token wedges it), tries once more.
@@ -94,14 +96,14 @@ pub fn verdict(
         |scope| Outcome::TryLater { after: retry_after, scope, ambiguous: false, reason: reason.clone() };
     let (outcome, remedy) = match (status, word) {
         (200, _) => (Outcome::Accepted, Remedy::None),
-        (410, _) => (Outcome::TokenDead { since: timestamp, reason }, Remedy::None),
+        (410, word) if word != UNREADABLE => (Outcome::TokenDead { since: timestamp, reason }, Remedy::None),
         (400..=499, UNREADABLE) => (later(RetryScope::Attempt), Remedy::None),
         (400, "BadDeviceToken") => (Outcome::TokenDead { since: None, reason }, Remedy::None),
         (400, "DeviceTokenNotForTopic") => (Outcome::WrongApp { reason }, Remedy::None),
         (400, "TopicDisallowed" | "BadTopic" | "MissingTopic") => {
             (Outcome::Misconfigured { reason }, Remedy::None)
         }
-        (400, "IdleTimeout") | (503, "Shutdown") => (later(RetryScope::Attempt), Remedy::Reconnect),
+        (400, "IdleTimeout") | (503, "Shutdown") => (later(RetryScope::Attempt), Remedy::Leave),
         (403, "ExpiredProviderToken") => (Outcome::Misconfigured { reason }, Remedy::Reauthenticate),
         (403, "UnrelatedKeyIdInToken" | "InvalidProviderToken" | "MissingProviderToken") => {
             (Outcome::Misconfigured { reason }, Remedy::Reconnect)
@@ -142,7 +144,7 @@ mod tests {
         (400, &["BadDeviceToken"], "token_dead", Remedy::None),
         (400, &["DeviceTokenNotForTopic"], "wrong_app", Remedy::None),
         (400, &["BadTopic", "MissingTopic", "TopicDisallowed"], "misconfigured", Remedy::None),
-        (400, &["IdleTimeout"], "try_later", Remedy::Reconnect),
+        (400, &["IdleTimeout"], "try_later", Remedy::Leave),
         (403, &["ExpiredProviderToken"], "misconfigured", Remedy::Reauthenticate),
         (
             403,
@@ -165,13 +167,14 @@ mod tests {
         ),
         (404, &["BadPath", "Unregistered"], "refused", Remedy::None),
         (405, &["MethodNotAllowed"], "refused", Remedy::None),
-        (410, &["ExpiredToken", "Unregistered", "SomethingNew", UNREADABLE], "token_dead", Remedy::None),
+        (410, &["ExpiredToken", "Unregistered", "SomethingNew", NO_REASON], "token_dead", Remedy::None),
+        (410, &[UNREADABLE], "try_later", Remedy::None),
         (413, &["PayloadTooLarge"], "refused", Remedy::None),
         (429, &["TooManyProviderTokenUpdates", "TooManyRequests", "SomethingNew"], "try_later", Remedy::None),
         (500, &["InternalServerError", "SomethingNew"], "try_later", Remedy::None),
         (502, &[NO_REASON], "try_later", Remedy::None),
         (503, &["ServiceUnavailable"], "try_later", Remedy::None),
-        (503, &["Shutdown"], "try_later", Remedy::Reconnect),
+        (503, &["Shutdown"], "try_later", Remedy::Leave),
         (302, &[NO_REASON], "try_later", Remedy::None),
         (400, &[UNREADABLE], "try_later", Remedy::None),
         (403, &[UNREADABLE], "try_later", Remedy::None),
@@ -201,11 +204,9 @@ mod tests {
         for status in 100..600 {
             for word in REASONS {
                 let dead = matches!(verdict(status, word, None, None).outcome, Outcome::TokenDead { .. });
-                assert_eq!(
-                    dead,
-                    status == 410 || (status, word) == (400, "BadDeviceToken"),
-                    "{status} {word}"
-                );
+                let expected =
+                    (status == 410 && word != UNREADABLE) || (status, word) == (400, "BadDeviceToken");
+                assert_eq!(dead, expected, "{status} {word}");
             }
         }
     }

@@ -65,12 +65,6 @@ impl InProcess {
         self.shared.fcm.notify_waiters();
     }
 
-    /// Returns how many jobs of `provider` wait for a worker.
-    #[must_use]
-    pub fn depth(&self, provider: Provider) -> usize {
-        self.shared.lock().waiting(provider).len()
-    }
-
     /// Queues the job if its id is new, and returns where its verdict will arrive.
     fn enqueue(&self, job: Job) -> Result<oneshot::Receiver<Verdict>, SubmitError> {
         let (caller, verdict) = oneshot::channel();

@@ -3,38 +3,56 @@
 //! A wrong topic, key or environment makes Apple and Google call good tokens bad. A stock server
 //! never sends to a removed token again, so `REMOVE` is only said while the app is known to work.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use push_domain::{DeviceId, Provider};
+use push_domain::{AppCatalogue, AppId, DeviceId, Provider};
 use tokio::time::Instant;
 
 const WINDOW: Duration = Duration::from_mins(5);
+const NEVER: u64 = u64::MAX;
+/// A window's devices beyond these are not told apart.
+const MAX_REMEMBERED: usize = 10_000;
 /// A verdict on the app itself needs a success in this time before it.
 const PROOF: Duration = Duration::from_mins(10);
 
-/// Watches the removals of one app.
+/// The guards of all apps, for every worker of a process.
+#[derive(Debug, Clone)]
+pub struct RemovalGuards(Arc<HashMap<AppId, RemovalGuard>>);
+
+impl RemovalGuards {
+    /// Makes a guard for every app.
+    #[must_use]
+    pub fn new(apps: &AppCatalogue) -> Self {
+        Self(Arc::new(apps.iter().map(|app| (app.id.clone(), RemovalGuard::new(app.provider))).collect()))
+    }
+
+    pub(crate) fn of(&self, app: &AppId) -> Option<&RemovalGuard> {
+        self.0.get(app)
+    }
+}
+
+/// Watches the removals of one app. A success costs two atomic writes, a removal a lock.
 #[derive(Debug)]
 pub(crate) struct RemovalGuard {
     /// So many different devices have to be called dead before the guard doubts it.
     threshold: usize,
-    state: Mutex<State>,
+    made: Instant,
+    /// Pushes accepted since the window turned.
+    accepted: AtomicU32,
+    /// When the last one was, in milliseconds after `made`, or [`NEVER`].
+    last_accepted: AtomicU64,
+    windows: Mutex<Windows>,
 }
 
 #[derive(Debug)]
-struct State {
-    last_accepted: Option<Instant>,
-    window_began: Instant,
-    current: Counts,
-    previous: Counts,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    accepted: u32,
-    dead: u32,
-    devices: HashSet<DeviceId>,
+struct Windows {
+    began: Instant,
+    dead: HashSet<DeviceId>,
+    dead_before: HashSet<DeviceId>,
+    accepted_before: u32,
 }
 
 impl RemovalGuard {
@@ -43,51 +61,57 @@ impl RemovalGuard {
             Provider::Apns => 20,
             Provider::Fcm => 100,
         };
-        let state = State {
-            last_accepted: None,
-            window_began: Instant::now(),
-            current: Counts::default(),
-            previous: Counts::default(),
-        };
-        Self { threshold, state: Mutex::new(state) }
+        let began = Instant::now();
+        let windows =
+            Windows { began, dead: HashSet::new(), dead_before: HashSet::new(), accepted_before: 0 };
+        Self {
+            threshold,
+            made: began,
+            accepted: AtomicU32::new(0),
+            last_accepted: AtomicU64::new(NEVER),
+            windows: Mutex::new(windows),
+        }
     }
 
     /// Notes a push that the provider took: the app works.
     pub(crate) fn accepted(&self) {
-        let mut state = self.turned();
-        state.last_accepted = Some(Instant::now());
-        state.current.accepted += 1;
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(NEVER);
+        self.last_accepted.store(now, Ordering::Relaxed);
     }
 
     /// Notes a device that was called dead, and says whether that may be believed: not if more than
     /// half of the recent answers say so, about many devices.
     pub(crate) fn may_remove(&self, device: DeviceId) -> bool {
-        let mut state = self.turned();
-        state.current.dead += 1;
-        if state.current.devices.len() < self.threshold {
-            state.current.devices.insert(device);
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.turn(&self.accepted);
+        if windows.dead.len() < MAX_REMEMBERED {
+            windows.dead.insert(device);
         }
-        let devices = state.current.devices.union(&state.previous.devices).count();
-        let dead = state.current.dead + state.previous.dead;
-        let accepted = state.current.accepted + state.previous.accepted;
-        devices < self.threshold || dead <= accepted
+        let dead = windows.dead.union(&windows.dead_before).count();
+        let accepted = self.accepted.load(Ordering::Relaxed) + windows.accepted_before;
+        dead < self.threshold || dead <= accepted as usize
     }
 
     /// Says whether the provider took a push of this app in the last 10 minutes.
     pub(crate) fn is_proven(&self) -> bool {
-        self.turned().last_accepted.is_some_and(|time| time.elapsed() < PROOF)
+        let last = self.last_accepted.load(Ordering::Relaxed);
+        last != NEVER && self.made.elapsed().saturating_sub(Duration::from_millis(last)) < PROOF
     }
+}
 
-    /// Returns the state with its windows up to date: counts cover 2.5 to 5 minutes.
-    fn turned(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = state.window_began.elapsed();
-        if age >= WINDOW / 2 {
-            let last = std::mem::take(&mut state.current);
-            state.previous = if age >= WINDOW { Counts::default() } else { last };
-            state.window_began = Instant::now();
+impl Windows {
+    /// Turns over every 2.5 minutes, so that counts cover 2.5 to 5 minutes.
+    fn turn(&mut self, accepted: &AtomicU32) {
+        let age = self.began.elapsed();
+        if age < WINDOW / 2 {
+            return;
         }
-        state
+        let (dead, accepted) = (std::mem::take(&mut self.dead), accepted.swap(0, Ordering::Relaxed));
+        let recent = age < WINDOW;
+        self.dead_before = if recent { dead } else { HashSet::new() };
+        self.accepted_before = if recent { accepted } else { 0 };
+        self.began = Instant::now();
     }
 }
 

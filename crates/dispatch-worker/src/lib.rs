@@ -10,4 +10,5 @@ mod retry;
 mod worker;
 
 pub use config::Config;
-pub use worker::{Senders, Worker};
+pub use guard::RemovalGuards;
+pub use worker::{Parts, Senders, Worker};

@@ -19,19 +19,43 @@ use tower::retry::budget::{Budget, TpsBudget};
 use tracing::error;
 
 use crate::Config;
-use crate::guard::RemovalGuard;
+use crate::guard::{RemovalGuard, RemovalGuards};
 use crate::retry;
 
 /// The working senders by app. An app without one has broken credentials.
 pub type Senders = HashMap<AppId, Arc<dyn PushSender>>;
 
+/// What is left of a push's time for telling its outcome.
+const ANSWER_TIME: Duration = Duration::from_millis(50);
 /// How often one app's trouble is logged.
 const ALERT_EVERY: Duration = Duration::from_mins(1);
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where jobs come from.
+    pub source: Arc<dyn JobSource>,
+    /// The apps that it delivers to.
+    pub apps: Arc<AppCatalogue>,
+    /// Those of them that work.
+    pub senders: Senders,
+    /// What may be removed; shared by all workers of a process.
+    pub guards: RemovalGuards,
+    /// Where what was learned of devices goes.
+    pub recorder: Recorder,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Its settings.
+    pub config: Config,
+    /// Where its attempts run.
+    pub tasks: TaskTracker,
+}
 
 /// Delivers jobs to all apps of a process.
 pub struct Worker {
     source: Arc<dyn JobSource>,
     lanes: HashMap<AppId, Lane>,
+    guards: RemovalGuards,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
     config: Config,
@@ -43,37 +67,28 @@ pub struct Worker {
 /// What the worker keeps for one app.
 struct Lane {
     sender: Option<Arc<dyn PushSender>>,
-    guard: RemovalGuard,
     retries: TpsBudget,
     last_alert: Mutex<Option<Instant>>,
 }
 
 impl Worker {
     /// Makes a worker for every app of the catalogue.
-    pub fn new(
-        source: Arc<dyn JobSource>,
-        apps: &AppCatalogue,
-        mut senders: Senders,
-        recorder: Recorder,
-        clock: Arc<dyn Clock>,
-        config: Config,
-        tasks: TaskTracker,
-    ) -> Arc<Self> {
-        let lane = |provider, sender| Lane {
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { source, apps, mut senders, guards, recorder, clock, config, tasks } = parts;
+        let lane = |sender| Lane {
             sender,
-            guard: RemovalGuard::new(provider),
             retries: TpsBudget::new(Duration::from_secs(10), 1, 0.1),
             last_alert: Mutex::default(),
         };
-        let lanes =
-            apps.iter().map(|app| (app.id.clone(), lane(app.provider, senders.remove(&app.id)))).collect();
+        let lanes = apps.iter().map(|app| (app.id.clone(), lane(senders.remove(&app.id)))).collect();
         let attempts = [Provider::Apns, Provider::Fcm]
             .map(|provider| metrics::histogram!("service_notification_duration_seconds", "platform" => provider.label()));
         let requests = [
             metrics::histogram!("service_apns_request_duration_seconds"),
             metrics::histogram!("service_fcm_request_duration_seconds"),
         ];
-        Arc::new(Self { source, lanes, recorder, clock, config, tasks, attempts, requests })
+        Arc::new(Self { source, lanes, guards, recorder, clock, config, tasks, attempts, requests })
     }
 
     /// Delivers jobs of one provider until the queue is closed and empty and every claimed job is finished.
@@ -105,16 +120,17 @@ impl Worker {
         let started = Instant::now();
         let job = claimed.job();
         let queued = started.duration_since(job.accepted_at);
-        let mut verdict = match self.lanes.get(&job.notification.app.id) {
-            Some(lane) => self.settle(lane, job).await,
-            None => Verdict::unsent(FailReason::UnknownPlatform),
+        let app = &job.notification.app.id;
+        let mut verdict = match (self.lanes.get(app), self.guards.of(app)) {
+            (Some(lane), Some(guard)) => self.settle(lane, guard, job).await,
+            _ => Verdict::unsent(FailReason::UnknownPlatform),
         };
         verdict.timing = Timing { queued, sending: started.elapsed() };
         claimed.finish(verdict);
     }
 
     /// Tries until there is a verdict.
-    async fn settle(&self, lane: &Lane, job: &Job) -> Verdict {
+    async fn settle(&self, lane: &Lane, guard: &RemovalGuard, job: &Job) -> Verdict {
         let Some(sender) = &lane.sender else {
             lane.alert(job, "CredentialsUnusable");
             let reason = Some(Reason::known("CredentialsUnusable"));
@@ -125,40 +141,50 @@ impl Worker {
         let mut number = 0;
         loop {
             let now = Instant::now();
-            if now >= job.deadline {
+            // The verdict has to be out before the caller stops waiting for it.
+            let last_moment =
+                job.deadline - ANSWER_TIME.min(job.deadline.duration_since(job.accepted_at) / 2);
+            if now >= last_moment {
                 return Verdict { attempts: number, ..Verdict::unsent(FailReason::Deadline) };
             }
             number += 1;
             if number == 1 {
                 lane.retries.deposit();
             }
-            let deadline = job.deadline.min(now + self.config.attempt_timeout(provider));
+            let deadline = last_moment.min(now + self.config.attempt_timeout(provider));
             let outcome = sender.send(&push.request, Attempt { number, deadline }).await;
             let took = now.elapsed();
             self.attempts[provider as usize].record(took);
             self.requests[provider as usize].record(took);
-            let left = job.deadline.saturating_duration_since(Instant::now());
+            let left = last_moment.saturating_duration_since(Instant::now());
             let wait = retry::wait(&outcome, number, self.config.quick_retries, left, &mut rand::rng());
             match wait.filter(|_| lane.retries.withdraw()) {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return self.conclude(lane, job, &outcome, number),
+                None => return self.conclude(lane, guard, job, &outcome, number),
             }
         }
     }
 
     /// Turns the last outcome into the answer, and records what it says of the device.
-    fn conclude(&self, lane: &Lane, job: &Job, outcome: &Outcome, attempts: u32) -> Verdict {
+    fn conclude(
+        &self,
+        lane: &Lane,
+        guard: &RemovalGuard,
+        job: &Job,
+        outcome: &Outcome,
+        attempts: u32,
+    ) -> Verdict {
         let device = job.notification.device;
         let reason = outcome.reason().cloned();
         let answer = match outcome {
             Outcome::Accepted => {
-                lane.guard.accepted();
+                guard.accepted();
                 self.note(job, DeviceState::Active, None);
                 Answer::Ok
             }
             Outcome::TokenDead { reason, .. } => {
                 let certain = matches!(reason.as_str(), "Unregistered" | "ExpiredToken");
-                if certain || lane.guard.may_remove(device) {
+                if certain || guard.may_remove(device) {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
@@ -167,7 +193,7 @@ impl Worker {
                 }
             }
             Outcome::WrongApp { reason } => {
-                if lane.guard.is_proven() && lane.guard.may_remove(device) {
+                if guard.is_proven() && guard.may_remove(device) {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
@@ -183,10 +209,12 @@ impl Worker {
                 lane.alert(job, reason.as_str());
                 Answer::Fail(FailReason::AppMisconfigured)
             }
-            Outcome::TryLater { scope, .. } => Answer::Fail(match scope {
-                RetryScope::Attempt => FailReason::ProviderDown,
-                RetryScope::Device | RetryScope::Credential => FailReason::ProviderBusy,
-            }),
+            Outcome::TryLater { scope: RetryScope::Attempt, .. } => Answer::Fail(FailReason::ProviderDown),
+            Outcome::TryLater { scope: RetryScope::Device, .. } => Answer::Fail(FailReason::ProviderBusy),
+            Outcome::TryLater { scope: RetryScope::Credential, reason, .. } => {
+                lane.alert(job, reason.as_str());
+                Answer::Fail(FailReason::ProviderBusy)
+            }
         };
         Verdict { answer, reason, attempts, timing: Timing::default() }
     }
@@ -304,11 +332,17 @@ mod tests {
             fcm_attempt_timeout_ms: 4000,
             quick_retries: 2,
         };
-        let apps = AppCatalogue::new([an_app()]).unwrap();
-        let recorder = Recorder::new(Arc::new(NoLedger));
-        let source = Arc::new(queue.clone());
-        let worker =
-            Worker::new(source, &apps, senders, recorder, Arc::new(SystemClock), config, tasks.clone());
+        let apps = Arc::new(AppCatalogue::new([an_app()]).unwrap());
+        let worker = Worker::new(Parts {
+            source: Arc::new(queue.clone()),
+            guards: RemovalGuards::new(&apps),
+            apps,
+            senders,
+            recorder: Recorder::new(Arc::new(NoLedger)),
+            clock: Arc::new(SystemClock),
+            config,
+            tasks: tasks.clone(),
+        });
         let loop_ended = tasks.spawn(worker.run(Provider::Fcm));
         let mut verdicts = Vec::new();
         if pushes > 10 {
@@ -412,6 +446,17 @@ mod tests {
         let (verdicts, sends) = deliver(vec![hangs], 1).await;
 
         assert_eq!((verdicts[0].answer, sends), (Answer::Ok, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_hangs_to_the_end_is_told_as_such() {
+        let hangs = Outcome::Refused { reason: Reason::known("hang") };
+
+        let (verdicts, sends) = deliver(vec![hangs; 9], 1).await;
+
+        assert_eq!((verdicts[0].answer, sends), (Answer::Fail(FailReason::ProviderDown), 3));
+        assert_eq!(verdicts[0].attempts, 3);
+        assert!(verdicts[0].timing.sending > Duration::from_secs(9));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,13 +3,16 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use push_domain::{Attempt, FcmRequest, Outcome, ProviderRequest, PushSender, Reason, RetryScope};
-use tokio::time::timeout_at;
+use reqwest::Client;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::shards::{ClientError, Shards};
@@ -61,38 +64,63 @@ impl FcmSender {
 
 impl Inner {
     /// Sends once, and once more with a new access token if Google refused ours.
-    async fn push(&self, push: &FcmRequest) -> Outcome {
+    async fn push(self: &Arc<Self>, push: &FcmRequest, deadline: Instant, tasks: &TaskTracker) -> Outcome {
         let mut reauthenticated = false;
         loop {
-            let token = match self.tokens.token().await {
-                Ok(token) => token,
-                Err(NoToken::Refused) => {
+            let token = match timeout_at(deadline, self.tokens.token()).await {
+                Ok(Ok(token)) => token,
+                Ok(Err(NoToken::Refused)) => {
                     return Outcome::Misconfigured { reason: Reason::known("OAUTH_REFUSED") };
                 }
-                Err(NoToken::Unavailable) => return later(false, "OAUTH_UNAVAILABLE"),
+                Ok(Err(NoToken::Unavailable)) | Err(_) => return later(false, "OAUTH_UNAVAILABLE"),
             };
             let generation = token.generation;
-            let verdict = match self.exchange(push, token).await {
+            let verdict = match self.attempt(push, token, deadline, tasks).await {
                 Ok(verdict) => verdict,
                 Err(outcome) => return outcome,
             };
-            if !verdict.reauthenticate || reauthenticated {
+            if !verdict.reauthenticate || reauthenticated || !self.tokens.invalidate(generation) {
                 return verdict.outcome;
             }
-            self.tokens.invalidate(generation);
             reauthenticated = true;
         }
     }
 
-    async fn exchange(&self, push: &FcmRequest, token: AccessToken) -> Result<Verdict, Outcome> {
-        let Some((client, _permit)) = self.shards.permit().await else {
-            return Err(later(false, "NO_CONNECTION"));
-        };
+    /// Waits for a permit until the deadline, then sends. What is on the wire at the deadline is left
+    /// to end by itself: dropping it would reset the stream, and many resets end a connection.
+    async fn attempt(
+        self: &Arc<Self>,
+        push: &FcmRequest,
+        token: AccessToken,
+        deadline: Instant,
+        tasks: &TaskTracker,
+    ) -> Result<Verdict, Outcome> {
+        let (inner, body) = (Arc::clone(self), push.body.expose());
+        let on_the_wire = Arc::new(AtomicBool::new(false));
+        let begun = Arc::clone(&on_the_wire);
+        let mut sending = Box::pin(async move {
+            let Some((client, _permits)) = inner.shards.permit().await else {
+                return Err(later(false, "NO_CONNECTION"));
+            };
+            begun.store(true, Ordering::Relaxed);
+            inner.exchange(client, body, token).await
+        });
+        match timeout_at(deadline, &mut sending).await {
+            Ok(verdict) => verdict,
+            Err(_) if on_the_wire.load(Ordering::Relaxed) => {
+                tasks.spawn(sending);
+                Err(later(true, "TIMEOUT"))
+            }
+            Err(_) => Err(later(false, "NO_CONNECTION")),
+        }
+    }
+
+    async fn exchange(&self, client: &Client, body: Bytes, token: AccessToken) -> Result<Verdict, Outcome> {
         let sent = client
             .post(&self.url)
-            .header(AUTHORIZATION, token.header)
+            .header(AUTHORIZATION, token.header.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))
-            .body(push.body.expose())
+            .body(body)
             .send()
             .await;
         let mut answer = sent.map_err(|error| later(!error.is_connect(), "CONNECTION_LOST"))?;
@@ -106,7 +134,11 @@ impl Inner {
                 break;
             }
         }
-        Ok(verdict(status, &body, wait))
+        let verdict = verdict(status, &body, wait);
+        if verdict.outcome == Outcome::Accepted {
+            token.prove();
+        }
+        Ok(verdict)
     }
 }
 
@@ -120,15 +152,7 @@ impl PushSender for FcmSender {
         let ProviderRequest::Fcm(push) = request else {
             return Outcome::Refused { reason: Reason::known("WRONG_PROVIDER") };
         };
-        let (inner, push) = (Arc::clone(&self.inner), push.clone());
-        let mut sending = Box::pin(async move { inner.push(&push).await });
-        if let Ok(outcome) = timeout_at(attempt.deadline, &mut sending).await {
-            outcome
-        } else {
-            // Dropping it would reset the stream; many resets end a connection for everybody.
-            self.tasks.spawn(sending);
-            later(true, "TIMEOUT")
-        }
+        self.inner.push(push, attempt.deadline, &self.tasks).await
     }
 }
 

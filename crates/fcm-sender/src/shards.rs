@@ -58,22 +58,30 @@ struct Shard {
 
 /// The clients of one project.
 #[derive(Debug)]
-pub(crate) struct Shards(Vec<Shard>);
+pub(crate) struct Shards {
+    shards: Vec<Shard>,
+    /// As many as all shards have together: who holds one finds room in some shard.
+    places: Semaphore,
+}
 
 impl Shards {
     pub(crate) fn new(count: usize, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         let shard = |_| Ok(Shard { client: client(ca_file)?, permits: Semaphore::new(STREAMS) });
-        (0..count.max(1)).map(shard).collect::<Result<_, ClientError>>().map(Self)
+        let shards = (0..count.max(1)).map(shard).collect::<Result<Vec<_>, ClientError>>()?;
+        let places = Semaphore::new(shards.len() * STREAMS);
+        Ok(Self { shards, places })
     }
 
-    /// Waits for the right to send one request; the shard with most room serves. Fills one shard to
-    /// half before it opens the next, so that low load keeps few connections.
+    /// Waits for the right to send one request, in order. Fills one shard to half before it opens the
+    /// next, so that low load keeps few connections; then the shard with most room serves.
     ///
     /// Cancel safe.
-    pub(crate) async fn permit(&self) -> Option<(&Client, SemaphorePermit<'_>)> {
-        let roomy = self.0.iter().find(|shard| shard.permits.available_permits() > STREAMS / 2);
-        let shard = roomy.or_else(|| self.0.iter().max_by_key(|shard| shard.permits.available_permits()))?;
+    pub(crate) async fn permit(&self) -> Option<(&Client, [SemaphorePermit<'_>; 2])> {
+        let place = self.places.acquire().await.ok()?;
+        let roomy = self.shards.iter().find(|shard| shard.permits.available_permits() > STREAMS / 2);
+        let shard =
+            roomy.or_else(|| self.shards.iter().max_by_key(|shard| shard.permits.available_permits()))?;
         let permit = shard.permits.acquire().await.ok()?;
-        Some((&shard.client, permit))
+        Some((&shard.client, [permit, place]))
     }
 }

@@ -1,6 +1,7 @@
 //! The OAuth access token of one project: fetched once for everybody, renewed in the background.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_USE: Duration = Duration::from_secs(30);
 const REFRESH_AHEAD: Duration = Duration::from_mins(5);
 const RETRY_REFRESH: Duration = Duration::from_secs(10);
+/// A token that is refused so soon after it was granted will not be better the next time.
+const FRESH: Duration = Duration::from_secs(30);
+const SHORTEST_LIFE: Duration = Duration::from_mins(1);
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Why there is no token.
@@ -38,8 +43,23 @@ pub(crate) enum NoToken {
 pub(crate) struct AccessToken {
     pub(crate) header: HeaderValue,
     pub(crate) generation: u64,
+    /// Whether Google has taken a push under it.
+    proven: Arc<AtomicBool>,
+    granted_at: Instant,
     refresh_at: Instant,
     last_use: Instant,
+}
+
+impl AccessToken {
+    /// Notes that Google took a push under it.
+    pub(crate) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// New and never accepted: another one would be refused too.
+    fn is_hopeless(&self) -> bool {
+        !self.proven.load(Ordering::Relaxed) && self.granted_at.elapsed() < FRESH
+    }
 }
 
 /// Remembers a failure, so that a broken account costs Google one request now and then.
@@ -107,9 +127,10 @@ impl TokenSource {
         let now = Instant::now();
         if let Some(token) = self.usable(now) {
             if now >= token.refresh_at
+                && self.shared.failure(now).is_none()
                 && let Ok(flight) = Arc::clone(&self.shared.flight).try_lock_owned()
+                && self.shared.postpone_refresh(&token, now)
             {
-                self.shared.postpone_refresh(&token, now);
                 let source = self.clone();
                 self.shared.tasks.spawn(async move {
                     let _ = source.fetch().await;
@@ -122,8 +143,8 @@ impl TokenSource {
         if let Some(token) = self.usable(Instant::now()) {
             return Ok(token);
         }
-        if let Some(failure) = self.shared.memory().failure.filter(|failure| failure.until > Instant::now()) {
-            return Err(failure.what);
+        if let Some(what) = self.shared.failure(Instant::now()) {
+            return Err(what);
         }
         let source = self.clone();
         let fetch = self.shared.tasks.spawn(async move {
@@ -134,10 +155,18 @@ impl TokenSource {
         fetch.await.unwrap_or(Err(NoToken::Unavailable))
     }
 
-    /// Gives up the token of `generation`; later generations stay. So many 401s at once cost one refresh.
-    pub(crate) fn invalidate(&self, generation: u64) {
-        if self.shared.current.load().as_ref().is_some_and(|token| token.generation == generation) {
-            self.shared.current.store(None);
+    /// Gives up the token of `generation`, and says whether another may be had: not when Google refuses
+    /// one that it granted a moment ago and never took. Later generations stay, so that many 401s at once cost one
+    /// refresh.
+    pub(crate) fn invalidate(&self, generation: u64) -> bool {
+        let current = self.shared.current.load();
+        match current.as_ref().filter(|token| token.generation == generation) {
+            Some(token) if token.is_hopeless() => false,
+            Some(_) => {
+                self.shared.current.compare_and_swap(&*current, None);
+                true
+            }
+            None => true,
         }
     }
 
@@ -158,6 +187,8 @@ impl TokenSource {
                 let token = AccessToken {
                     header,
                     generation: memory.generation,
+                    proven: Arc::default(),
+                    granted_at: asked_at,
                     refresh_at: asked_at + lifetime.saturating_sub(ahead),
                     last_use: asked_at + lifetime.saturating_sub(LAST_USE.min(lifetime / 2)),
                 };
@@ -181,15 +212,26 @@ impl Shared {
     }
 
     /// Lets the old token serve for a while before a failed refresh is tried again.
-    fn postpone_refresh(&self, token: &AccessToken, now: Instant) {
+    /// Says whether it is still the current one.
+    fn postpone_refresh(&self, token: &AccessToken, now: Instant) -> bool {
+        let current = self.current.load();
+        if current.as_ref().is_none_or(|current| current.generation != token.generation) {
+            return false;
+        }
         let later = AccessToken { refresh_at: now + RETRY_REFRESH, ..token.clone() };
-        self.current.store(Some(Arc::new(later)));
+        self.current.compare_and_swap(&*current, Some(Arc::new(later)));
+        true
+    }
+
+    /// Why nobody asks at the moment.
+    fn failure(&self, now: Instant) -> Option<NoToken> {
+        self.memory().failure.filter(|failure| failure.until > now).map(|failure| failure.what)
     }
 
     fn remember(&self, what: NoToken) {
         let (first, most, result) = match what {
             NoToken::Refused => (Duration::from_secs(30), Duration::from_mins(5), "refused"),
-            NoToken::Unavailable => (Duration::from_millis(500), Duration::from_secs(30), "unavailable"),
+            NoToken::Unavailable => (Duration::from_millis(250), Duration::from_secs(2), "unavailable"),
         };
         let mut memory = self.memory();
         let pause = match memory.failure {
@@ -248,7 +290,7 @@ impl Shared {
         let mut header = HeaderValue::try_from(format!("Bearer {}", granted.access_token))
             .map_err(|_| NoToken::Unavailable)?;
         header.set_sensitive(true);
-        Ok((header, Duration::from_secs(granted.expires_in)))
+        Ok((header, Duration::from_secs(granted.expires_in).clamp(SHORTEST_LIFE, LONGEST_LIFE)))
     }
 }
 

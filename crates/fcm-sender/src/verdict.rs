@@ -163,10 +163,14 @@ const fn later(after: Option<Duration>, scope: RetryScope, ambiguous: bool, reas
 /// Reads `Retry-After` in both forms: seconds, or a date. A time that has passed means now.
 #[must_use]
 pub fn retry_after(value: &str, now: std::time::SystemTime) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse::<i64>() {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<i64>() {
         return Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     }
-    let date = httpdate::parse_http_date(value.trim()).ok()?;
+    if value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {
+        return Some(Duration::MAX);
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
 }
 
@@ -381,6 +385,7 @@ mod tests {
         assert_eq!(retry_after("-5", now), Some(Duration::ZERO));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("99999999999999999999", now), Some(Duration::MAX));
         assert_eq!(retry_after("soon", now), None);
     }
 }

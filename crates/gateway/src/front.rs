@@ -1,8 +1,9 @@
 //! The first thing that a request meets: takes the licence key out of its path.
 //!
-//! A stock server can carry its key only in the URL: `/t/<key>/api/v1/send_push`. From here on the
-//! path is `/api/v1/send_push`, and the key a value that cannot be printed; no layer that logs,
-//! traces or measures ever sees it.
+//! A stock server can carry its key only in the URL: in the path, `/t/<key>/api/v1/send_push`, or as
+//! `https://push:<key>@host`, which arrives as Basic authorization. From here on the path is
+//! `/api/v1/send_push`, and the key a value that cannot be printed; no layer that logs, traces or
+//! measures ever sees it, or the header of another service's token.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,10 +13,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use axum::routing::future::RouteFuture;
+use data_encoding::BASE64;
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, Uri};
+use http::{HeaderName, Request, Uri};
 use tenant_registry::{InvalidKey, LicenceKey};
 use tower::Service;
+
+/// What a stock server may keep sending of another push service.
+const FOREIGN_TOKEN: HeaderName = HeaderName::from_static("x-mattermost-auth");
 
 /// The key that came with a request, if one came.
 #[derive(Clone)]
@@ -53,17 +59,29 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let (path, key) = split(request.uri().path());
+        let (path, mut key) = split(request.uri().path());
         if let Some(path) = path {
             let cleaned =
                 PathAndQuery::try_from(path).unwrap_or_else(|_| PathAndQuery::from_static("/unreadable"));
             *request.uri_mut() = Uri::from(cleaned);
+        }
+        request.headers_mut().remove(FOREIGN_TOKEN);
+        if let Some(basic) = request.headers_mut().remove(AUTHORIZATION) {
+            key = key.or_else(|| basic_key(&basic).map(Ok));
         }
         if let Some(key) = key {
             request.extensions_mut().insert(PresentedKey(key));
         }
         self.router.call(request)
     }
+}
+
+/// Returns the licence key in either half of Basic authorization, if one is there.
+fn basic_key(header: &HeaderValue) -> Option<LicenceKey> {
+    let encoded = header.to_str().ok()?.strip_prefix("Basic ")?;
+    let decoded = String::from_utf8(BASE64.decode(encoded.trim().as_bytes()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
+    LicenceKey::parse(password).or_else(|_| LicenceKey::parse(user)).ok()
 }
 
 /// Splits a path into the path behind the licence prefix, without doubled slashes, and the key.
@@ -113,6 +131,21 @@ mod tests {
             assert_eq!(found.unwrap().unwrap().kid(), key.kid());
         }
         assert!(matches!(split("//api//v1/ack"), (Some(path), None) if path == "/api/v1/ack"));
+    }
+
+    #[test]
+    fn a_key_is_found_in_either_half_of_basic_authorization() {
+        let key = LicenceKey::generate("us");
+        let header = |text: String| {
+            HeaderValue::try_from(format!("Basic {}", BASE64.encode(text.as_bytes()))).unwrap()
+        };
+
+        for text in [format!("push:{}", key.expose()), format!("{}:", key.expose()), key.expose().to_owned()]
+        {
+            assert_eq!(basic_key(&header(text)).unwrap().kid(), key.kid());
+        }
+        assert!(basic_key(&header("somebody:else".into())).is_none());
+        assert!(basic_key(&HeaderValue::from_static("Bearer x")).is_none());
     }
 
     #[test]

@@ -22,6 +22,15 @@ use crate::Access;
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     pub(crate) device_key: DeviceKey,
+    bucket: Option<Arc<DefaultDirectRateLimiter>>,
+}
+
+impl Caller {
+    /// Counts a push against the licence's rate.
+    pub(crate) fn take_rate(&self) -> Result<(), FailReason> {
+        let over = self.bucket.as_ref().is_some_and(|bucket| bucket.check().is_err());
+        if over { Err(FailReason::RateLimited) } else { Ok(()) }
+    }
 }
 
 /// The licences in memory, and a limiter for each.
@@ -48,7 +57,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Makes a gate that knows no licence yet; see [`keep_fresh`].
+    /// Makes a gate that knows no licence yet; see [`Gate::load`].
     #[must_use]
     pub fn new(access: Access, region: String, keys: Keys, clock: Arc<dyn Clock>) -> Self {
         let open = keys.device_key(open_tenant(), &[0; 32]);
@@ -62,10 +71,13 @@ impl Gate {
         self.access == Access::Open || self.doors.load().is_some()
     }
 
-    /// Lets a caller in, or says why not. Each call counts against the licence's rate.
-    pub(crate) fn admit(&self, key: Option<&Result<LicenceKey, InvalidKey>>) -> Result<Caller, FailReason> {
+    /// Says who calls, or why that is nobody. Costs the caller nothing.
+    pub(crate) fn identify(
+        &self,
+        key: Option<&Result<LicenceKey, InvalidKey>>,
+    ) -> Result<Caller, FailReason> {
         if self.access == Access::Open {
-            return Ok(Caller { tenant: open_tenant(), device_key: self.open.clone() });
+            return Ok(Caller { tenant: open_tenant(), device_key: self.open.clone(), bucket: None });
         }
         let key = key.ok_or(FailReason::LicenceMissing)?.as_ref().map_err(|_| FailReason::LicenceUnknown)?;
         let doors = self.doors.load();
@@ -76,10 +88,8 @@ impl Gate {
                 Refusal::Inactive => FailReason::LicenceInactive,
                 Refusal::WrongRegion => FailReason::WrongRegion,
             })?;
-        if doors.limiters.get(&permit.licence.id).is_some_and(|limit| limit.bucket.check().is_err()) {
-            return Err(FailReason::RateLimited);
-        }
-        Ok(Caller { tenant: permit.tenant, device_key: permit.device_key.clone() })
+        let bucket = doors.limiters.get(&permit.licence.id).map(|limit| Arc::clone(&limit.bucket));
+        Ok(Caller { tenant: permit.tenant, device_key: permit.device_key.clone(), bucket })
     }
 
     /// Returns the key for device references in today's log lines.
@@ -91,6 +101,12 @@ impl Gate {
         let key = Arc::new(self.keys.log_key(today));
         self.log_key.store(Some(Arc::clone(&key)));
         key
+    }
+
+    /// Reads the licences for the first time.
+    pub async fn load(&self, registry: &dyn TenantReader) -> Result<(), RegistryError> {
+        self.refresh(registry.snapshot().await?);
+        Ok(())
     }
 
     fn revision(&self) -> Option<u64> {
@@ -130,20 +146,19 @@ const fn open_tenant() -> TenantId {
     TenantId::from_uuid(uuid::Uuid::nil())
 }
 
-/// Reads the licences once, then whenever they have changed, until `stop`.
+/// Reads the licences again whenever they have changed, until `stop`.
 ///
-/// Fails only when the first read does. Later, an unreadable registry leaves the last licences in
-/// force: availability goes before revocation while the database is down.
+/// An unreadable registry leaves the last licences in force: availability goes before revocation
+/// while the database is down.
 pub async fn keep_fresh(
     gate: Arc<Gate>,
     registry: Arc<dyn TenantReader>,
     every: Duration,
     stop: CancellationToken,
-) -> Result<(), RegistryError> {
-    gate.refresh(registry.snapshot().await?);
+) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
         let changed = async {
@@ -220,7 +235,7 @@ mod tests {
         }
 
         fn refusal(&self, key: &LicenceKey) -> Option<FailReason> {
-            self.gate.admit(Some(&Ok(key.clone()))).err()
+            self.gate.identify(Some(&Ok(key.clone()))).and_then(|caller| caller.take_rate()).err()
         }
     }
 
@@ -229,7 +244,7 @@ mod tests {
         let place = a_place(Access::Open).await;
 
         assert!(place.gate.is_ready());
-        assert!(place.gate.admit(None).is_ok());
+        assert!(place.gate.identify(None).is_ok());
     }
 
     #[tokio::test]
@@ -239,8 +254,8 @@ mod tests {
         assert_eq!(place.refusal(&unknown), Some(FailReason::Unavailable));
         let key = place.a_key(&["us"], 10).await;
 
-        assert_eq!(place.gate.admit(None).unwrap_err(), FailReason::LicenceMissing);
-        assert_eq!(place.gate.admit(Some(&Err(InvalidKey))).unwrap_err(), FailReason::LicenceUnknown);
+        assert_eq!(place.gate.identify(None).unwrap_err(), FailReason::LicenceMissing);
+        assert_eq!(place.gate.identify(Some(&Err(InvalidKey))).unwrap_err(), FailReason::LicenceUnknown);
         assert_eq!(place.refusal(&unknown), Some(FailReason::LicenceUnknown));
         assert_eq!(place.refusal(&key), None);
         place.clock.advance(Duration::from_mins(1));

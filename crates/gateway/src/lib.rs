@@ -16,9 +16,3 @@ pub use config::{Access, Config, MattermostConfig};
 pub use front::{Front, front};
 pub use gate::{Gate, keep_fresh};
 pub use state::{Gateway, Parts, Version};
-
-/// Parses a body as the Mattermost face does, and throws the result away. For fuzzing only.
-#[doc(hidden)]
-pub fn parse_for_fuzzing(body: &[u8]) {
-    mattermost::parse_for_fuzzing(body);
-}

@@ -7,6 +7,7 @@ use axum::Router;
 use dispatch_stream::Submit;
 use push_domain::{AppCatalogue, Clock};
 use quick_cache::sync::Cache;
+use tokio_util::task::TaskTracker;
 
 use crate::front::Front;
 use crate::gate::Gate;
@@ -59,10 +60,11 @@ impl Gateway {
         Arc::new(Self { config, gate, apps, clock, version, metrics, acks: Cache::new(REMEMBERED_ACKS) })
     }
 
-    /// Returns the service for one serving thread, whose pushes go to `dispatch`.
+    /// Returns the service for one serving thread, whose pushes go to `dispatch` and are waited for in
+    /// `tasks`: a push is settled, counted and logged also when its caller has left.
     #[must_use]
-    pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>) -> Front {
-        let router: Router = mattermost::router(Arc::clone(self), dispatch);
+    pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Front {
+        let router: Router = mattermost::router(Arc::clone(self), dispatch, tasks);
         crate::front(router)
     }
 }

@@ -85,7 +85,7 @@ pub(crate) struct SimulateOptions {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  hpns send --url http://127.0.0.1:8066/t/KEY --platform apple_rn-v2 --token 64-HEX-DIGITS --message 'Hello'\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --token TOKEN --type test\n\nExit status: 0 for OK, 1 for FAIL, 3 for REMOVE, 2 for a wrong command line."
+    after_help = "Examples:\n  hpns send --url http://127.0.0.1:8066/t/KEY --platform apple_rn-v2 --token 64-HEX-DIGITS --message 'Hello'\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --token TOKEN --type test\n\nExit status: 0 for OK, 1 for FAIL or no answer, 3 for REMOVE, 2 for a wrong command line."
 )]
 pub(crate) struct SendOptions {
     /// The push URL, as it stands in the Mattermost server's settings.

@@ -1,6 +1,7 @@
 //! `hpns all --demo`: the first run. A simulator stands in for Apple and Google, a tenant with a
 //! licence is made, and what to paste is printed.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,12 +10,13 @@ use std::sync::mpsc;
 use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use provider_sim::{APNS_KEY_ID, APNS_TEAM_ID, FCM_PROJECT, Settings, Simulator};
+use provider_sim::{Settings, Simulator};
 use push_domain::Clock;
 use tenant_registry::{LicenceDraft, LicenceKey, Plan, TenantAdmin};
 
 use crate::config::{AppConfig, Config, LogFormat};
 use crate::keyfile::write_private;
+use crate::simulate::apps_of;
 
 const DIRECTORY: &str = "var/demo";
 const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8069);
@@ -34,6 +36,9 @@ impl Demo {
         if config.data_dir == Path::new(".") {
             config.data_dir = DIRECTORY.into();
         }
+        if config.gateway.listen.ip().is_unspecified() {
+            config.gateway.listen.set_ip(CONTROL.ip());
+        }
         config.log.format = LogFormat::Text;
         config.development.custom_endpoints = true;
         let directory = config.data_dir.clone();
@@ -47,7 +52,7 @@ impl Demo {
             runtime.block_on(async {
                 let simulator = Simulator::start(settings);
                 let described =
-                    simulator.as_ref().map(|it| (it.control(), apps(it))).map_err(ToString::to_string);
+                    simulator.as_ref().map(|it| (it.control(), apps_of(it))).map_err(ToString::to_string);
                 let _ = started.send(described);
                 if simulator.is_ok() {
                     std::future::pending::<()>().await;
@@ -59,7 +64,7 @@ impl Demo {
         let (control, apps) =
             described.map_err(|error| anyhow::anyhow!("the simulator did not start: {error}"))?;
         config.apps =
-            Figment::from(Toml::string(&apps)).extract::<std::collections::BTreeMap<String, AppConfig>>()?;
+            Figment::from(Toml::string(&apps)).extract_inner::<BTreeMap<String, AppConfig>>("apps")?;
         Ok(Self { directory, control })
     }
 
@@ -123,23 +128,4 @@ impl Demo {
         out.flush()?;
         Ok(())
     }
-}
-
-/// The apps whose phones the simulator has, as configuration.
-fn apps(simulator: &Simulator) -> String {
-    let (apns, fcm) = (simulator.apns().port(), simulator.fcm().port());
-    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path).display().to_string();
-    let (ca, key) = (absolute(simulator.ca_file()), absolute(simulator.apns_key_file()));
-    let account = absolute(simulator.service_account_file());
-    let apple = |name: &str, platform: &str, topic: &str| {
-        format!(
-            "[{name}]\nprovider = \"apns\"\nplatform = \"{platform}\"\ntopic = \"{topic}\"\nteam_id = \"{APNS_TEAM_ID}\"\nkey_id = \"{APNS_KEY_ID}\"\nkey_file = \"{key}\"\nendpoint = \"localhost:{apns}\"\nca_file = \"{ca}\"\n"
-        )
-    };
-    let google = format!(
-        "[android]\nprovider = \"fcm\"\nplatform = \"android_rn\"\nproject = \"{FCM_PROJECT}\"\nservice_account_file = \"{account}\"\nbase_url = \"https://localhost:{fcm}\"\ntoken_url = \"https://localhost:{fcm}/token\"\nca_file = \"{ca}\"\n"
-    );
-    apple("ios", "apple_rn", "com.example.mm")
-        + &apple("ios-beta", "apple_rnbeta", "com.example.mm.beta")
-        + &google
 }

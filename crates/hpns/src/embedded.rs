@@ -1,14 +1,14 @@
 //! `hpns all`: every role in one process.
 
-use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use dispatch_worker::RemovalGuards;
 use gateway::{Gate, Gateway, Parts, Version};
 use push_domain::{Clock, SystemClock};
-use tenant_registry::{Recorder, RegistryError, SqliteRegistry};
+use tenant_registry::{Recorder, SqliteRegistry};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,22 +58,18 @@ async fn serve(config: Arc<Config>, telemetry: Arc<Telemetry>, demo: Option<&Dem
         }
         None => None,
     };
-    let licences = process.keep_licences_fresh();
-    process.record_devices();
+    process.gate.load(&*process.registry).await.context("the licences cannot be read")?;
+    process.keep_licences_fresh();
+    let recording = process.record_devices();
     let (address, shards) = process.start_shards()?;
     let health = process.serve_health(&shards)?;
     info!(gateway = %address, health = %health, "listening");
     if let (Some(demo), Some(key)) = (demo, key) {
         demo.announce(address, &key)?;
     }
-    let broken = async {
-        match licences.await {
-            Ok(Err(error)) => anyhow::Error::from(error).context("the licences cannot be read"),
-            Ok(Ok(())) | Err(_) => pending().await,
-        }
-    };
     let grace = Duration::from_secs(process.shared.config.server.shutdown_grace_seconds);
-    let ended = until_stopped(signals, shards, broken, process.shared.stop.clone(), grace).await;
+    let ended = until_stopped(signals, shards, process.shared.stop.clone(), grace).await;
+    let _ = recording.await;
     process.end().await;
     ended
 }
@@ -106,17 +102,19 @@ impl Process {
             version: Version { hash: env!("BUILD_COMMIT").into(), version: env!("CARGO_PKG_VERSION").into() },
         });
         let recorder = Recorder::new(registry.clone());
-        let shared = Shared { config, gateway, apps, recorder, clock, stop: CancellationToken::new() };
+        let guards = RemovalGuards::new(&apps.catalogue);
+        let shared =
+            Shared { config, gateway, apps, guards, recorder, clock, stop: CancellationToken::new() };
         Ok(Self { shared, gate, registry, telemetry, tasks, at_the_end: CancellationToken::new() })
     }
 
-    fn keep_licences_fresh(&self) -> JoinHandle<Result<(), RegistryError>> {
+    fn keep_licences_fresh(&self) {
         let every = Duration::from_millis(self.shared.config.registry.poll_ms);
         let (gate, registry) = (Arc::clone(&self.gate), Arc::clone(&self.registry));
-        self.tasks.spawn(gateway::keep_fresh(gate, registry, every, self.shared.stop.clone()))
+        self.tasks.spawn(gateway::keep_fresh(gate, registry, every, self.shared.stop.clone()));
     }
 
-    fn record_devices(&self) {
+    fn record_devices(&self) -> JoinHandle<()> {
         let (recorder, stop) = (self.shared.recorder.clone(), self.shared.stop.clone());
         self.tasks.spawn(async move {
             while !stop.is_cancelled() {
@@ -129,7 +127,7 @@ impl Process {
                     warn!(%error, "devices cannot be recorded; they will be tried again");
                 }
             }
-        });
+        })
     }
 
     /// Starts the serving threads on one port. A port that another process serves is refused,
@@ -153,8 +151,7 @@ impl Process {
         let health = Health {
             metrics: self.telemetry.metrics.clone(),
             gate: Arc::clone(&self.gate),
-            pulses: shards.iter().map(|shard| Arc::clone(&shard.pulse)).collect(),
-            clock: Arc::clone(&self.shared.clock),
+            pulses: shards.iter().map(|shard| shard.pulse.clone()).collect(),
             stopping: self.shared.stop.clone(),
         };
         let limits = http_edge::Limits::default();

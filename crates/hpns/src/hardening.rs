@@ -1,7 +1,13 @@
 //! Keeps what is in memory in memory.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask};
 use tracing::error;
+
+/// Makes every file that the process writes its owner's alone.
+pub(crate) fn private_files() {
+    umask(Mode::RWXG | Mode::RWXO);
+}
 
 /// Forbids core files, and makes panics say where and not what: a message may hold content.
 ///

@@ -1,7 +1,7 @@
 //! The private port: health, readiness, metrics.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -10,19 +10,19 @@ use axum::routing::get;
 use gateway::Gate;
 use http_edge::{ErrorKind, Problem};
 use metrics_exporter_prometheus::PrometheusHandle;
-use push_domain::Clock;
 use tokio_util::sync::CancellationToken;
 
+use crate::shard::Pulse;
+
 /// A serving thread that has not run for so long is stuck.
-const STUCK_AFTER_MS: u64 = 15_000;
+const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 /// What the port looks at.
 #[derive(Clone)]
 pub(crate) struct Health {
     pub(crate) metrics: PrometheusHandle,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) pulses: Vec<Arc<AtomicU64>>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) pulses: Vec<Pulse>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -37,9 +37,7 @@ pub(crate) fn router(health: Health) -> Router {
 
 /// Alive as long as every serving thread runs.
 async fn live(State(health): State<Health>) -> Result<&'static str, Problem> {
-    let now = health.clock.now().millis();
-    let stuck = |pulse: &Arc<AtomicU64>| now.saturating_sub(pulse.load(Ordering::Relaxed)) > STUCK_AFTER_MS;
-    if health.pulses.iter().any(stuck) {
+    if health.pulses.iter().any(|pulse| pulse.silence() > STUCK_AFTER) {
         return Err(Problem::new(ErrorKind::Internal, "stuck", "a serving thread has not run for 15 s"));
     }
     Ok("live\n")

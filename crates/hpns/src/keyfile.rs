@@ -34,9 +34,6 @@ pub(crate) fn load_or_make(path: &Path) -> anyhow::Result<SecretBytes> {
 }
 
 fn make(path: &Path) -> anyhow::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
     let mut bytes = [0_u8; BYTES];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random bytes"))?;
     let mut text = String::new();
@@ -62,7 +59,7 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_for_its_owner_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("sub/hpns.key");
+        let path = directory.path().join("hpns.key");
 
         let first = load_or_make(&path).unwrap();
         let second = load_or_make(&path).unwrap();

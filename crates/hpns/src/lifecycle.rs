@@ -29,13 +29,12 @@ impl Signals {
     }
 }
 
-/// Waits for a signal, or for a part that ends by itself; then stops softly within `grace`.
+/// Waits for a signal, or for a serving thread that ends by itself; then stops softly within `grace`.
 ///
 /// Returns `Err` when something ended that should not have, or when requests under way were lost.
 pub(crate) async fn until_stopped(
     mut signals: Signals,
     shards: Vec<Shard>,
-    broken: impl Future<Output = anyhow::Error>,
     stop: CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
@@ -47,7 +46,6 @@ pub(crate) async fn until_stopped(
     }
     let mut fault = tokio::select! {
         () = signals.next() => None,
-        error = broken => Some(error),
         _ = ends.join_next() => Some(anyhow::anyhow!("a serving thread ended by itself")),
     };
     info!("asked to stop");

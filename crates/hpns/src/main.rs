@@ -26,6 +26,7 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    hardening::private_files();
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {

@@ -10,9 +10,6 @@ use crate::keyfile;
 pub(crate) async fn open(config: &Config) -> anyhow::Result<(SqliteRegistry, Keys)> {
     let keys = Keys::derive(&keyfile::load_or_make(&config.key_path())?);
     let path = config.registry_path();
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    }
     let opened = SqliteRegistry::open(&path, keys.clone()).await;
     let registry = opened.with_context(|| format!("registry.url: cannot open {}", path.display()))?;
     Ok((registry, keys))

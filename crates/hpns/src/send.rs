@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::cli::SendOptions;
 
+const ROUTE: &str = "/api/v1/send_push";
 /// A stock server waits as long.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const REMOVED: u8 = 3;
@@ -38,8 +39,10 @@ async fn send(options: SendOptions) -> anyhow::Result<ExitCode> {
         "channel_name": options.channel_name,
         "message": options.message,
     });
-    let url = format!("{}/api/v1/send_push", options.url.trim_end_matches('/'));
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+    let base = options.url.trim_end_matches('/');
+    let url = format!("{}{ROUTE}", base.strip_suffix(ROUTE).unwrap_or(base));
+    let client =
+        reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
     let started = Instant::now();
     let request = client.post(&url).header("x-hpns-timing", "1").body(body.to_string());
     // The URL holds the licence key: errors must not repeat it.
@@ -50,9 +53,9 @@ async fn send(options: SendOptions) -> anyhow::Result<ExitCode> {
     let id = header(&response, "x-request-id");
     let text = response.text().await.map_err(reqwest::Error::without_url)?;
     let round_trip = started.elapsed();
-    let answer: Answer = serde_json::from_str(&text).with_context(|| {
-        format!("HTTP {status}: this is not the answer of a push service; is the push URL right?")
-    })?;
+    let Ok(answer) = serde_json::from_str::<Answer>(&text) else {
+        anyhow::bail!("HTTP {status}: this is not the answer of a push service; is the push URL right?");
+    };
     let mut out = std::io::stdout().lock();
     writeln!(
         out,

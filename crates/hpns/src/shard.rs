@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dispatch_stream::InProcess;
-use dispatch_worker::Worker;
+use dispatch_worker::{Parts, RemovalGuards, Worker};
 use gateway::Gateway;
 use push_domain::{Clock, Provider};
 use tenant_registry::Recorder;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) apps: Arc<Apps>,
+    pub(crate) guards: RemovalGuards,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stop: CancellationToken,
@@ -38,8 +40,7 @@ pub(crate) struct Shard {
     pub(crate) thread: JoinHandle<()>,
     /// Resolves when everything that the thread took is answered.
     pub(crate) ended: oneshot::Receiver<()>,
-    /// When it last ran, in milliseconds since 1970.
-    pub(crate) pulse: Arc<AtomicU64>,
+    pub(crate) pulse: Pulse,
 }
 
 impl Shard {
@@ -51,14 +52,14 @@ impl Shard {
             http_edge::bind(address, true)
                 .with_context(|| format!("gateway.listen: cannot listen on {address}"))?
         };
-        let pulse = Arc::new(AtomicU64::new(shared.clock.now().millis()));
+        let pulse = Pulse::new();
         let (ending, ended) = oneshot::channel();
-        let heart = Arc::clone(&pulse);
+        let heart = pulse.clone();
         let tasks = TaskTracker::new();
         let senders = shared.apps.senders(&tasks)?;
         let body = move || {
             runtime.block_on(async {
-                tasks.spawn(beat(heart, Arc::clone(&shared.clock), shared.stop.clone()));
+                tasks.spawn(heart.beat());
                 serve(listener, shared, senders, tasks).await;
             });
             let _ = ending.send(());
@@ -68,12 +69,30 @@ impl Shard {
     }
 }
 
-async fn beat(pulse: Arc<AtomicU64>, clock: Arc<dyn Clock>, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        pulse.store(clock.now().millis(), Ordering::Relaxed);
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(TICK) => {}
+/// Tells when a thread last ran.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulse {
+    began: Instant,
+    /// Milliseconds after `began`.
+    last: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self { began: Instant::now(), last: Arc::default() }
+    }
+
+    /// Returns for how long the thread has not run.
+    pub(crate) fn silence(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// Beats until the thread's runtime ends.
+    async fn beat(self) {
+        loop {
+            let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.last.store(now, Ordering::Relaxed);
+            tokio::time::sleep(TICK).await;
         }
     }
 }
@@ -85,18 +104,25 @@ async fn serve(
     senders: dispatch_worker::Senders,
     tasks: TaskTracker,
 ) {
-    let Shared { config, gateway, apps, recorder, clock, stop } = shared;
+    let Shared { config, gateway, apps, guards, recorder, clock, stop } = shared;
     let queue = InProcess::new(config.dispatch.capacity);
-    let source = Arc::new(queue.clone());
-    let worker =
-        Worker::new(source, &apps.catalogue, senders, recorder, clock, config.worker.clone(), tasks.clone());
+    let worker = Worker::new(Parts {
+        source: Arc::new(queue.clone()),
+        apps: Arc::clone(&apps.catalogue),
+        senders,
+        guards,
+        recorder,
+        clock,
+        config: config.worker.clone(),
+        tasks: tasks.clone(),
+    });
     let workers = TaskTracker::new();
     workers.spawn(Arc::clone(&worker).run(Provider::Apns));
     workers.spawn(worker.run(Provider::Fcm));
     workers.close();
     let connections = TaskTracker::new();
     let limits = config.gateway.limits(config.threads());
-    let service = gateway.service(Arc::new(queue.clone()));
+    let service = gateway.service(Arc::new(queue.clone()), tasks);
     http_edge::serve(listener, service, limits, stop, connections.clone()).await;
     connections.close();
     connections.wait().await;

@@ -35,7 +35,7 @@ const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Seconds. The peer's buckets, and finer ones below.
 const BUCKETS: [f64; 15] =
-    [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0];
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0];
 
 /// What ends when it is dropped, and what shows the metrics.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,54 +16,69 @@ use tokio::time::Instant;
 
 use crate::Limits;
 
-/// Nothing has come yet; or a header has begun.
+/// Nothing has come yet, or a header has begun.
 const HEADER: u64 = 0;
-/// A request is being answered.
-const BUSY: u64 = 1;
 /// The last request is answered, the next has not begun.
-const IDLE: u64 = 2;
+const IDLE: u64 = 1;
 
-/// The state of one connection: what it does, and since when.
+/// The first bytes of HTTP/2. Its connections carry frames between requests, so that bytes alone do not
+/// mean that a header has begun.
+const HTTP2_PREFACE: &[u8] = b"PRI ";
+
+/// The state of one connection: how many requests are open, and since when it does what it does.
 #[derive(Debug)]
 pub(crate) struct Activity {
     opened: Instant,
-    /// Milliseconds since `opened`, times four, plus the phase.
+    /// Requests that are being answered.
+    open: AtomicU32,
+    is_http2: AtomicBool,
+    /// Milliseconds since `opened`, times two, plus the phase.
     packed: AtomicU64,
 }
 
 impl Activity {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { opened: Instant::now(), packed: AtomicU64::new(HEADER) })
+        Arc::new(Self {
+            opened: Instant::now(),
+            open: AtomicU32::new(0),
+            is_http2: AtomicBool::new(false),
+            packed: AtomicU64::new(HEADER),
+        })
     }
 
     fn enter(&self, phase: u64) {
-        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX / 8);
-        self.packed.store(millis * 4 + phase, Ordering::Relaxed);
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX / 4);
+        self.packed.store(millis * 2 + phase, Ordering::Relaxed);
     }
 
     pub(crate) fn request_began(&self) {
-        self.enter(BUSY);
+        self.open.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn request_ended(&self) {
-        self.enter(IDLE);
+        if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.enter(IDLE);
+        }
     }
 
-    fn bytes_came(&self) {
-        if self.packed.load(Ordering::Relaxed) % 4 == IDLE {
+    fn bytes_came(&self, bytes: &[u8]) {
+        if self.packed.load(Ordering::Relaxed) == HEADER && bytes.starts_with(HTTP2_PREFACE) {
+            self.is_http2.store(true, Ordering::Relaxed);
+        }
+        let idle = self.packed.load(Ordering::Relaxed) % 2 == IDLE;
+        if idle && self.open.load(Ordering::Relaxed) == 0 && !self.is_http2.load(Ordering::Relaxed) {
             self.enter(HEADER);
         }
     }
 
     /// Says whether the connection has done nothing useful for longer than it may.
     pub(crate) fn overdue(&self, limits: &Limits) -> bool {
-        let packed = self.packed.load(Ordering::Relaxed);
-        let age = self.opened.elapsed().saturating_sub(Duration::from_millis(packed / 4));
-        match packed % 4 {
-            HEADER => age >= limits.header_timeout,
-            IDLE => age >= limits.idle_timeout,
-            _ => false,
+        if self.open.load(Ordering::Relaxed) > 0 {
+            return false;
         }
+        let packed = self.packed.load(Ordering::Relaxed);
+        let age = self.opened.elapsed().saturating_sub(Duration::from_millis(packed / 2));
+        age >= if packed % 2 == HEADER { limits.header_timeout } else { limits.idle_timeout }
     }
 }
 
@@ -88,8 +103,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.transport).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.bytes_came();
+        if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+            self.activity.bytes_came(bytes);
         }
         read
     }
@@ -151,7 +166,7 @@ mod tests {
 
         tokio::time::advance(Duration::from_secs(99)).await;
         assert!(!activity.overdue(&limits()));
-        activity.bytes_came();
+        activity.bytes_came(b"POST");
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(activity.overdue(&limits()));
     }
@@ -164,5 +179,32 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1000)).await;
 
         assert!(!activity.overdue(&limits()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_two_requests_that_ends_leaves_the_other_alone() {
+        let activity = Activity::new();
+        activity.request_began();
+        activity.request_began();
+
+        activity.request_ended();
+        activity.bytes_came(b"frames");
+        tokio::time::advance(Duration::from_secs(1000)).await;
+
+        assert!(!activity.overdue(&limits()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_on_an_idle_http2_connection_are_no_header() {
+        let activity = Activity::new();
+        activity.bytes_came(b"PRI * HTTP/2.0");
+        activity.request_began();
+        activity.request_ended();
+
+        activity.bytes_came(b"a PING acknowledged");
+        tokio::time::advance(Duration::from_secs(99)).await;
+        assert!(!activity.overdue(&limits()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(activity.overdue(&limits()));
     }
 }

@@ -106,6 +106,7 @@ impl ApnsConnection {
             }
             _ => {
                 count(&self.apns.record.provider_tokens);
+                self.authorised = true;
                 self.last_token = Some((token.to_owned(), now));
             }
         }
@@ -133,7 +134,8 @@ impl ApnsConnection {
 
     fn check_topic(&self, request: &Request) -> Result<(), Refusal> {
         let topic = request.header("apns-topic").ok_or((400, "MissingTopic"))?;
-        let kind = request.header("apns-push-type").unwrap_or_default();
+        // Apple recommends the header; without it a push is an alert.
+        let kind = request.header("apns-push-type").unwrap_or("alert");
         let suffix = PUSH_TYPES.iter().find(|(name, _)| *name == kind).ok_or((400, "InvalidPushType"))?.1;
         if self.apns.topics.iter().any(|bundle| topic.strip_prefix(bundle.as_str()) == Some(suffix)) {
             return Ok(());
@@ -204,9 +206,6 @@ impl Service for ApnsConnection {
             return Reply { status: 200, delay: self.apns.delay, ..Reply::default() };
         }
         let checked = self.check(&request);
-        if !matches!(checked, Err((403, _))) {
-            self.authorised = true;
-        }
         let usual = || match checked {
             Ok(()) => Reply { status: 200, ..Reply::default() },
             Err((status, reason)) => Reply { status, body: Bytes::from(refusal(reason)), ..Reply::default() },

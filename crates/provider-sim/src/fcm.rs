@@ -10,13 +10,24 @@ use crate::credentials::FCM_PROJECT;
 use crate::http2::{Fate, Reply, Request, Service};
 use crate::oauth::OAuth;
 use crate::record::{Record, count};
-use crate::script::{ScriptedAnswer, Scripts};
+use crate::script::{OAUTH, ScriptedAnswer, Scripts};
 
 const STREAMS: u32 = 100;
 const MAX_DATA_BYTES: usize = 4096;
 const MAX_TTL_SECONDS: f64 = 2_419_200.0;
-const MESSAGE_FIELDS: [&str; 10] =
-    ["name", "token", "fid", "topic", "condition", "data", "notification", "android", "apns", "webpush"];
+const MESSAGE_FIELDS: [&str; 11] = [
+    "fcm_options",
+    "name",
+    "token",
+    "fid",
+    "topic",
+    "condition",
+    "data",
+    "notification",
+    "android",
+    "apns",
+    "webpush",
+];
 const FCM_ERROR: &str = "type.googleapis.com/google.firebase.fcm.v1.FcmError";
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
@@ -237,7 +248,7 @@ impl Service for FcmConnection {
         }
         count(&self.0.record.token_requests);
         let usual = || self.0.oauth.grant(&request);
-        match self.0.scripts.next("oauth") {
+        match self.0.scripts.next(OAUTH) {
             Some(answer) => answer.reply(usual, |answer| json!({ "error": answer.reason }).to_string()),
             None => usual(),
         }

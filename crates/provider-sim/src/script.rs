@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::http2::{Fate, Reply};
 
+/// The key of Google's token endpoint.
+pub(crate) const OAUTH: &str = "oauth";
+
 /// What happens instead of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,7 +90,8 @@ impl Scripts {
             return None;
         }
         let mut scripts = self.by_token.lock().ok()?;
-        let key = if scripts.contains_key(token) { token } else { "*" };
+        // `*` stands for devices; the token endpoint has a script of its own or none.
+        let key = if scripts.contains_key(token) || token == OAUTH { token } else { "*" };
         let script = scripts.get_mut(key)?;
         if script.repeat && script.answers.len() == 1 {
             return script.answers.front().cloned();

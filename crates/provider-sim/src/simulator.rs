@@ -21,6 +21,8 @@ use crate::oauth::OAuth;
 use crate::record::{Received, Record, Stats};
 use crate::script::{Script, Scripts};
 
+/// After a failed accept, such as "too many open files".
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where to listen and what to be.
@@ -176,11 +178,12 @@ impl Simulator {
         self.scripts.set(script);
     }
 
-    /// Closes every port and connection at once, as a provider that dies does.
-    pub async fn stop(self) {
+    /// Closes every port and connection at once, as a provider that dies does. Returns the last counts.
+    pub async fn stop(self) -> Stats {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.record.stats()
     }
 }
 
@@ -212,7 +215,10 @@ impl Port {
                 () = self.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            let Ok((stream, _)) = accepted else { continue };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
             let id = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
             let (port, service) = (self.clone(), service());
             self.tasks.spawn(async move {

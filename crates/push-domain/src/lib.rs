@@ -20,7 +20,7 @@ pub use app::{AmbiguousApp, App, AppCatalogue, AppId, Audience, Provider, PushEn
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use id::{DeviceId, InvalidId, JobId, LicenceId, TenantId};
 pub use notification::{Kind, Notification};
-pub use outcome::{DeadSince, Outcome, Reason, RetryScope};
+pub use outcome::{Outcome, Reason, RetryScope};
 pub use request::{
     ApnsRequest, CollapseId, FcmRequest, InvalidRequest, MAX_PAYLOAD_BYTES, MAX_VOIP_PAYLOAD_BYTES, Priority,
     ProviderRequest, PushType,

@@ -18,8 +18,8 @@ pub enum InvalidRequest {
         /// What is allowed.
         limit_bytes: usize,
     },
-    /// `apns-collapse-id` is longer than 64 bytes.
-    #[error("a collapse id has at most 64 bytes")]
+    /// `apns-collapse-id` is longer than 64 bytes, or cannot stand in a header.
+    #[error("a collapse id has 1 to 64 visible ASCII characters")]
     CollapseId,
 }
 
@@ -89,9 +89,10 @@ impl Priority {
 pub struct CollapseId(String);
 
 impl CollapseId {
-    /// Checks the length that Apple allows.
+    /// Checks the length that Apple allows, and that it can stand in a header.
     pub fn new(id: String) -> Result<Self, InvalidRequest> {
-        if id.len() > 64 { Err(InvalidRequest::CollapseId) } else { Ok(Self(id)) }
+        let fits = (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(Self(id)) } else { Err(InvalidRequest::CollapseId) }
     }
 
     /// Returns the header value.

@@ -17,11 +17,16 @@ pub enum RegistryError {
     /// The database holds something that this version cannot read.
     #[error("the registry holds an unreadable {0}")]
     Unreadable(&'static str),
+    /// Everything stored is keyed with another key file.
+    #[error(
+        "the key file does not belong to this registry: its licence keys and devices are keyed with another one"
+    )]
+    WrongKey,
     /// The database did not answer or refused.
-    #[error("the registry database failed")]
+    #[error("the registry database failed: {0}")]
     Database(#[from] sqlx::Error),
     /// The schema could not be brought up to date.
-    #[error("the registry schema could not be migrated")]
+    #[error("the registry schema could not be migrated: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 

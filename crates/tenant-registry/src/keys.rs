@@ -27,6 +27,11 @@ impl Keys {
         }
     }
 
+    /// A value that only these keys make, to recognise a registry's own key file by.
+    pub(crate) fn check_value(&self) -> [u8; 32] {
+        self.mac("hpns key check v1")
+    }
+
     /// Hashes a licence key for storage. Keys carry 256 random bits, so a slow hash would add nothing
     /// but a lever for denial of service.
     pub(crate) fn mac(&self, key: &str) -> [u8; 32] {

@@ -68,7 +68,11 @@ impl Recorder {
             if let Err(error) = self.ledger.record(&batch).await {
                 let mut state = self.lock();
                 let room = MAX_WAITING.saturating_sub(state.waiting.len());
-                state.waiting.splice(0..0, batch.into_iter().take(room));
+                let mut batch = batch;
+                for forgotten in batch.drain(room.min(batch.len())..) {
+                    state.written.remove(&forgotten.device);
+                }
+                state.waiting.splice(0..0, batch);
                 return Err(error);
             }
         }

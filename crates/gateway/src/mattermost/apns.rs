@@ -117,9 +117,6 @@ pub(super) fn request(
         PushType::Voip => to_json(&voip(push))?,
         PushType::Alert | PushType::Background => fitted(push, app_version, push_type.max_payload_bytes())?,
     };
-    if body.len() > push_type.max_payload_bytes() {
-        return Err(FailReason::PayloadTooLarge);
-    }
     let kind = push.kind();
     let lasts = |seconds: u64| (seconds > 0).then(|| now.plus(Duration::from_secs(seconds)));
     let expires_at = match push_type {

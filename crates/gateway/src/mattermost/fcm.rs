@@ -74,9 +74,6 @@ pub(super) fn request(
         data.shorten_message(excess);
     }
     let data_bytes = data.bytes();
-    if data_bytes > MAX_PAYLOAD_BYTES {
-        return Err(FailReason::PayloadTooLarge);
-    }
     let mut body = Vec::with_capacity(1024);
     let message = Message { token: token.expose(), android: android(push.kind(), config), data };
     serde_json::to_writer(&mut body, &Body { message }).map_err(|_| FailReason::Internal)?;

@@ -89,14 +89,18 @@ impl<'a> PushMessage<'a> {
 
     /// Says what the push is for.
     pub(super) fn kind(&self) -> Kind {
-        match (&*self.kind, &*self.sub_type) {
-            _ if self.is_voip() => Kind::Call,
-            ("message", "calls") => Kind::Call,
-            ("message", _) => Kind::Message,
-            ("clear", _) => Kind::Clear,
-            ("update_badge", _) => Kind::UpdateBadge,
-            ("session", _) => Kind::Session,
-            ("test", _) => Kind::Test,
+        let rings = self.is_voip() || (self.kind == "message" && self.sub_type == "calls");
+        if rings { Kind::Call } else { self.labelled_kind() }
+    }
+
+    /// Says what the caller wrote that it is for: a call is a message here.
+    pub(super) fn labelled_kind(&self) -> Kind {
+        match &*self.kind {
+            "message" => Kind::Message,
+            "clear" => Kind::Clear,
+            "update_badge" => Kind::UpdateBadge,
+            "session" => Kind::Session,
+            "test" => Kind::Test,
             _ => Kind::Other,
         }
     }

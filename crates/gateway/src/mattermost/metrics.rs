@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dispatch_stream::Verdict;
 use metrics::{Counter, Histogram, counter, histogram};
-use push_domain::{Answer, AppCatalogue, Kind, Provider, Reason};
+use push_domain::{Answer, AppCatalogue, FailReason, Kind, Provider, Reason};
 
 /// Every counter of the hot path, made once.
 pub(crate) struct Metrics {
@@ -26,19 +26,10 @@ struct PushCounters {
 #[derive(Clone, Copy)]
 pub(super) struct PushLabels {
     pub(super) provider: Provider,
+    /// By the type that the caller wrote: the peer counts a call as the message that it is.
     pub(super) kind: Kind,
     pub(super) is_voip: bool,
     pub(super) wants_ack: bool,
-}
-
-/// The peer counts a call as the message that it is.
-const fn type_label(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Call => Kind::Message.label(),
-        Kind::Message | Kind::Clear | Kind::UpdateBadge | Kind::Session | Kind::Test | Kind::Other => {
-            kind.label()
-        }
-    }
 }
 
 const fn transport_label(is_voip: bool) -> &'static str {
@@ -48,7 +39,7 @@ const fn transport_label(is_voip: bool) -> &'static str {
 impl PushCounters {
     fn new(provider: Provider, kind: Kind, is_voip: bool) -> Self {
         let named = |name: &'static str| {
-            let (platform, kind) = (provider.label(), type_label(kind));
+            let (platform, kind) = (provider.label(), kind.label());
             counter!(name, "platform" => platform, "type" => kind, "transport" => transport_label(is_voip))
         };
         Self {
@@ -82,8 +73,13 @@ impl Metrics {
         self.requests.record(time);
     }
 
-    pub(super) fn bad_request(&self) {
-        self.bad_requests.increment(1);
+    /// Counts a refusal; as the peer's "bad request" only what the peer calls one.
+    pub(super) fn refused(&self, reason: FailReason) {
+        counter!("gateway_refusals_total", "reason" => reason.code()).increment(1);
+        if matches!(reason, FailReason::BadRequest | FailReason::BadDeviceToken | FailReason::UnknownPlatform)
+        {
+            self.bad_requests.increment(1);
+        }
     }
 
     pub(super) fn routed(&self, platform: &str, app_version: i64, labels: PushLabels) {
@@ -117,7 +113,7 @@ impl Metrics {
         };
         counters.failures.increment(1);
         let (platform, transport) = (labels.provider.label(), transport_label(labels.is_voip));
-        let kind = type_label(labels.kind);
+        let kind = labels.kind.label();
         counter!("service_failure_with_reason_total", "platform" => platform, "type" => kind, "transport" => transport, "reason" => reason)
             .increment(1);
         if verdict.answer == Answer::Remove {
@@ -128,7 +124,7 @@ impl Metrics {
 
     pub(super) fn acked(platform: &str, kind: &str) {
         let platform = ["ios", "android"].into_iter().find(|known| *known == platform).unwrap_or("other");
-        let kind = Kind::ALL.into_iter().map(type_label).find(|known| *known == kind).unwrap_or("other");
+        let kind = Kind::ALL.into_iter().map(Kind::label).find(|known| *known == kind).unwrap_or("other");
         counter!("service_delivered_total", "platform" => platform, "type" => kind, "transport" => "")
             .increment(1);
     }

@@ -19,7 +19,5 @@ mod text;
 pub(crate) use metrics::Metrics;
 pub(crate) use routes::router;
 
-pub(crate) fn parse_for_fuzzing(body: &[u8]) {
-    let _ = message::PushMessage::parse(body);
-    let _ = ack::Ack::parse(body);
-}
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,12 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use dispatch_stream::Verdict;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use push_domain::{Answer, FailReason, JobId};
+use push_domain::{Answer, FailReason, JobId, Reason};
 use serde::Serialize;
 
 const OK: &[u8] = b"{\"status\":\"OK\"}\n";
@@ -29,34 +29,46 @@ fn reply(body: impl Into<Bytes>) -> Response {
 }
 
 /// Why a request is answered without asking a provider.
-pub(super) enum Refusal {
-    /// With the peer's own text.
-    Text(String),
-    /// With a stable code.
-    Code(FailReason),
-    /// With 413: the one decision that keeps its status, because the body was not read.
-    BodyTooLarge,
+pub(super) struct Refusal {
+    /// What it is, for metrics and the log.
+    pub(super) reason: FailReason,
+    /// The peer's own text, or a sentence that fits better than the reason's.
+    text: Option<String>,
+    /// Whether the rest of the request cannot be read, so that the connection has to end.
+    closes: bool,
 }
 
 impl Refusal {
-    /// A stable code with a sentence of its own.
-    pub(super) fn because(reason: FailReason, sentence: impl Display) -> Self {
-        Self::Text(format!("{}: {sentence}", reason.code()))
+    /// With the reason's own sentence.
+    pub(super) const fn plain(reason: FailReason) -> Self {
+        Self { reason, text: None, closes: false }
     }
-}
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Text(text) => fail_text(&text),
-            Self::Code(reason) => fail(reason),
-            Self::BodyTooLarge => {
-                let mut response = fail(FailReason::BodyTooLarge);
-                *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                response
-            }
+    /// With the reason's code and a sentence that fits better.
+    pub(super) fn because(reason: FailReason, sentence: impl Display) -> Self {
+        Self { text: Some(format!("{}: {sentence}", reason.code())), ..Self::plain(reason) }
+    }
+
+    /// With the peer's own text.
+    pub(super) fn peer(reason: FailReason, text: impl Into<String>) -> Self {
+        Self { text: Some(text.into()), ..Self::plain(reason) }
+    }
+
+    /// The same, and the connection ends.
+    pub(super) fn closing(self) -> Self {
+        Self { closes: true, ..self }
+    }
+
+    /// The answer. A body that was too large to be read keeps its HTTP status.
+    pub(super) fn response(self) -> Response {
+        let mut response = self.text.map_or_else(|| fail(self.reason), |text| fail_text(&text));
+        if self.reason == FailReason::BodyTooLarge {
+            *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
         }
+        if self.closes {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
 
@@ -83,13 +95,18 @@ pub(super) fn fail(reason: FailReason) -> Response {
 }
 
 /// The verdict on a push.
-pub(super) fn verdict(id: JobId, verdict: &Verdict) -> Response {
-    let mut response = match (verdict.answer, &verdict.reason) {
+pub(super) fn verdict(verdict: &Verdict) -> Response {
+    let word = verdict.reason.as_ref().map(Reason::as_str).filter(|word| !word.is_empty());
+    match (verdict.answer, word) {
         (Answer::Ok, _) => ok(),
         (Answer::Remove, _) => reply(REMOVE),
         (Answer::Fail(reason), Some(word)) => fail_text(&format!("{reason} ({word})")),
         (Answer::Fail(reason), None) => fail(reason),
-    };
+    }
+}
+
+/// Adds the id under which the push stands in the log.
+pub(super) fn with_id(mut response: Response, id: JobId) -> Response {
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -1,18 +1,20 @@
 //! The peer's four routes.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use dispatch_stream::{Job, Submit, Verdict};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use push_domain::{DeviceToken, FailReason, JobId, Notification, Provider, ProviderRequest, Reason};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::info;
 
@@ -35,18 +37,19 @@ const MAX_ECHO_CHARACTERS: usize = 64;
 struct Face {
     gateway: Arc<Gateway>,
     dispatch: Arc<dyn Submit>,
+    tasks: TaskTracker,
 }
 
 /// Returns the routes. A path that is none of them is 404, a method that is not theirs 405.
-pub(crate) fn router(gateway: Arc<Gateway>, dispatch: Arc<dyn Submit>) -> Router {
+pub(crate) fn router(gateway: Arc<Gateway>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Router {
     Router::new()
-        .route("/", get(welcome).fallback(|| async { reply::wrong_method("GET") }))
-        .route("/version", get(version).fallback(|| async { reply::wrong_method("GET") }))
+        .route("/", get(welcome).fallback(|| async { reply::wrong_method("GET, HEAD") }))
+        .route("/version", get(version).fallback(|| async { reply::wrong_method("GET, HEAD") }))
         .route("/api/v1/send_push", post(send_push).fallback(|| async { reply::wrong_method("POST") }))
         .route("/api/v1/ack", post(acknowledge).fallback(|| async { reply::wrong_method("POST") }))
         .fallback(|| async { reply::not_found() })
         .layer(CatchPanicLayer::custom(panicked))
-        .with_state(Face { gateway, dispatch })
+        .with_state(Face { gateway, dispatch, tasks })
 }
 
 /// The panic hook has logged where; what it said may hold content.
@@ -70,19 +73,24 @@ async fn version(State(face): State<Face>) -> Response {
 
 async fn send_push(State(face): State<Face>, request: Request) -> Response {
     let started = Instant::now();
-    let response = face.push(request, started).await.unwrap_or_else(|refusal| {
-        face.gateway.metrics.bad_request();
-        refusal.into_response()
-    });
+    let id = JobId::new();
+    let response = match face.push(request, id, started).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            face.gateway.metrics.refused(refusal.reason);
+            info!(target: "hpns::push", request_id = %id, outcome = refusal.reason.code(), "push refused");
+            refusal.response()
+        }
+    };
     face.gateway.metrics.request_took(started.elapsed());
-    response
+    reply::with_id(response, id)
 }
 
 async fn acknowledge(State(face): State<Face>, request: Request) -> Response {
     let started = Instant::now();
     let response = face.acknowledge(request).await.unwrap_or_else(|refusal| {
-        face.gateway.metrics.bad_request();
-        refusal.into_response()
+        face.gateway.metrics.refused(refusal.reason);
+        refusal.response()
     });
     face.gateway.metrics.request_took(started.elapsed());
     response
@@ -90,75 +98,92 @@ async fn acknowledge(State(face): State<Face>, request: Request) -> Response {
 
 impl Face {
     /// Checks the caller, reads the push, hands it over and waits. `Err` is a refusal before that.
-    async fn push(&self, request: Request, started: Instant) -> Result<Response, Refusal> {
-        let gateway = &*self.gateway;
+    async fn push(&self, request: Request, id: JobId, started: Instant) -> Result<Response, Refusal> {
         let wants_timing = request.headers().contains_key(TIMING_HEADER);
-        let caller = self.admit(&request)?;
+        let caller = self.identify(&request);
         let body = self.read(request).await?;
-        let (push, labels) = self.notification(&caller, &body)?;
+        let caller = caller.and_then(|caller| caller.take_rate().map(|()| caller)).map_err(Refusal::plain)?;
+        let (push, labels) = self.notification(&caller, id, &body)?;
         drop(body);
-        let id = push.id;
-        let notification = Arc::new(push);
-        let deadline = started + gateway.config.budget(labels.kind);
-        let job = Job { notification: Arc::clone(&notification), accepted_at: started, deadline };
+        let face = self.clone();
+        let settled = self.tasks.spawn(async move { face.settle(Arc::new(push), labels, started).await });
+        let Ok(verdict) = settled.await else { return Err(Refusal::plain(FailReason::Internal)) };
+        let response = reply::verdict(&verdict);
+        Ok(if wants_timing { reply::with_timing(response, &verdict, started.elapsed()) } else { response })
+    }
+
+    /// Waits for the verdict, counts it and logs it, whether or not the caller is still there.
+    async fn settle(&self, push: Arc<Notification>, labels: PushLabels, started: Instant) -> Verdict {
+        let deadline = started + self.gateway.config.budget(push.kind);
+        let job = Job { notification: Arc::clone(&push), accepted_at: started, deadline };
         let submitted = self.dispatch.submit(job).await;
         let verdict = submitted.unwrap_or_else(|_| Verdict::unsent(FailReason::Busy));
-        gateway.metrics.settled(labels, &verdict);
-        let took = started.elapsed();
-        self.log(&notification, &verdict, took);
-        let response = reply::verdict(id, &verdict);
-        Ok(if wants_timing { reply::with_timing(response, &verdict, took) } else { response })
+        self.gateway.metrics.settled(labels, &verdict);
+        self.log(&push, &verdict, started.elapsed());
+        verdict
     }
 
-    fn admit(&self, request: &Request) -> Result<Caller, Refusal> {
+    fn identify(&self, request: &Request) -> Result<Caller, FailReason> {
         let key = request.extensions().get::<PresentedKey>().map(|key| &key.0);
-        self.gateway.gate.admit(key).map_err(|reason| {
-            metrics::counter!("gateway_refusals_total", "reason" => reason.code()).increment(1);
-            Refusal::Code(reason)
-        })
+        self.gateway.gate.identify(key)
     }
 
+    /// Reads the body, also of a caller that will be refused: an answer over unread bytes would
+    /// cost the connection, and the next push on it.
     async fn read(&self, request: Request) -> Result<bytes::Bytes, Refusal> {
         let config = &self.gateway.config;
         let time = Duration::from_millis(config.body_timeout_ms);
-        read_body(request.into_body(), config.max_body_bytes, time).await.map_err(|fault| match fault {
-            BodyFault::TooLarge => Refusal::BodyTooLarge,
-            BodyFault::TooSlow => {
-                Refusal::because(FailReason::BadRequest, "the request body took too long to arrive")
-            }
-            BodyFault::Broken => Refusal::because(FailReason::BadRequest, "the request body broke off"),
+        read_body(request.into_body(), config.max_body_bytes, time).await.map_err(|fault| {
+            let refusal = match fault {
+                BodyFault::TooLarge => Refusal::plain(FailReason::BodyTooLarge),
+                BodyFault::TooSlow => {
+                    Refusal::because(FailReason::BadRequest, "the request body took too long to arrive")
+                }
+                BodyFault::Broken => Refusal::because(FailReason::BadRequest, "the request body broke off"),
+            };
+            refusal.closing()
         })
     }
 
     /// Reads and checks the push in the peer's order, and builds the request for its provider.
-    fn notification(&self, caller: &Caller, body: &[u8]) -> Result<(Notification, PushLabels), Refusal> {
+    fn notification(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        body: &[u8],
+    ) -> Result<(Notification, PushLabels), Refusal> {
         let gateway = &*self.gateway;
-        let push = PushMessage::parse(body)
-            .map_err(|why| Refusal::Text(format!("Failed to read message body: {why}")))?;
+        let push = PushMessage::parse(body).map_err(|why| {
+            Refusal::peer(FailReason::BadRequest, format!("Failed to read message body: {why}"))
+        })?;
         if push.server_id.is_empty() {
-            return Err(Refusal::Text("Failed because of missing server Id".into()));
+            return Err(Refusal::peer(FailReason::BadRequest, "Failed because of missing server Id"));
         }
         if push.device_id.is_empty() {
             let server = echo(&push.server_id);
-            return Err(Refusal::Text(format!("Failed because of missing device Id serverId={server}")));
+            return Err(Refusal::peer(
+                FailReason::BadRequest,
+                format!("Failed because of missing device Id serverId={server}"),
+            ));
         }
         let (platform, app_version) = platform::split(&push.platform);
         let Some(app) = gateway.apps.find(caller.tenant, platform) else {
             let (platform, server) = (echo(platform), echo(&push.server_id));
-            return Err(Refusal::Text(format!(
-                "Did not send message because of missing platform property type={platform} serverId={server}"
-            )));
+            return Err(Refusal::peer(
+                FailReason::UnknownPlatform,
+                format!(
+                    "Did not send message because of missing platform property type={platform} serverId={server}"
+                ),
+            ));
         };
         let token = DeviceToken::parse(app.provider, push.device_id.to_string())
             .map_err(|why| Refusal::because(FailReason::BadDeviceToken, why))?;
         let labels = PushLabels {
             provider: app.provider,
-            kind: push.kind(),
+            kind: push.labelled_kind(),
             is_voip: push.is_voip(),
             wants_ack: !push.ack_id.is_empty(),
         };
-        gateway.metrics.routed(&app.platform, app_version, labels);
-        let id = JobId::new();
         let device = caller.device_key.device_id(&app.id, &token);
         let config = &gateway.config.mattermost;
         let request = match app.provider {
@@ -166,10 +191,12 @@ impl Face {
                 .map(ProviderRequest::Apns),
             Provider::Fcm => fcm::request(&push, token, config).map(ProviderRequest::Fcm),
         };
-        let request = request.map_err(Refusal::Code)?;
+        let request = request.map_err(Refusal::plain)?;
+        request.check().map_err(|_| Refusal::plain(FailReason::PayloadTooLarge))?;
+        gateway.metrics.routed(&app.platform, app_version, labels);
         let app = Arc::clone(app);
         let notification =
-            Notification { id, tenant: caller.tenant, app, device, kind: labels.kind, request };
+            Notification { id, tenant: caller.tenant, app, device, kind: push.kind(), request };
         Ok((notification, labels))
     }
 
@@ -195,19 +222,21 @@ impl Face {
 
     /// Counts a receipt once, however often it comes. Nothing is looked up: an unknown id is good.
     async fn acknowledge(&self, request: Request) -> Result<Response, Refusal> {
-        let caller = self.admit(&request)?;
+        let caller = self.identify(&request);
         let body = self.read(request).await?;
-        let ack =
-            Ack::parse(&body).map_err(|why| Refusal::Text(format!("Failed to read ack body: {why}")))?;
+        let caller = caller.map_err(Refusal::plain)?;
+        let ack = Ack::parse(&body).map_err(|why| {
+            Refusal::peer(FailReason::BadRequest, format!("Failed to read ack body: {why}"))
+        })?;
         if let Some(missing) = ack.missing() {
-            return Err(Refusal::Text(missing.into()));
+            return Err(Refusal::peer(FailReason::BadRequest, missing));
         }
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((caller.tenant, &*ack.id));
-        let acks = &self.gateway.acks;
-        if acks.get(&hash).is_none() {
-            acks.insert(hash, ());
+        let count = || {
             Metrics::acked(&ack.platform, &ack.kind);
-        }
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = self.gateway.acks.get_or_insert_with(&hash, count);
         Ok(reply::ok())
     }
 }

@@ -140,6 +140,13 @@ impl FcmConfig {
 }
 
 impl AppConfig {
+    pub(crate) fn platform(&self) -> &str {
+        match self {
+            Self::Apns(app) => &app.platform,
+            Self::Fcm(app) => &app.platform,
+        }
+    }
+
     /// Returns the first key that sends pushes somewhere else than to Apple or Google.
     pub(crate) fn custom_endpoint(&self) -> Option<&'static str> {
         let given = match self {

@@ -34,6 +34,9 @@ fn explained_one(error: &Error) -> String {
             add(&mut path, field);
             "this key has to be set".to_owned()
         }
+        Kind::InvalidType(_, expected) if matches!(expected.as_str(), "u16" | "u32" | "u64" | "usize") => {
+            "the value has to be a whole number, 0 or more".to_owned()
+        }
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
             format!("the value has to be {expected}")
         }

@@ -163,6 +163,10 @@ impl Config {
             (1..=16).contains(&self.region.len()) && plain(&self.region),
             "`region` has to be 1 to 16 letters and digits"
         );
+        ensure!(
+            gateway.listen != self.health.listen || gateway.listen.port() == 0,
+            "`gateway.listen` and `health.listen` have to differ"
+        );
         ensure!(self.registry.url.starts_with("sqlite:"), "`registry.url` has to begin with sqlite:");
         ensure!((1..=262_144).contains(&self.worker.slots), "`worker.slots` has to be 1 to 262144");
         ensure!(self.worker.quick_retries <= 2, "`worker.quick_retries` has to be 0 to 2");
@@ -171,6 +175,11 @@ impl Config {
         ensure!(gateway.max_body_bytes >= 1024, "`gateway.max_body_bytes` has to be at least 1024");
         self.validate_times()?;
         for (name, app) in &self.apps {
+            ensure!(!app.platform().is_empty(), "`apps.{name}.platform` has to be set");
+            ensure!(
+                !app.platform().contains("-v"),
+                "`apps.{name}.platform` has to be the name without the app's version (-v2)"
+            );
             if !self.development.custom_endpoints
                 && let Some(key) = app.custom_endpoint()
             {

@@ -1,6 +1,6 @@
 //! One connection: bytes in, frames out, one write for all that one read brought.
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::frame::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS,
-    PING, PREFACE, ProtocolError, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, put, put_go_away,
-    put_setting,
+    MAX_FRAME_BYTES, PING, PREFACE, ProtocolError, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, put,
+    put_go_away, put_setting,
 };
 use super::head::{self, Heads};
 use super::{Fate, Reply, Request, Service};
@@ -68,7 +68,7 @@ struct Connection<S> {
     heads: Heads,
     streams: HashMap<u32, Stream>,
     /// Requests that are not answered yet.
-    open: u32,
+    open: HashSet<u32>,
     allowed: u32,
     last_stream: u32,
     /// A header block that goes on in the next frame: stream, flags of its first frame, bytes.
@@ -94,7 +94,7 @@ where
         service,
         heads: Heads::default(),
         streams: HashMap::new(),
-        open: 0,
+        open: HashSet::new(),
         allowed,
         last_stream: 0,
         partial: None,
@@ -132,17 +132,24 @@ where
                 }
                 while let Some(frame) = Frame::take(&mut buffer)? {
                     if let Err(ended) = connection.handle(&frame) {
-                        let _ = transport.write_all(&connection.out).await;
-                        let _ = transport.shutdown().await;
-                        return Err(ended);
+                        return last_words(transport, &connection.out, ended).await;
                     }
                 }
             }
             () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {
-                connection.send_due()?;
+                if let Err(ended) = connection.send_due() {
+                    return last_words(transport, &connection.out, ended).await;
+                }
             }
         }
     }
+}
+
+/// Writes what was said before the end, such as a GOAWAY.
+async fn last_words<T: AsyncWrite + Unpin>(mut transport: T, out: &[u8], ended: Ended) -> Result<(), Ended> {
+    let _ = transport.write_all(out).await;
+    let _ = transport.shutdown().await;
+    Err(ended)
 }
 
 impl<S: Service> Connection<S> {
@@ -163,9 +170,9 @@ impl<S: Service> Connection<S> {
             }
             DATA => self.data(frame),
             RST_STREAM => {
-                if self.streams.remove(&frame.stream).is_some() {
-                    self.open -= 1;
-                }
+                self.streams.remove(&frame.stream);
+                self.open.remove(&frame.stream);
+                self.blocked.retain(|(id, _)| *id != frame.stream);
                 Ok(())
             }
             SETTINGS if !frame.has(ACK) => {
@@ -202,11 +209,11 @@ impl<S: Service> Connection<S> {
         };
         self.heads.read(block, &mut request)?;
         self.last_stream = self.last_stream.max(id);
-        if self.open >= self.allowed {
+        if self.open.len() >= self.allowed as usize {
             put(&mut self.out, RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes());
             return Ok(());
         }
-        self.open += 1;
+        self.open.insert(id);
         if flags & END_STREAM != 0 {
             return self.complete(request);
         }
@@ -278,7 +285,9 @@ impl<S: Service> Connection<S> {
     }
 
     fn send(&mut self, id: u32, reply: &Reply) -> Result<(), Ended> {
-        self.open = self.open.saturating_sub(1);
+        if !self.open.remove(&id) {
+            return Ok(()); // The peer has reset it.
+        }
         match reply.fate {
             Fate::Answer | Fate::Hang => {}
             Fate::Reset => {
@@ -306,16 +315,22 @@ impl<S: Service> Connection<S> {
         Ok(())
     }
 
-    /// Sends bodies in order, as far as the peer's connection window allows.
+    /// Sends bodies in order, in frames, as far as the peer's connection window allows.
     fn send_blocked(&mut self) {
-        while let Some((id, body)) = self.blocked.pop_front() {
-            let size = i64::try_from(body.len()).unwrap_or(i64::MAX);
-            if size > self.send_window {
+        while let Some((id, mut body)) = self.blocked.pop_front() {
+            let window = usize::try_from(self.send_window).unwrap_or(0);
+            let size = body.len().min(MAX_FRAME_BYTES).min(window);
+            if size == 0 {
                 self.blocked.push_front((id, body));
                 return;
             }
-            self.send_window -= size;
-            put(&mut self.out, DATA, END_STREAM, id, &body);
+            self.send_window -= i64::try_from(size).unwrap_or(i64::MAX);
+            let part = body.split_to(size);
+            let ends = if body.is_empty() { END_STREAM } else { 0 };
+            put(&mut self.out, DATA, ends, id, &part);
+            if !body.is_empty() {
+                self.blocked.push_front((id, body));
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
 pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
-const MAX_FRAME_BYTES: usize = 16_384;
+pub(super) const MAX_FRAME_BYTES: usize = 16_384;
 
 pub(super) const INTERNAL_ERROR: u32 = 2;
 pub(super) const REFUSED_STREAM: u32 = 7;

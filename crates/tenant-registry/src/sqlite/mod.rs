@@ -54,7 +54,21 @@ impl SqliteRegistry {
             .connect_with(options)
             .await?;
         MIGRATIONS.run(&pool).await?;
-        Ok(Self { pool, keys })
+        let registry = Self { pool, keys };
+        registry.check_keys().await?;
+        Ok(registry)
+    }
+
+    /// Refuses another key file than that of the first start: every licence key would be unknown.
+    async fn check_keys(&self) -> Result<(), RegistryError> {
+        let ours = self.keys.check_value();
+        sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL")
+            .bind(&ours[..])
+            .execute(&self.pool)
+            .await?;
+        let stored: Vec<u8> =
+            sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(&self.pool).await?;
+        if stored == ours { Ok(()) } else { Err(RegistryError::WrongKey) }
     }
 
     /// Closes the file; what was written is on disk when this returns.
@@ -256,6 +270,17 @@ mod tests {
     crate::conformance::registry_conformance!(fresh);
 
     #[tokio::test]
+    async fn another_key_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fresh(directory.path()).await.close().await;
+
+        let other = Keys::derive(&push_domain::SecretBytes::new(vec![2; 32]));
+        let opened = SqliteRegistry::open(&directory.path().join("registry.db"), other).await;
+
+        assert!(matches!(opened, Err(RegistryError::WrongKey)));
+    }
+
+    #[tokio::test]
     async fn no_other_table_or_column_exists() {
         let directory = tempfile::tempdir().unwrap();
         let registry = fresh(directory.path()).await;
@@ -279,7 +304,7 @@ mod tests {
             "device: tenant_id id app platform first_seen last_seen state reason",
             "licence: id tenant_id plan regions rate_per_second burst not_before expires_at suspended",
             "licence_key: kid licence_id mac created_at revoked_at",
-            "revision: only_row number",
+            "revision: only_row number key_check",
             "tenant: id name device_salt created_at",
         ];
         assert_eq!(schema, allowed);
