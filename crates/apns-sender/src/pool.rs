@@ -178,11 +178,6 @@ impl Pool {
         granted.await.unwrap_or(Err(Unreachable))
     }
 
-    /// Returns how many connections are open.
-    pub(crate) fn connections(&self) -> usize {
-        self.shared.lock().links.len()
-    }
-
     fn take(&self, state: &mut State, bytes: usize) -> Option<Slot> {
         let link =
             state.links.iter_mut().filter(|link| link.has_room(bytes)).min_by_key(|link| link.in_flight)?;
@@ -292,7 +287,7 @@ impl Pool {
             app = self.shared.name,
             connection = id,
             limit,
-            "APNs allows other number of requests at once"
+            "APNs allows another number of requests at once"
         );
         self.serve(state);
     }

@@ -104,12 +104,6 @@ impl ApnsSender {
         Ok(Self { pool, token, tasks, authority, topics })
     }
 
-    /// Returns how many connections are open.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.pool.connections()
-    }
-
     fn request(&self, push: &ApnsRequest, authorization: HeaderValue) -> Result<Request<()>, http::Error> {
         let mut path = BytesMut::with_capacity(10 + push.token.expose().len());
         path.extend_from_slice(b"/3/device/");
