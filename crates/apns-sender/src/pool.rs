@@ -29,6 +29,8 @@ const MAX_DIAL_BACK_OFF: Duration = Duration::from_secs(2);
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 /// How long a new connection may be alone in being tried before another is opened beside it.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// A request that has waited for less says nothing about its connection.
+const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(1);
 /// How often refused credentials may be answered with a new connection.
 const REPLACE_EVERY: Duration = Duration::from_secs(30);
 /// A pause that callers wait for; during a longer one they are told at once.
@@ -73,6 +75,8 @@ struct Link {
     opened_at: Instant,
     /// When it last answered; until it does, Apple allows one request.
     answered_at: Option<Instant>,
+    /// Whether a push has succeeded on it: its end is then no failure.
+    proven: bool,
     retired: CancellationToken,
 }
 
@@ -103,20 +107,28 @@ impl Slot {
     }
 
     /// Takes the connection out of use because Apple refuses the credentials on it, and says whether
-    /// a new one may be tried: not when that was tried a moment ago.
+    /// a new one may be tried: not when this is the new one, made for that reason a moment ago.
     pub(crate) fn replace_connection(&self) -> bool {
         let mut state = self.pool.shared.lock();
-        if state.last_replaced.is_some_and(|time| time.elapsed() < REPLACE_EVERY) {
+        let last = state.last_replaced.filter(|time| time.elapsed() < REPLACE_EVERY);
+        let Some(link) = state.link(self.link) else {
+            return true;
+        };
+        if last.is_some_and(|time| link.opened_at > time) {
             return false;
         }
-        state.last_replaced = Some(Instant::now());
+        state.last_replaced = last.or_else(|| Some(Instant::now()));
         drop(state);
         self.pool.retire(self.link);
         true
     }
 
-    /// Takes the connection out of use if it has answered nothing since `sent_at`: it may be dead.
+    /// Takes the connection out of use if it has answered nothing since `sent_at`, a while ago: it may
+    /// be dead.
     pub(crate) fn suspect_connection(&self, sent_at: Instant) {
+        if sent_at.elapsed() < SUSPICIOUS_SILENCE {
+            return;
+        }
         let mut state = self.pool.shared.lock();
         let silent =
             state.link(self.link).is_some_and(|link| link.answered_at.is_none_or(|time| time < sent_at));
@@ -129,10 +141,12 @@ impl Slot {
     /// Notes that the connection answers; `accepted`, that it is good for something.
     pub(crate) fn answered(&self, accepted: bool) {
         let mut state = self.pool.shared.lock();
-        if accepted {
+        if accepted && state.failures > 0 {
             state.failures = 0;
+            state.not_before = None;
         }
         let Some(link) = state.link(self.link) else { return };
+        link.proven |= accepted;
         let was_cold = link.answered_at.replace(Instant::now()).is_none();
         if was_cold {
             self.pool.serve(state);
@@ -221,6 +235,7 @@ impl Pool {
             state.links.iter().any(|link| link.answered_at.is_none() && link.opened_at.elapsed() < WARM_UP);
         if state.waiting.is_empty()
             || state.dialling
+            || state.pause() > SHORT_PAUSE
             || warming
             || state.links.len() >= self.shared.max_connections
         {
@@ -266,11 +281,17 @@ impl Pool {
             in_flight_bytes: 0,
             opened_at: Instant::now(),
             answered_at: None,
+            proven: false,
             retired: retired.clone(),
         });
         self.serve(state);
         metrics::counter!("apns_connections_opened_total", "app" => self.shared.name.clone()).increment(1);
         debug!(app = self.shared.name, connection = id, "connected to APNs");
+        let pool = self.clone();
+        self.shared.tasks.spawn(async move {
+            tokio::time::sleep(WARM_UP).await;
+            pool.serve(pool.shared.lock());
+        });
         let pool = self.clone();
         self.shared.tasks.spawn(async move {
             let ended = driver.run(retired, |limit| pool.limit_changed(id, limit)).await;
@@ -292,16 +313,15 @@ impl Pool {
         self.serve(state);
     }
 
-    /// A connection that had to go is a failure until a push succeeds again: reconnects slow down.
+    /// A connection that had to go before a push succeeded on it is a failure: reconnects slow down.
     fn retire(&self, id: u64) {
         let mut state = self.shared.lock();
         if let Some(link) = state.link(id) {
             link.retired.cancel();
+            let proven = link.proven;
             state.links.retain(|link| link.id != id);
-            if state.failures > 0 {
+            if !proven {
                 state.back_off(MAX_BACK_OFF);
-            } else {
-                state.failures = 1;
             }
         }
         self.serve(state);

@@ -220,23 +220,23 @@ async fn exchange(slot: Arc<Slot>, request: Request<()>, body: Bytes) -> Result<
     };
     if head.status != StatusCode::OK {
         // A status whose reason does not come counts without it.
-        let error = timeout(ERROR_BODY_TIMEOUT, read_body(body)).await;
-        (reply.reason, reply.timestamp) = error.unwrap_or_else(|_| Ok((UNREADABLE.into(), None)))?;
+        let error = timeout(ERROR_BODY_TIMEOUT, read_body(body)).await.ok().flatten();
+        (reply.reason, reply.timestamp) = error.unwrap_or_else(|| (UNREADABLE.into(), None));
     }
     Ok(reply)
 }
 
-async fn read_body(mut body: RecvStream) -> Result<(String, Option<Timestamp>), Fault> {
+async fn read_body(mut body: RecvStream) -> Option<(String, Option<Timestamp>)> {
     let mut text = BytesMut::new();
     while let Some(chunk) = body.data().await {
-        let chunk = chunk.map_err(|error| fault(&error))?;
+        let chunk = chunk.ok()?;
         let _ = body.flow_control().release_capacity(chunk.len());
         text.extend_from_slice(&chunk);
         if text.len() > MAX_ERROR_BODY_BYTES {
             break;
         }
     }
-    Ok(read_error(&text))
+    Some(read_error(&text))
 }
 
 /// Apple's error body: `{"reason": …, "timestamp": <milliseconds, with a 410>}`.

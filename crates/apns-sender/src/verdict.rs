@@ -97,6 +97,7 @@ pub fn verdict(
     let (outcome, remedy) = match (status, word) {
         (200, _) => (Outcome::Accepted, Remedy::None),
         (410, word) if word != UNREADABLE => (Outcome::TokenDead { since: timestamp, reason }, Remedy::None),
+        (429, UNREADABLE) => (later(RetryScope::Device), Remedy::None),
         (400..=499, UNREADABLE) => (later(RetryScope::Attempt), Remedy::None),
         (400, "BadDeviceToken") => (Outcome::TokenDead { since: None, reason }, Remedy::None),
         (400, "DeviceTokenNotForTopic") => (Outcome::WrongApp { reason }, Remedy::None),

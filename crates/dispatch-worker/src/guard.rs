@@ -52,6 +52,8 @@ struct Windows {
     began: Instant,
     dead: HashSet<DeviceId>,
     dead_before: HashSet<DeviceId>,
+    /// How many different devices both name.
+    devices: usize,
     accepted_before: u32,
 }
 
@@ -62,8 +64,13 @@ impl RemovalGuard {
             Provider::Fcm => 100,
         };
         let began = Instant::now();
-        let windows =
-            Windows { began, dead: HashSet::new(), dead_before: HashSet::new(), accepted_before: 0 };
+        let windows = Windows {
+            began,
+            dead: HashSet::new(),
+            dead_before: HashSet::new(),
+            devices: 0,
+            accepted_before: 0,
+        };
         Self {
             threshold,
             made: began,
@@ -85,10 +92,11 @@ impl RemovalGuard {
     pub(crate) fn may_remove(&self, device: DeviceId) -> bool {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.turn(&self.accepted);
-        if windows.dead.len() < MAX_REMEMBERED {
-            windows.dead.insert(device);
+        let is_new = windows.dead.len() < MAX_REMEMBERED && windows.dead.insert(device);
+        if is_new && !windows.dead_before.contains(&device) {
+            windows.devices += 1;
         }
-        let dead = windows.dead.union(&windows.dead_before).count();
+        let dead = windows.devices;
         let accepted = self.accepted.load(Ordering::Relaxed) + windows.accepted_before;
         dead < self.threshold || dead <= accepted as usize
     }
@@ -110,7 +118,13 @@ impl Windows {
         let (dead, accepted) = (std::mem::take(&mut self.dead), accepted.swap(0, Ordering::Relaxed));
         let recent = age < WINDOW;
         self.dead_before = if recent { dead } else { HashSet::new() };
-        self.accepted_before = if recent { accepted } else { 0 };
+        self.devices = self.dead_before.len();
+        // After a longer time without removals, as many as came in half a window on average.
+        let share = (WINDOW.as_secs_f64() / 2.0 / age.as_secs_f64()).min(1.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
+        {
+            self.accepted_before = (f64::from(accepted) * share) as u32;
+        }
         self.began = Instant::now();
     }
 }
@@ -153,6 +167,16 @@ mod tests {
         (0..100).for_each(|_| guard.accepted());
 
         assert!((0..100).all(|number| guard.may_remove(device(number))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_app_is_believed_also_after_a_long_time_without_removals() {
+        let guard = RemovalGuard::new(Provider::Apns);
+        tokio::time::advance(WINDOW * 2).await;
+        (0..1000).for_each(|_| guard.accepted());
+        tokio::time::advance(WINDOW * 2).await;
+
+        assert!((0..40).all(|number| guard.may_remove(device(number))));
     }
 
     #[tokio::test(start_paused = true)]

@@ -139,13 +139,17 @@ impl Worker {
         let push = &job.notification;
         let provider = push.app.provider;
         let mut number = 0;
+        let mut last = None;
         loop {
             let now = Instant::now();
             // The verdict has to be out before the caller stops waiting for it.
             let last_moment =
                 job.deadline - ANSWER_TIME.min(job.deadline.duration_since(job.accepted_at) / 2);
             if now >= last_moment {
-                return Verdict { attempts: number, ..Verdict::unsent(FailReason::Deadline) };
+                return match last {
+                    Some(outcome) => self.conclude(lane, guard, job, &outcome, number),
+                    None => Verdict::unsent(FailReason::Deadline),
+                };
             }
             number += 1;
             if number == 1 {
@@ -159,7 +163,10 @@ impl Worker {
             let left = last_moment.saturating_duration_since(Instant::now());
             let wait = retry::wait(&outcome, number, self.config.quick_retries, left, &mut rand::rng());
             match wait.filter(|_| lane.retries.withdraw()) {
-                Some(wait) => tokio::time::sleep(wait).await,
+                Some(wait) => {
+                    last = Some(outcome);
+                    tokio::time::sleep(wait).await;
+                }
                 None => return self.conclude(lane, guard, job, &outcome, number),
             }
         }

@@ -11,6 +11,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// FCM allows 100 streams on a connection.
 const STREAMS: usize = 90;
+/// Shorter than the shortest time that a push has.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The whole of one request; Google wants at least 10 s before a re-send.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -29,7 +31,7 @@ pub enum ClientError {
 /// (FCM ends connections that send PINGs without any).
 pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, ClientError> {
     let mut builder = Client::builder()
-        .connect_timeout(Duration::from_secs(5))
+        .connect_timeout(CONNECT_TIMEOUT)
         .timeout(SEND_TIMEOUT)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .http2_keep_alive_timeout(Duration::from_secs(5))

@@ -51,11 +51,11 @@ impl Activity {
         self.packed.store(millis * 2 + phase, Ordering::Relaxed);
     }
 
-    pub(crate) fn request_began(&self) {
+    fn request_began(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn request_ended(&self) {
+    fn request_ended(&self) {
         if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.enter(IDLE);
         }
@@ -79,6 +79,23 @@ impl Activity {
         let packed = self.packed.load(Ordering::Relaxed);
         let age = self.opened.elapsed().saturating_sub(Duration::from_millis(packed / 2));
         age >= if packed % 2 == HEADER { limits.header_timeout } else { limits.idle_timeout }
+    }
+}
+
+/// A request that is being answered; it ends also when its caller gives it up.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    pub(crate) fn begin(activity: &Arc<Activity>) -> Self {
+        activity.request_began();
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.request_ended();
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
-use crate::activity::{Activity, Watched};
+use crate::activity::{Activity, UnderWay, Watched};
 
 /// Limits before work: what a caller may cost before its request is looked at.
 #[derive(Debug, Clone)]
@@ -168,11 +168,10 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.activity.request_began();
-        let (service, activity) = (self.service.clone(), Arc::clone(&self.activity));
+        let (service, under_way) = (self.service.clone(), UnderWay::begin(&self.activity));
         Box::pin(async move {
             let response = service.oneshot(request).await;
-            activity.request_ended();
+            drop(under_way);
             response
         })
     }
