@@ -5,7 +5,7 @@ use std::path::Path;
 use provider_sim::{Action, ScriptedAnswer};
 use serde_json::json;
 
-use crate::harness::{Deployment, android, ios};
+use crate::harness::{Deployment, android, eventually, ios};
 use crate::http::{exchange, post};
 
 const TEXT: &str = "canarytextxyz";
@@ -116,6 +116,7 @@ async fn nothing_secret_is_in_logs_answers_metrics_or_files_at_trace() {
     service.terminate();
     service.child.wait().unwrap();
 
+    eventually("the log is whole", || service.log().contains("\"message\":\"stopped\"")).await;
     let log = service.log();
     assert!(log.contains("push answered"), "the log is there: {log}");
     let secrets = [TEXT, NAME, IOS, ANDROID, FOREIGN, secret, "bearer ", "ya29.", &private_key, &p8];

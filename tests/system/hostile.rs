@@ -176,6 +176,10 @@ async fn a_tenant_over_its_rate_is_told_so_and_its_acks_are_free() {
     // A rate of 1 a second has a burst of 2.
     assert!(answers[..2].iter().all(|answer| answer.contains("missing device Id")), "{answers:?}");
     assert!(answers[2].starts_with("rate_limited: "), "{answers:?}");
+    eventually("it is logged", || slow.service.log().contains("rate_limited")).await;
+    let log = slow.service.log();
+    let refused = log.lines().find(|line| line.contains("rate_limited")).unwrap();
+    assert!(refused.contains("\"tenant\":\"ten_"), "{refused}");
 }
 
 #[tokio::test]
@@ -193,7 +197,8 @@ async fn a_refusal_leaves_the_connection_for_the_next_push() {
     stream.write_all(&post(&format!("{}{ROUTE}", deployment.prefix), body.as_bytes())).await.unwrap();
 
     assert_eq!(read_answer(&mut stream).await.json(), json!({ "status": "OK" }));
-    assert_eq!(deployment.service.log().matches("push refused").count(), 2);
+    let refused = || deployment.service.log().matches("push refused").count();
+    eventually("both refusals are logged", || refused() == 2).await;
 }
 
 #[tokio::test]

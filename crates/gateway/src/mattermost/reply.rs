@@ -12,7 +12,7 @@ use bytes::Bytes;
 use dispatch_stream::Verdict;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use push_domain::{Answer, FailReason, JobId, Reason};
+use push_domain::{Answer, FailReason, JobId, Reason, TenantId};
 use serde::Serialize;
 
 const OK: &[u8] = b"{\"status\":\"OK\"}\n";
@@ -32,6 +32,8 @@ fn reply(body: impl Into<Bytes>) -> Response {
 pub(super) struct Refusal {
     /// What it is, for metrics and the log.
     pub(super) reason: FailReason,
+    /// Whose request it is, if that is known.
+    pub(super) tenant: Option<TenantId>,
     /// The peer's own text, or a sentence that fits better than the reason's.
     text: Option<String>,
     /// Whether the rest of the request cannot be read, so that the connection has to end.
@@ -41,7 +43,7 @@ pub(super) struct Refusal {
 impl Refusal {
     /// With the reason's own sentence.
     pub(super) const fn plain(reason: FailReason) -> Self {
-        Self { reason, text: None, closes: false }
+        Self { reason, tenant: None, text: None, closes: false }
     }
 
     /// With the reason's code and a sentence that fits better.
@@ -52,6 +54,11 @@ impl Refusal {
     /// With the peer's own text.
     pub(super) fn peer(reason: FailReason, text: impl Into<String>) -> Self {
         Self { text: Some(text.into()), ..Self::plain(reason) }
+    }
+
+    /// The same, of a caller that is known.
+    pub(super) fn of(self, tenant: TenantId) -> Self {
+        Self { tenant: Some(tenant), ..self }
     }
 
     /// The same, and the connection ends.

@@ -78,7 +78,8 @@ async fn send_push(State(face): State<Face>, request: Request) -> Response {
         Ok(response) => response,
         Err(refusal) => {
             face.gateway.metrics.refused(refusal.reason);
-            info!(target: "hpns::push", request_id = %id, outcome = refusal.reason.code(), "push refused");
+            let tenant = refusal.tenant.map(tracing::field::display);
+            info!(target: "hpns::push", request_id = %id, tenant, outcome = refusal.reason.code(), "push refused");
             refusal.response()
         }
     };
@@ -102,8 +103,10 @@ impl Face {
         let wants_timing = request.headers().contains_key(TIMING_HEADER);
         let caller = self.identify(&request);
         let body = self.read(request).await?;
-        let caller = caller.and_then(|caller| caller.take_rate().map(|()| caller)).map_err(Refusal::plain)?;
-        let (push, labels) = self.notification(&caller, id, &body)?;
+        let caller = caller.map_err(Refusal::plain)?;
+        caller.take_rate().map_err(|reason| Refusal::plain(reason).of(caller.tenant))?;
+        let (push, labels) =
+            self.notification(&caller, id, &body).map_err(|refusal| refusal.of(caller.tenant))?;
         drop(body);
         let face = self.clone();
         let settled = self.tasks.spawn(async move { face.settle(Arc::new(push), labels, started).await });
