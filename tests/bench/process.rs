@@ -12,8 +12,8 @@ use serde_json::Value;
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
-    /// What it printed: `name: value`.
-    facts: Vec<(String, String)>,
+    /// How a service pushes to it, if it is the simulator.
+    configuration: String,
 }
 
 /// CPU time used so far.
@@ -39,15 +39,23 @@ impl Process {
             .arg(directory.join("simulator"))
             .stdout(Stdio::piped())
             .spawn()?;
-        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let mut facts = Vec::new();
-        for line in lines.take(6) {
-            let line = line?;
-            let (name, value) = line.split_once(": ").context("an unexpected line of the simulator")?;
-            facts.push((name.to_owned(), value.to_owned()));
-        }
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Self { child, address, facts })
+        // Facts, an empty line, the piece of configuration, an empty line.
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut part = || -> anyhow::Result<String> {
+            let mut text = String::new();
+            for line in lines.by_ref() {
+                let line = line?;
+                if line.is_empty() {
+                    return Ok(text);
+                }
+                text += &(line + "\n");
+            }
+            anyhow::bail!("the simulator ended")
+        };
+        let (facts, configuration) = (part()?, part()?);
+        let control = facts.lines().find_map(|line| line.strip_prefix("simulator: http://"));
+        let address = control.context("no control address")?.parse()?;
+        Ok(Self { child, address, configuration })
     }
 
     /// Starts the service; its log goes to a file.
@@ -58,7 +66,8 @@ impl Process {
             .arg(config)
             .stderr(std::fs::File::create(&log)?)
             .spawn()?;
-        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), facts: Vec::new() };
+        let mut process =
+            Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), configuration: String::new() };
         for _ in 0..1000 {
             let text = std::fs::read_to_string(&log)?;
             let mut listening = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -74,14 +83,9 @@ impl Process {
         anyhow::bail!("the service did not start")
     }
 
-    fn fact(&self, name: &str) -> &str {
-        self.facts.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
-    }
-
     /// Asks the simulator how many pushes it has accepted.
     pub(crate) fn accepted(&self) -> anyhow::Result<u64> {
-        let address = self.fact("simulator").trim_start_matches("http://");
-        let mut stream = TcpStream::connect(address)?;
+        let mut stream = TcpStream::connect(self.address)?;
         stream.write_all(b"GET /sim/stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -127,38 +131,9 @@ impl Cpu {
 
 /// Writes the configuration of the service: everything at its default but ports and apps.
 pub(crate) fn config(directory: &Path, simulator: &Process) -> anyhow::Result<PathBuf> {
-    let (apns, fcm, ca) = (simulator.fact("apns"), simulator.fact("fcm"), simulator.fact("ca_file"));
-    let (key, account) = (simulator.fact("key_file"), simulator.fact("service_account_file"));
-    let (team, key_id, project) =
-        (provider_sim::APNS_TEAM_ID, provider_sim::APNS_KEY_ID, provider_sim::FCM_PROJECT);
+    let (data_dir, apps) = (directory.display(), &simulator.configuration);
     let text = format!(
-        r#"
-data_dir = "{}"
-[gateway]
-listen = "127.0.0.1:0"
-[health]
-listen = "127.0.0.1:0"
-[development]
-custom_endpoints = true
-[apps.ios]
-provider = "apns"
-platform = "apple_rn"
-topic = "com.example.mm"
-team_id = "{team}"
-key_id = "{key_id}"
-key_file = "{key}"
-endpoint = "{apns}"
-ca_file = "{ca}"
-[apps.android]
-provider = "fcm"
-platform = "android_rn"
-project = "{project}"
-service_account_file = "{account}"
-base_url = "{fcm}"
-token_url = "{fcm}/token"
-ca_file = "{ca}"
-"#,
-        directory.display()
+        "data_dir = \"{data_dir}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
     );
     let path = directory.join("hpns.toml");
     std::fs::write(&path, text)?;

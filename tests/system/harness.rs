@@ -7,9 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
-use provider_sim::{
-    APNS_KEY_ID, APNS_TEAM_ID, FCM_PROJECT, Received, Script, ScriptedAnswer, Settings, Simulator,
-};
+use provider_sim::{Received, Script, ScriptedAnswer, Settings, Simulator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -234,45 +232,9 @@ fn seeded(config: &Path, rate: u32) -> String {
 
 /// Ports, registry and apps.
 fn base(directory: &Path, simulator: &Simulator) -> String {
-    let data_dir = directory.display();
-    let (ca, key) = (simulator.ca_file(), simulator.apns_key_file());
-    let (ca, key, account) = (ca.display(), key.display(), simulator.service_account_file());
-    let (apns, fcm, account) = (simulator.apns().port(), simulator.fcm().port(), account.display());
-    let apple = |name: &str, platform: &str, topic: &str| {
-        format!(
-            r#"
-[apps.{name}]
-provider = "apns"
-platform = "{platform}"
-topic = "{topic}"
-team_id = "{APNS_TEAM_ID}"
-key_id = "{APNS_KEY_ID}"
-key_file = "{key}"
-endpoint = "localhost:{apns}"
-ca_file = "{ca}"
-"#
-        )
-    };
+    let (data_dir, apps) = (directory.display(), simulator.configuration());
     format!(
-        r#"
-data_dir = "{data_dir}"
-[gateway]
-listen = "127.0.0.1:0"
-[health]
-listen = "127.0.0.1:0"
-[development]
-custom_endpoints = true
-[apps.android]
-provider = "fcm"
-platform = "android_rn"
-project = "{FCM_PROJECT}"
-service_account_file = "{account}"
-base_url = "https://localhost:{fcm}"
-token_url = "https://localhost:{fcm}/token"
-ca_file = "{ca}"
-{}{}"#,
-        apple("ios", "apple_rn", "com.example.mm"),
-        apple("ios-beta", "apple_rnbeta", "com.example.mm.beta"),
+        "data_dir = \"{data_dir}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
     )
 }
 

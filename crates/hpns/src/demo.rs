@@ -16,7 +16,6 @@ use tenant_registry::{LicenceDraft, LicenceKey, Plan, TenantAdmin};
 
 use crate::config::{AppConfig, Config, LogFormat};
 use crate::keyfile::write_private;
-use crate::simulate::apps_of;
 
 const DIRECTORY: &str = "var/demo";
 const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8069);
@@ -51,8 +50,10 @@ impl Demo {
             let Ok(runtime) = runtime else { return };
             runtime.block_on(async {
                 let simulator = Simulator::start(settings);
-                let described =
-                    simulator.as_ref().map(|it| (it.control(), apps_of(it))).map_err(ToString::to_string);
+                let described = simulator
+                    .as_ref()
+                    .map(|it| (it.control(), it.configuration()))
+                    .map_err(ToString::to_string);
                 let _ = started.send(described);
                 if simulator.is_ok() {
                     std::future::pending::<()>().await;

@@ -1,10 +1,9 @@
 //! `hpns simulate`: the simulator by itself.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use provider_sim::{APNS_KEY_ID, APNS_TEAM_ID, FCM_PROJECT, Settings, Simulator};
+use provider_sim::{Settings, Simulator};
 
 use crate::cli::SimulateOptions;
 use crate::lifecycle::Signals;
@@ -31,28 +30,9 @@ pub(crate) fn run(options: SimulateOptions) -> anyhow::Result<()> {
         writeln!(out, "key_file: {}", simulator.apns_key_file().display())?;
         writeln!(out, "service_account_file: {}", simulator.service_account_file().display())?;
         writeln!(out, "\n# For the configuration of a service that pushes to this simulator:")?;
-        writeln!(out, "[development]\ncustom_endpoints = true\n{}", apps_of(&simulator))?;
+        writeln!(out, "{}", simulator.configuration())?;
         Signals::listen()?.next().await;
         simulator.stop().await;
         Ok(())
     })
-}
-
-/// The apps whose phones the simulator has, as configuration.
-pub(crate) fn apps_of(simulator: &Simulator) -> String {
-    let (apns, fcm) = (simulator.apns().port(), simulator.fcm().port());
-    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path).display().to_string();
-    let (ca, key) = (absolute(simulator.ca_file()), absolute(simulator.apns_key_file()));
-    let account = absolute(simulator.service_account_file());
-    let apple = |name: &str, platform: &str, topic: &str| {
-        format!(
-            "[apps.{name}]\nprovider = \"apns\"\nplatform = \"{platform}\"\ntopic = \"{topic}\"\nteam_id = \"{APNS_TEAM_ID}\"\nkey_id = \"{APNS_KEY_ID}\"\nkey_file = \"{key}\"\nendpoint = \"localhost:{apns}\"\nca_file = \"{ca}\"\n"
-        )
-    };
-    let google = format!(
-        "[apps.android]\nprovider = \"fcm\"\nplatform = \"android_rn\"\nproject = \"{FCM_PROJECT}\"\nservice_account_file = \"{account}\"\nbase_url = \"https://localhost:{fcm}\"\ntoken_url = \"https://localhost:{fcm}/token\"\nca_file = \"{ca}\"\n"
-    );
-    apple("ios", "apple_rn", "com.example.mm")
-        + &apple("ios-beta", "apple_rnbeta", "com.example.mm.beta")
-        + &google
 }

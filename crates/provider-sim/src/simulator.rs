@@ -14,7 +14,7 @@ use tracing::{debug, info};
 
 use crate::apns::{Apns, ApnsConnection};
 use crate::control;
-use crate::credentials::{CredentialError, Credentials, Files};
+use crate::credentials::{APNS_KEY_ID, APNS_TEAM_ID, CredentialError, Credentials, FCM_PROJECT, Files};
 use crate::fcm::{Fcm, FcmConnection};
 use crate::http2::{Service, converse};
 use crate::oauth::OAuth;
@@ -159,6 +159,44 @@ impl Simulator {
     #[must_use]
     pub fn service_account_file(&self) -> PathBuf {
         self.files.service_account()
+    }
+
+    /// Returns the piece of configuration with which hpns pushes to this simulator: two iOS apps and
+    /// an Android app.
+    #[must_use]
+    pub fn configuration(&self) -> String {
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path).display().to_string();
+        let (ca, key) = (absolute(self.ca_file()), absolute(self.apns_key_file()));
+        let (account, apns, fcm) = (absolute(self.service_account_file()), self.apns.port(), self.fcm.port());
+        let apple = |name: &str, platform: &str, topic: &str| {
+            format!(
+                r#"[apps.{name}]
+provider = "apns"
+platform = "{platform}"
+topic = "{topic}"
+team_id = "{APNS_TEAM_ID}"
+key_id = "{APNS_KEY_ID}"
+key_file = "{key}"
+endpoint = "localhost:{apns}"
+ca_file = "{ca}"
+"#
+            )
+        };
+        format!(
+            r#"[development]
+custom_endpoints = true
+{}{}[apps.android]
+provider = "fcm"
+platform = "android_rn"
+project = "{FCM_PROJECT}"
+service_account_file = "{account}"
+base_url = "https://localhost:{fcm}"
+token_url = "https://localhost:{fcm}/token"
+ca_file = "{ca}"
+"#,
+            apple("ios", "apple_rn", "com.example.mm"),
+            apple("ios-beta", "apple_rnbeta", "com.example.mm.beta"),
+        )
     }
 
     /// Returns what was received, oldest first.
