@@ -180,7 +180,7 @@ impl Deployment {
 
     /// Scripts what a provider answers for a token.
     pub(crate) fn script(&self, token: &str, answers: Vec<ScriptedAnswer>) {
-        self.simulator.script(Script { token: token.into(), answers: answers.into(), repeat: false });
+        self.simulator.script(Script { token: token.into(), answers: answers.into(), ..Script::default() });
     }
 
     /// Returns what reached the providers, once nothing is under way.

@@ -72,6 +72,12 @@ pub(crate) struct SimulateOptions {
     /// Port of FCM and of its token endpoint.
     #[arg(long, default_value = "127.0.0.1:8071", value_name = "ADDRESS")]
     pub(crate) fcm: SocketAddr,
+    /// Port of the CONNECT proxy.
+    #[arg(long, default_value = "127.0.0.1:8072", value_name = "ADDRESS")]
+    pub(crate) proxy: SocketAddr,
+    /// Login that the proxy asks for.
+    #[arg(long, value_name = "USER:PASSWORD")]
+    pub(crate) proxy_login: Option<String>,
     /// Bundle ids that APNs knows.
     #[arg(long, default_values = ["com.example.mm", "com.example.mm.beta"], value_name = "TOPIC")]
     pub(crate) topic: Vec<String>,
@@ -81,6 +87,9 @@ pub(crate) struct SimulateOptions {
     /// How long every answer takes, in milliseconds.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub(crate) delay_ms: u64,
+    /// Round-trip time to the providers: answers and window updates alike arrive so much later.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    pub(crate) rtt_ms: u64,
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,9 @@ pub(crate) fn run(options: SimulateOptions) -> anyhow::Result<()> {
         topics: options.topic,
         accept_all: options.accept_all,
         delay: Duration::from_millis(options.delay_ms),
+        rtt: Duration::from_millis(options.rtt_ms),
+        proxy: options.proxy,
+        proxy_login: options.proxy_login,
     };
     runtime.block_on(async {
         let simulator = Simulator::start(settings)?;
@@ -26,6 +29,7 @@ pub(crate) fn run(options: SimulateOptions) -> anyhow::Result<()> {
         writeln!(out, "simulator: http://{}", simulator.control())?;
         writeln!(out, "apns: localhost:{}", simulator.apns().port())?;
         writeln!(out, "fcm: https://localhost:{}", simulator.fcm().port())?;
+        writeln!(out, "proxy: http://{}", simulator.proxy())?;
         writeln!(out, "ca_file: {}", simulator.ca_file().display())?;
         writeln!(out, "key_file: {}", simulator.apns_key_file().display())?;
         writeln!(out, "service_account_file: {}", simulator.service_account_file().display())?;

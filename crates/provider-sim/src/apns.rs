@@ -1,7 +1,7 @@
 //! Apple's half: the checks of `POST /3/device/<token>`, in Apple's words.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,14 +9,15 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::clock::{now_millis, now_seconds};
-use crate::credentials::{APNS_KEY_ID, APNS_TEAM_ID};
+use crate::clock::VirtualClock;
+use crate::conduct::{Conductor, ProviderName};
+use crate::credentials::{APNS_KEYS, APNS_TEAMS};
 use crate::http2::{Reply, Request, Service};
+use crate::rates::RateWindows;
 use crate::record::{Record, count};
 use crate::script::{ScriptedAnswer, Scripts};
 
 const STREAMS_UNAUTHORISED: u32 = 1;
-const STREAMS: u32 = 1000;
 const TOKEN_LIFE_SECONDS: u64 = 3600;
 const TOKEN_MIN_AGE_SECONDS: u64 = 20 * 60;
 const PUSH_TYPES: [(&str, &str); 11] = [
@@ -36,22 +37,40 @@ const PUSH_TYPES: [(&str, &str); 11] = [
 /// What all connections to the simulated Apple share.
 #[derive(Debug)]
 pub(crate) struct Apns {
-    pub(crate) topics: Vec<String>,
+    /// The bundle ids of the simulated apps. New connections know the present list.
+    pub(crate) topics: Mutex<Arc<Vec<String>>>,
     pub(crate) key: Vec<u8>,
     pub(crate) record: Arc<Record>,
     pub(crate) scripts: Arc<Scripts>,
+    pub(crate) conductor: Conductor,
+    pub(crate) clock: Arc<VirtualClock>,
+    pub(crate) devices: RateWindows,
     /// Everything is accepted and nothing is kept.
     pub(crate) accept_all: bool,
     pub(crate) delay: Duration,
 }
 
-/// One connection: Apple binds it to the first provider token that it sees.
+/// One connection: Apple binds it to the team, key and bundle ids of the first push.
 pub(crate) struct ApnsConnection {
     apns: Arc<Apns>,
+    topics: Arc<Vec<String>>,
+    /// The topics of the client's certificate, if it showed one.
+    certified: Option<Vec<String>>,
     authorised: bool,
     /// Checked tokens, and when each was issued.
-    tokens: HashMap<String, u64>,
+    tokens: HashMap<String, Checked>,
     last_token: Option<(String, u64)>,
+    bound_to: Option<(String, String)>,
+    /// An expired token was seen: later good ones are refused too.
+    wedged: bool,
+    bad_tokens: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Checked {
+    issued_at: u64,
+    team: String,
+    key_id: String,
 }
 
 #[derive(Deserialize)]
@@ -62,10 +81,33 @@ struct Claims {
 
 type Refusal = (u16, &'static str);
 
+impl Apns {
+    /// Adds a bundle id. Connections that are open do not learn of it.
+    pub(crate) fn add_topic(&self, topic: String) {
+        if let Ok(mut topics) = self.topics.lock() {
+            let mut more = topics.as_ref().clone();
+            more.push(topic);
+            *topics = Arc::new(more);
+        }
+    }
+}
+
 impl ApnsConnection {
-    pub(crate) fn new(apns: Arc<Apns>) -> Self {
-        count(&apns.record.apns_connections);
-        Self { apns, authorised: false, tokens: HashMap::new(), last_token: None }
+    /// Takes a connection; `certified` are the topics of the client's certificate.
+    pub(crate) fn new(apns: Arc<Apns>, certified: Option<Vec<String>>) -> Self {
+        apns.record.connected(&apns.record.apns_connections);
+        let topics = apns.topics.lock().map(|topics| Arc::clone(&topics)).unwrap_or_default();
+        Self {
+            apns,
+            topics,
+            certified,
+            authorised: false,
+            tokens: HashMap::new(),
+            last_token: None,
+            bound_to: None,
+            wedged: false,
+            bad_tokens: 0,
+        }
     }
 
     fn check(&mut self, request: &Request) -> Result<(), Refusal> {
@@ -73,31 +115,49 @@ impl ApnsConnection {
             return Err((405, "MethodNotAllowed"));
         }
         let token = request.path.strip_prefix("/3/device/").ok_or((404, "BadPath"))?;
-        self.check_provider_token(request)?;
+        if self.certified.is_some() {
+            self.authorised = true;
+        } else {
+            self.check_provider_token(request)?;
+        }
         check_device_token(token)?;
         check_headers(request)?;
         self.check_topic(request)?;
         let voip = request.header("apns-push-type") == Some("voip");
         match request.body.len() {
-            0 => Err((400, "PayloadEmpty")),
-            size if size > if voip { 5120 } else { 4096 } => Err((413, "PayloadTooLarge")),
+            0 => return Err((400, "PayloadEmpty")),
+            size if size > if voip { 5120 } else { 4096 } => return Err((413, "PayloadTooLarge")),
             _ if serde_json::from_slice::<HashMap<String, serde_json::Value>>(&request.body).is_err() => {
-                Err((400, "PayloadEmpty"))
+                return Err((400, "PayloadEmpty"));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        let limit = self.apns.conductor.conduct().device_per_minute;
+        if self.apns.devices.is_over(token, limit, self.apns.clock.millis()) {
+            return Err((429, "TooManyRequests"));
+        }
+        Ok(())
     }
 
     fn check_provider_token(&mut self, request: &Request) -> Result<(), Refusal> {
         let header = request.header("authorization").ok_or((403, "MissingProviderToken"))?;
         let token = header.strip_prefix("bearer ").ok_or((403, "InvalidProviderToken"))?;
-        let issued_at = match self.tokens.get(token) {
-            Some(issued_at) => *issued_at,
+        let checked = match self.tokens.get(token) {
+            Some(checked) => checked.clone(),
             None => self.read_provider_token(token)?,
         };
-        let now = now_seconds();
-        if now.saturating_sub(issued_at) > TOKEN_LIFE_SECONDS {
+        let now = self.apns.clock.seconds();
+        if self.wedged || now.saturating_sub(checked.issued_at) > TOKEN_LIFE_SECONDS {
+            self.wedged = true;
             return Err((403, "ExpiredProviderToken"));
+        }
+        if let Some((team, key_id)) = &self.bound_to {
+            if *team != checked.team {
+                return Err((403, "InvalidProviderToken"));
+            }
+            if *key_id != checked.key_id {
+                return Err((403, "UnrelatedKeyIdInToken"));
+            }
         }
         match &self.last_token {
             Some((last, _)) if last == token => {}
@@ -108,16 +168,18 @@ impl ApnsConnection {
                 count(&self.apns.record.provider_tokens);
                 self.authorised = true;
                 self.last_token = Some((token.to_owned(), now));
+                self.bound_to = Some((checked.team, checked.key_id));
             }
         }
         Ok(())
     }
 
     /// Verifies the signature; strict about the encoding, as RFC 7515 is.
-    fn read_provider_token(&mut self, token: &str) -> Result<u64, Refusal> {
+    fn read_provider_token(&mut self, token: &str) -> Result<Checked, Refusal> {
         let invalid = (403, "InvalidProviderToken");
         let header = jsonwebtoken::decode_header(token).map_err(|_| invalid)?;
-        if header.alg != Algorithm::ES256 || header.kid.as_deref() != Some(APNS_KEY_ID) {
+        let key_id = header.kid.ok_or(invalid)?;
+        if header.alg != Algorithm::ES256 || !APNS_KEYS.contains(&key_id.as_str()) {
             return Err(invalid);
         }
         let mut rules = Validation::new(Algorithm::ES256);
@@ -125,23 +187,58 @@ impl ApnsConnection {
         rules.validate_exp = false;
         let key = DecodingKey::from_ec_der(&self.apns.key);
         let claims = jsonwebtoken::decode::<Claims>(token, &key, &rules).map_err(|_| invalid)?.claims;
-        if claims.iss != APNS_TEAM_ID || claims.iat > now_seconds() + 60 {
+        if !APNS_TEAMS.contains(&claims.iss.as_str()) || claims.iat > self.apns.clock.seconds() + 60 {
             return Err(invalid);
         }
-        self.tokens.insert(token.to_owned(), claims.iat);
-        Ok(claims.iat)
+        let checked = Checked { issued_at: claims.iat, team: claims.iss, key_id };
+        self.tokens.insert(token.to_owned(), checked.clone());
+        Ok(checked)
     }
 
     fn check_topic(&self, request: &Request) -> Result<(), Refusal> {
-        let topic = request.header("apns-topic").ok_or((400, "MissingTopic"))?;
         // Apple recommends the header; without it a push is an alert.
         let kind = request.header("apns-push-type").unwrap_or("alert");
         let suffix = PUSH_TYPES.iter().find(|(name, _)| *name == kind).ok_or((400, "InvalidPushType"))?.1;
-        if self.apns.topics.iter().any(|bundle| topic.strip_prefix(bundle.as_str()) == Some(suffix)) {
+        if let Some(certified) = &self.certified {
+            let topic = match (request.header("apns-topic"), certified.as_slice()) {
+                (Some(topic), _) => topic,
+                (None, [only]) => only,
+                (None, _) => return Err((400, "MissingTopic")),
+            };
+            let known = certified.iter().any(|certified| certified == topic);
+            return if known { Ok(()) } else { Err((400, "TopicDisallowed")) };
+        }
+        let topic = request.header("apns-topic").ok_or((400, "MissingTopic"))?;
+        if self.topics.iter().any(|bundle| topic.strip_prefix(bundle.as_str()) == Some(suffix)) {
             return Ok(());
         }
-        let ours = self.apns.topics.iter().any(|bundle| topic.starts_with(bundle.as_str()));
+        let now_known = self.apns.topics.lock().is_ok_and(|topics| {
+            topics.iter().any(|bundle| topic.strip_prefix(bundle.as_str()) == Some(suffix))
+        });
+        if now_known {
+            return Err((403, "InvalidProviderToken")); // Added after this connection was bound.
+        }
+        let ours = self.topics.iter().any(|bundle| topic.starts_with(bundle.as_str()));
         Err((400, if ours { "BadTopic" } else { "TopicDisallowed" }))
+    }
+
+    /// What the connection does about its own answer: fewer or more streams, or an end.
+    fn react(&mut self, reply: &mut Reply, reason: Option<&str>) {
+        let conduct = self.apns.conductor.conduct();
+        let refused = (400..500).contains(&reply.status) && reply.status != 410;
+        if self.authorised {
+            reply.streams =
+                Some(if refused && conduct.throttles { STREAMS_UNAUTHORISED } else { conduct.streams });
+        }
+        if reason == Some("ExpiredProviderToken") {
+            self.wedged = true;
+        }
+        if reason == Some("BadDeviceToken") {
+            self.bad_tokens += 1;
+            if conduct.bad_tokens > 0 && self.bad_tokens == conduct.bad_tokens {
+                reply.goodbye = Some("BadDeviceToken");
+            }
+        }
     }
 }
 
@@ -184,11 +281,11 @@ fn refusal(reason: &str) -> String {
 }
 
 /// The body that Apple would send with this reason; a 410 always says since when.
-fn scripted_body(answer: &ScriptedAnswer) -> String {
+fn scripted_body(answer: &ScriptedAnswer, now_millis: u64) -> String {
     let Some(reason) = &answer.reason else {
         return String::new();
     };
-    match answer.timestamp.or_else(|| (answer.status == 410).then(now_millis)) {
+    match answer.timestamp.or_else(|| (answer.status == 410).then_some(now_millis)) {
         Some(timestamp) => json!({ "reason": reason, "timestamp": timestamp }).to_string(),
         None => refusal(reason),
     }
@@ -196,32 +293,51 @@ fn scripted_body(answer: &ScriptedAnswer) -> String {
 
 impl Service for ApnsConnection {
     fn initial_streams(&self) -> u32 {
-        if self.apns.accept_all { STREAMS } else { STREAMS_UNAUTHORISED }
+        if self.apns.accept_all { self.apns.conductor.conduct().streams } else { STREAMS_UNAUTHORISED }
     }
 
-    fn answer(&mut self, request: Request) -> Reply {
+    fn answer(&mut self, request: &Request) -> Reply {
         count(&self.apns.record.apns_requests);
         if self.apns.accept_all {
-            count(&self.apns.record.accepted);
             return Reply { status: 200, delay: self.apns.delay, ..Reply::default() };
         }
-        let checked = self.check(&request);
+        let checked = self.check(request);
+        let token = request.path.rsplit('/').next().unwrap_or_default();
+        let scripted = self.apns.scripts.next(ProviderName::Apns, token);
         let usual = || match checked {
             Ok(()) => Reply { status: 200, ..Reply::default() },
             Err((status, reason)) => Reply { status, body: Bytes::from(refusal(reason)), ..Reply::default() },
         };
-        let token = request.path.rsplit('/').next().unwrap_or_default();
-        let mut reply = match self.apns.scripts.next(token) {
-            Some(answer) => answer.reply(usual, scripted_body),
+        let reason = match &scripted {
+            Some(answer) if answer.status != 0 => answer.reason.clone(),
+            _ => checked.err().map(|(_, reason)| reason.to_owned()),
+        };
+        let mut reply = match &scripted {
+            Some(answer) => answer.reply(usual, || scripted_body(answer, self.apns.clock.millis())),
             None => usual(),
         };
         if let Some(id) = request.header("apns-id") {
             reply.headers.push(("apns-id", id.to_owned()));
         }
-        reply.streams = self.authorised.then_some(STREAMS);
+        self.react(&mut reply, reason.as_deref());
         reply.delay += self.apns.delay;
-        let answered = reply.fate == crate::http2::Fate::Answer;
-        self.apns.record.keep("apns", &request, token, if answered { reply.status } else { 0 });
         reply
+    }
+
+    fn settled(&mut self, request: &Request, reply: &Reply) {
+        if self.apns.accept_all {
+            count(&self.apns.record.accepted);
+            return;
+        }
+        let token = request.path.rsplit('/').next().unwrap_or_default();
+        self.apns.record.keep("apns", request, token, reply);
+    }
+
+    fn overrun(&self) -> (u32, &'static str) {
+        (7, "Maximum active streams violated for this endpoint.")
+    }
+
+    fn pinged(&self) {
+        count(&self.apns.record.pings);
     }
 }

@@ -10,7 +10,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_edge::{ErrorKind, Problem};
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
+use crate::apns::Apns;
+use crate::clock::VirtualClock;
+use crate::conduct::{Blow, Conductor, ProviderName};
 use crate::fcm::Fcm;
 use crate::record::{Received, Record, Stats};
 use crate::script::{Script, Scripts};
@@ -19,14 +23,26 @@ const PAGE: &str = include_str!("page.html");
 const POLICY: &str =
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
 
-#[derive(Clone)]
-struct Control {
-    record: Arc<Record>,
-    scripts: Arc<Scripts>,
-    google: Arc<Fcm>,
+/// What the port controls.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    pub(crate) record: Arc<Record>,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) clock: Arc<VirtualClock>,
+    pub(crate) apple: Arc<Apns>,
+    pub(crate) google: Arc<Fcm>,
 }
 
-pub(crate) fn router(record: Arc<Record>, scripts: Arc<Scripts>, google: Arc<Fcm>) -> Router {
+impl Control {
+    pub(crate) fn conductor(&self, provider: ProviderName) -> &Conductor {
+        match provider {
+            ProviderName::Apns => &self.apple.conductor,
+            ProviderName::Fcm => &self.google.conductor,
+        }
+    }
+}
+
+pub(crate) fn router(control: Control) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/page.js", get(|| async { ([("content-type", "text/javascript")], include_str!("page.js")) }))
@@ -35,6 +51,10 @@ pub(crate) fn router(record: Arc<Record>, scripts: Arc<Scripts>, google: Arc<Fcm
         .route("/sim/stats", get(stats))
         .route("/sim/script", post(script))
         .route("/sim/reset", post(reset))
+        .route("/sim/conduct", get(conducts).post(set_conduct))
+        .route("/sim/strike", post(strike))
+        .route("/sim/clock", post(advance_clock))
+        .route("/sim/topics", post(add_topic))
         .route("/sim/revoke-access-tokens", post(revoke))
         .fallback(|| async {
             Problem::new(ErrorKind::NotFound, "not_found", "the simulator has no such path")
@@ -42,7 +62,7 @@ pub(crate) fn router(record: Arc<Record>, scripts: Arc<Scripts>, google: Arc<Fcm
         .method_not_allowed_fallback(|| async {
             Problem::new(ErrorKind::MethodNotAllowed, "method_not_allowed", "this path takes another method")
         })
-        .with_state(Control { record, scripts, google })
+        .with_state(control)
 }
 
 async fn page() -> Response {
@@ -63,9 +83,12 @@ async fn stats(State(control): State<Control>) -> Json<Stats> {
     Json(control.record.stats())
 }
 
+fn parsed<T: serde::de::DeserializeOwned>(body: &Bytes, code: &'static str) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::new(ErrorKind::BadRequest, code, error.to_string()))
+}
+
 async fn script(State(control): State<Control>, body: Bytes) -> Result<&'static str, Problem> {
-    let script: Script = serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(ErrorKind::BadRequest, "bad_script", error.to_string()))?;
+    let script: Script = parsed(&body, "bad_script")?;
     if script.answers.is_empty() {
         return Err(Problem::new(ErrorKind::BadRequest, "bad_script", "`answers` needs at least one answer"));
     }
@@ -79,6 +102,63 @@ async fn script(State(control): State<Control>, body: Bytes) -> Result<&'static 
         ));
     }
     control.scripts.set(script);
+    Ok("{}\n")
+}
+
+async fn conducts(State(control): State<Control>) -> Json<Value> {
+    let of = |provider| control.conductor(provider).conduct();
+    Json(json!({ "apns": *of(ProviderName::Apns), "fcm": *of(ProviderName::Fcm) }))
+}
+
+/// Changes some habits of one provider; the others stay.
+async fn set_conduct(State(control): State<Control>, body: Bytes) -> Result<&'static str, Problem> {
+    #[derive(Deserialize)]
+    struct Change {
+        provider: ProviderName,
+        #[serde(flatten)]
+        habits: Map<String, Value>,
+    }
+    let Change { provider, habits } = parsed(&body, "bad_conduct")?;
+    let conductor = control.conductor(provider);
+    let mut conduct = serde_json::to_value(&*conductor.conduct()).unwrap_or_default();
+    for (habit, value) in habits {
+        conduct[&habit] = value;
+    }
+    let conduct = serde_json::from_value(conduct)
+        .map_err(|error| Problem::new(ErrorKind::BadRequest, "bad_conduct", error.to_string()))?;
+    conductor.set(conduct);
+    Ok("{}\n")
+}
+
+async fn strike(State(control): State<Control>, body: Bytes) -> Result<&'static str, Problem> {
+    #[derive(Deserialize)]
+    struct Strike {
+        provider: ProviderName,
+        #[serde(flatten)]
+        blow: Blow,
+    }
+    let Strike { provider, blow } = parsed(&body, "bad_strike")?;
+    control.conductor(provider).strike(blow);
+    Ok("{}\n")
+}
+
+async fn advance_clock(State(control): State<Control>, body: Bytes) -> Result<&'static str, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Advance {
+        advance_ms: u64,
+    }
+    control.clock.advance(parsed::<Advance>(&body, "bad_clock")?.advance_ms);
+    Ok("{}\n")
+}
+
+async fn add_topic(State(control): State<Control>, body: Bytes) -> Result<&'static str, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Topic {
+        topic: String,
+    }
+    control.apple.add_topic(parsed::<Topic>(&body, "bad_topic")?.topic);
     Ok("{}\n")
 }
 

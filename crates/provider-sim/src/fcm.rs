@@ -6,13 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use crate::clock::VirtualClock;
+use crate::conduct::{Conductor, ProviderName};
 use crate::credentials::FCM_PROJECT;
-use crate::http2::{Fate, Reply, Request, Service};
+use crate::http2::{Reply, Request, Service};
 use crate::oauth::OAuth;
+use crate::rates::RateWindows;
 use crate::record::{Record, count};
 use crate::script::{OAUTH, ScriptedAnswer, Scripts};
 
-const STREAMS: u32 = 100;
 const MAX_DATA_BYTES: usize = 4096;
 const MAX_TTL_SECONDS: f64 = 2_419_200.0;
 const MESSAGE_FIELDS: [&str; 11] = [
@@ -31,6 +33,10 @@ const MESSAGE_FIELDS: [&str; 11] = [
 const FCM_ERROR: &str = "type.googleapis.com/google.firebase.fcm.v1.FcmError";
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+const QUOTA_FAILURE: &str = "type.googleapis.com/google.rpc.QuotaFailure";
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+/// The key of the project's own window; no device token has this form.
+const PROJECT: &str = "/project";
 
 /// What all connections to the simulated Google share.
 #[derive(Debug)]
@@ -38,6 +44,9 @@ pub(crate) struct Fcm {
     pub(crate) oauth: OAuth,
     pub(crate) record: Arc<Record>,
     pub(crate) scripts: Arc<Scripts>,
+    pub(crate) conductor: Conductor,
+    pub(crate) clock: Arc<VirtualClock>,
+    pub(crate) rates: RateWindows,
     /// Everything is accepted and nothing is kept.
     pub(crate) accept_all: bool,
     pub(crate) delay: Duration,
@@ -73,6 +82,36 @@ impl Refusal {
 
 fn fcm_error(code: &str) -> Value {
     json!({ "@type": FCM_ERROR, "errorCode": code })
+}
+
+/// Google's words for a project that sends too much.
+fn project_quota() -> Refusal {
+    let limit = json!({ "quota_limit": "SendsPerMinutePerProject", "quota_metric": "fcm.googleapis.com/send_requests" });
+    let info = json!({ "@type": ERROR_INFO, "reason": "RATE_LIMIT_EXCEEDED", "domain": "googleapis.com", "metadata": limit });
+    let text = "Quota exceeded for quota metric 'Send requests' and limit 'Send requests per minute' of service 'fcm.googleapis.com'.";
+    Refusal(429, "RESOURCE_EXHAUSTED", text.into(), vec![info])
+}
+
+/// The same for a device that gets too much.
+fn device_quota() -> Refusal {
+    let violation = json!({ "subject": "device", "description": "Message rate limit exceeded for device" });
+    let details = vec![
+        fcm_error("QUOTA_EXCEEDED"),
+        json!({ "@type": QUOTA_FAILURE, "violations": [violation] }),
+        json!({ "@type": RETRY_INFO, "retryDelay": "42s" }),
+    ];
+    Refusal(429, "RESOURCE_EXHAUSTED", "Message rate limit exceeded for device".into(), details)
+}
+
+fn check_rates(fcm: &Fcm, token: &str) -> Result<(), Refusal> {
+    let (conduct, now) = (fcm.conductor.conduct(), fcm.clock.millis());
+    if fcm.rates.is_over(PROJECT, conduct.quota_per_minute, now) {
+        return Err(project_quota());
+    }
+    if fcm.rates.is_over(token, conduct.device_per_minute, now) {
+        return Err(device_quota());
+    }
+    Ok(())
 }
 
 fn check(oauth: &OAuth, request: &Request) -> Result<String, Refusal> {
@@ -193,7 +232,7 @@ fn scripted_body(answer: &ScriptedAnswer) -> String {
 
 impl FcmConnection {
     pub(crate) fn new(fcm: Arc<Fcm>) -> Self {
-        count(&fcm.record.fcm_connections);
+        fcm.record.connected(&fcm.record.fcm_connections);
         Self(fcm)
     }
 
@@ -201,7 +240,6 @@ impl FcmConnection {
         let fcm = &*self.0;
         count(&fcm.record.fcm_requests);
         if fcm.accept_all {
-            count(&fcm.record.accepted);
             return Reply {
                 status: 200,
                 body: Bytes::from_static(br#"{"name":"projects/proj-1/messages/0:1"}"#),
@@ -209,12 +247,17 @@ impl FcmConnection {
                 ..Reply::default()
             };
         }
-        let checked = check(&fcm.oauth, request);
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let token = body.pointer("/message/token").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let checked = check(&fcm.oauth, request).and_then(|token| check_rates(fcm, &token).map(|()| token));
+        let dry = body.get("validate_only").and_then(Value::as_bool) == Some(true);
         let usual = || match checked {
             Ok(_) => {
-                let name = format!("projects/{FCM_PROJECT}/messages/0:{}", uuid::Uuid::new_v4().simple());
+                let id = if dry {
+                    "fake_message_id".into()
+                } else {
+                    format!("0:{}", uuid::Uuid::new_v4().simple())
+                };
+                let name = format!("projects/{FCM_PROJECT}/messages/{id}");
                 Reply {
                     status: 200,
                     body: Bytes::from(json!({ "name": name }).to_string()),
@@ -225,32 +268,54 @@ impl FcmConnection {
                 Reply { status: refusal.0, body: Bytes::from(refusal.body()), ..Reply::default() }
             }
         };
-        let mut reply = match fcm.scripts.next(&token) {
-            Some(answer) => answer.reply(usual, scripted_body),
+        let mut reply = match fcm.scripts.next(ProviderName::Fcm, &device(request)) {
+            Some(answer) => answer.reply(usual, || scripted_body(&answer)),
             None => usual(),
         };
         reply.headers.push(("content-type", "application/json; charset=UTF-8".into()));
         reply.delay += fcm.delay;
-        let answered = reply.fate == Fate::Answer;
-        fcm.record.keep("fcm", request, &token, if answered { reply.status } else { 0 });
         reply
     }
 }
 
+fn device(request: &Request) -> String {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    body.pointer("/message/token").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 impl Service for FcmConnection {
     fn initial_streams(&self) -> u32 {
-        STREAMS
+        self.0.conductor.conduct().streams
     }
 
-    fn answer(&mut self, request: Request) -> Reply {
+    fn answer(&mut self, request: &Request) -> Reply {
         if request.path != "/token" {
-            return self.send(&request);
+            return self.send(request);
         }
         count(&self.0.record.token_requests);
-        let usual = || self.0.oauth.grant(&request);
-        match self.0.scripts.next(OAUTH) {
-            Some(answer) => answer.reply(usual, |answer| json!({ "error": answer.reason }).to_string()),
+        let usual = || self.0.oauth.grant(request, self.0.conductor.conduct().token_life_seconds);
+        match self.0.scripts.next(ProviderName::Fcm, OAUTH) {
+            Some(answer) => answer.reply(usual, || json!({ "error": answer.reason }).to_string()),
             None => usual(),
         }
+    }
+
+    fn settled(&mut self, request: &Request, reply: &Reply) {
+        if request.path == "/token" {
+            return;
+        }
+        if self.0.accept_all {
+            count(&self.0.record.accepted);
+            return;
+        }
+        self.0.record.keep("fcm", request, &device(request), reply);
+    }
+
+    fn overrun(&self) -> (u32, &'static str) {
+        (1, "exceeded_max_concurrent_streams")
+    }
+
+    fn pinged(&self) {
+        count(&self.0.record.pings);
     }
 }

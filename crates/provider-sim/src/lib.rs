@@ -7,15 +7,19 @@
 
 mod apns;
 mod clock;
+mod conduct;
 mod control;
 mod credentials;
 mod fcm;
 mod http2;
 mod oauth;
+mod proxy;
+mod rates;
 mod record;
 mod script;
 mod simulator;
 
+pub use conduct::{Blow, Conduct, Excess, Latency, ProviderName};
 pub use credentials::{APNS_KEY_ID, APNS_TEAM_ID, CredentialError, FCM_PROJECT};
 pub use record::{Received, Stats};
 pub use script::{Action, Script, ScriptedAnswer};

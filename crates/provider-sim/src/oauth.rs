@@ -1,27 +1,27 @@
 //! Google's token endpoint: exchanges a signed assertion for an access token (RFC 7523).
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::clock::now_seconds;
+use crate::clock::VirtualClock;
 use crate::credentials::Files;
 use crate::http2::{Reply, Request};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const GRANT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
-const LIFE_SECONDS: u64 = 3599;
 
 /// Grants access tokens and knows which are good.
 #[derive(Debug)]
 pub(crate) struct OAuth {
     key: Vec<u8>,
     audience: String,
+    clock: Arc<VirtualClock>,
     granted: Mutex<HashMap<String, u64>>,
     number: AtomicU64,
 }
@@ -36,14 +36,14 @@ struct Claims {
 }
 
 impl OAuth {
-    pub(crate) fn new(key: Vec<u8>, audience: String) -> Self {
-        Self { key, audience, granted: Mutex::default(), number: AtomicU64::new(0) }
+    pub(crate) fn new(key: Vec<u8>, audience: String, clock: Arc<VirtualClock>) -> Self {
+        Self { key, audience, clock, granted: Mutex::default(), number: AtomicU64::new(0) }
     }
 
     /// Says whether an access token was granted and has not expired.
     pub(crate) fn knows(&self, token: &str) -> bool {
         let granted = self.granted.lock();
-        granted.is_ok_and(|granted| granted.get(token).is_some_and(|end| *end > now_seconds()))
+        granted.is_ok_and(|granted| granted.get(token).is_some_and(|end| *end > self.clock.seconds()))
     }
 
     /// Refuses every token granted so far.
@@ -54,16 +54,16 @@ impl OAuth {
     }
 
     /// Answers a token request.
-    pub(crate) fn grant(&self, request: &Request) -> Reply {
+    pub(crate) fn grant(&self, request: &Request, life_seconds: u64) -> Reply {
         if let Err(description) = self.check(&request.body) {
             let body = json!({ "error": "invalid_grant", "error_description": description });
             Reply { status: 400, body: Bytes::from(body.to_string()), ..Reply::default() }
         } else {
             let token = format!("ya29.simulated-{}", self.number.fetch_add(1, Ordering::Relaxed));
             if let Ok(mut granted) = self.granted.lock() {
-                granted.insert(token.clone(), now_seconds() + LIFE_SECONDS);
+                granted.insert(token.clone(), self.clock.seconds() + life_seconds);
             }
-            let body = json!({ "access_token": token, "expires_in": LIFE_SECONDS, "token_type": "Bearer" });
+            let body = json!({ "access_token": token, "expires_in": life_seconds, "token_type": "Bearer" });
             Reply { status: 200, body: Bytes::from(body.to_string()), ..Reply::default() }
         }
     }
@@ -87,7 +87,7 @@ impl OAuth {
         let claims = jsonwebtoken::decode::<Claims>(assertion, &DecodingKey::from_rsa_der(&self.key), &rules)
             .map_err(|_| "Invalid JWT Signature.")?
             .claims;
-        let now = now_seconds();
+        let now = self.clock.seconds();
         if claims.exp.saturating_sub(claims.iat) > 3600 || claims.iat > now || claims.exp < now {
             return Err(
                 "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values",

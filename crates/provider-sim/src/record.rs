@@ -1,14 +1,18 @@
 //! What was received: for tests that ask, and for the page.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Mutex;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::clock::now_millis;
-use crate::http2::Request;
+use crate::clock::VirtualClock;
+use crate::http2::{Fate, Reply, Request};
 
 /// Older notifications and ids are forgotten.
 const MAX_KEPT: usize = 10_000;
@@ -46,23 +50,34 @@ pub struct Stats {
     pub apns_requests: u64,
     /// Requests to FCM.
     pub fcm_requests: u64,
-    /// Of both, how many were accepted.
+    /// Of both, how many were delivered to a phone.
     pub accepted: u64,
     /// Connections to APNs.
     pub apns_connections: u64,
     /// Connections to FCM and OAuth.
     pub fcm_connections: u64,
+    /// The most connections to either that began within a second: Apple takes churn for an attack.
+    pub most_connections_in_a_second: u64,
     /// Requests for an OAuth token.
     pub token_requests: u64,
-    /// Accepted APNs requests whose `apns-id` had been accepted before.
+    /// Deliveries of a message that had been delivered before: the same `apns-id`, or to Android the same body.
     pub duplicates: u64,
     /// Different provider tokens that APNs has seen.
     pub provider_tokens: u64,
+    /// PINGs, to both.
+    pub pings: u64,
+    /// Requests that were sent again before the `Retry-After` of their last answer had passed.
+    pub early_resends: u64,
+    /// Requests that were sent again although the last answer was final.
+    pub resends_after_refusal: u64,
+    /// Tunnels through the CONNECT proxy, by target.
+    pub tunnels: BTreeMap<String, u64>,
 }
 
 /// Everything that was counted and kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Record {
+    clock: Arc<VirtualClock>,
     kept: Mutex<Kept>,
     pub(crate) apns_requests: AtomicU64,
     pub(crate) fcm_requests: AtomicU64,
@@ -70,40 +85,88 @@ pub(crate) struct Record {
     pub(crate) apns_connections: AtomicU64,
     pub(crate) fcm_connections: AtomicU64,
     pub(crate) token_requests: AtomicU64,
-    duplicates: AtomicU64,
     pub(crate) provider_tokens: AtomicU64,
+    pub(crate) pings: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     number: u64,
     notifications: VecDeque<Received>,
-    ids: HashSet<String>,
+    delivered: HashSet<u64>,
+    duplicates: u64,
+    /// What the last answer to a message asked for, if it was no yes.
+    told: HashMap<u64, Told>,
+    early_resends: u64,
+    resends_after_refusal: u64,
+    recent_connections: VecDeque<Instant>,
+    most_connections: u64,
+    tunnels: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    /// Not again before this time.
+    NotBefore(Instant),
+    /// Not again.
+    Never,
 }
 
 pub(crate) fn count(counter: &AtomicU64) -> u64 {
     counter.fetch_add(1, Ordering::Relaxed)
 }
 
+/// What makes a message the same message: its `apns-id`, or to Android its body.
+fn identity(request: &Request) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match request.header("apns-id") {
+        Some(id) => id.hash(&mut hasher),
+        None => request.body.hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
+/// What an answer asks of whoever sent the request.
+fn told(reply: &Reply) -> Option<Told> {
+    let header = reply.headers.iter().find(|(name, _)| *name == "retry-after");
+    if let Some(seconds) = header.and_then(|(_, value)| value.parse::<u64>().ok()) {
+        return Some(Told::NotBefore(Instant::now() + Duration::from_secs(seconds.min(86_400))));
+    }
+    matches!(reply.status, 400 | 404 | 410 | 413).then_some(Told::Never)
+}
+
 impl Record {
-    /// Keeps a request and what was answered; 200 counts as accepted, and the `apns-id` of an
-    /// accepted request that was accepted before as a duplicate.
-    pub(crate) fn keep(&self, provider: &str, request: &Request, token: &str, status: u16) {
+    pub(crate) fn new(clock: Arc<VirtualClock>) -> Self {
+        Self {
+            clock,
+            kept: Mutex::default(),
+            apns_requests: AtomicU64::default(),
+            fcm_requests: AtomicU64::default(),
+            accepted: AtomicU64::default(),
+            apns_connections: AtomicU64::default(),
+            fcm_connections: AtomicU64::default(),
+            token_requests: AtomicU64::default(),
+            provider_tokens: AtomicU64::default(),
+            pings: AtomicU64::default(),
+        }
+    }
+
+    /// Keeps a request and what became of it.
+    pub(crate) fn keep(&self, provider: &str, request: &Request, token: &str, reply: &Reply) {
         let mut headers: HashMap<String, String> = request.headers.iter().cloned().collect();
         if let Some(secret) = headers.get_mut("authorization") {
             "…".clone_into(secret);
         }
         let body = serde_json::from_slice(&request.body)
             .unwrap_or_else(|_| json!(String::from_utf8_lossy(&request.body)));
+        let answered = matches!(reply.fate, Fate::Answer | Fate::Half);
+        // A yes that gets lost on its way has been delivered all the same.
+        let delivered = reply.delivered || (reply.status == 200 && reply.fate.is_processed());
+        let identity = identity(request);
         let Ok(mut kept) = self.kept.lock() else { return };
-        if status == 200 {
+        kept.judge(identity, delivered, reply);
+        if delivered {
             count(&self.accepted);
-            if kept.ids.len() >= MAX_IDS {
-                kept.ids.clear();
-            }
-            if headers.get("apns-id").is_some_and(|id| !kept.ids.insert(id.clone())) {
-                count(&self.duplicates);
-            }
         }
         kept.number += 1;
         let number = kept.number;
@@ -116,11 +179,30 @@ impl Record {
             body,
             connection: request.connection,
             stream: request.stream,
-            received_at_ms: now_millis(),
-            status,
+            received_at_ms: self.clock.millis(),
+            status: if answered { reply.status } else { 0 },
         });
         if kept.notifications.len() > MAX_KEPT {
             kept.notifications.pop_front();
+        }
+    }
+
+    /// Counts a new connection.
+    pub(crate) fn connected(&self, counter: &AtomicU64) {
+        count(counter);
+        let Ok(mut kept) = self.kept.lock() else { return };
+        let now = Instant::now();
+        kept.recent_connections.push_back(now);
+        while kept.recent_connections.front().is_some_and(|at| now - *at > Duration::from_secs(1)) {
+            kept.recent_connections.pop_front();
+        }
+        kept.most_connections = kept.most_connections.max(kept.recent_connections.len() as u64);
+    }
+
+    /// Counts a tunnel.
+    pub(crate) fn tunnelled(&self, target: &str) {
+        if let Ok(mut kept) = self.kept.lock() {
+            *kept.tunnels.entry(target.to_owned()).or_default() += 1;
         }
     }
 
@@ -134,16 +216,25 @@ impl Record {
 
     pub(crate) fn stats(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Stats {
+        let mut stats = Stats {
             apns_requests: read(&self.apns_requests),
             fcm_requests: read(&self.fcm_requests),
             accepted: read(&self.accepted),
             apns_connections: read(&self.apns_connections),
             fcm_connections: read(&self.fcm_connections),
             token_requests: read(&self.token_requests),
-            duplicates: read(&self.duplicates),
             provider_tokens: read(&self.provider_tokens),
+            pings: read(&self.pings),
+            ..Stats::default()
+        };
+        if let Ok(kept) = self.kept.lock() {
+            stats.duplicates = kept.duplicates;
+            stats.early_resends = kept.early_resends;
+            stats.resends_after_refusal = kept.resends_after_refusal;
+            stats.most_connections_in_a_second = kept.most_connections;
+            stats.tunnels = kept.tunnels.clone();
         }
+        stats
     }
 
     pub(crate) fn reset(&self) {
@@ -158,10 +249,33 @@ impl Record {
             &self.apns_connections,
             &self.fcm_connections,
             &self.token_requests,
-            &self.duplicates,
             &self.provider_tokens,
+            &self.pings,
         ] {
             counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Kept {
+    /// Counts what a well-behaved sender would not have done, and remembers what this answer asks for.
+    fn judge(&mut self, identity: u64, delivered: bool, reply: &Reply) {
+        match self.told.remove(&identity) {
+            Some(Told::NotBefore(at)) if Instant::now() < at => self.early_resends += 1,
+            Some(Told::Never) => self.resends_after_refusal += 1,
+            Some(Told::NotBefore(_)) | None => {}
+        }
+        if self.told.len() >= MAX_IDS {
+            self.told.clear();
+        }
+        if let Some(told) = told(reply) {
+            self.told.insert(identity, told);
+        }
+        if delivered {
+            if self.delivered.len() >= MAX_IDS {
+                self.delivered.clear();
+            }
+            self.duplicates += u64::from(!self.delivered.insert(identity));
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -13,11 +14,17 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::apns::{Apns, ApnsConnection};
-use crate::control;
-use crate::credentials::{APNS_KEY_ID, APNS_TEAM_ID, CredentialError, Credentials, FCM_PROJECT, Files};
+use crate::clock::VirtualClock;
+use crate::conduct::{Blow, Conduct, Conductor, Orders, ProviderName};
+use crate::control::{self, Control};
+use crate::credentials::{
+    APNS_KEY_ID, APNS_TEAM_ID, CredentialError, Credentials, FCM_PROJECT, Files, topics_of,
+};
 use crate::fcm::{Fcm, FcmConnection};
 use crate::http2::{Service, converse};
 use crate::oauth::OAuth;
+use crate::proxy::Proxy;
+use crate::rates::RateWindows;
 use crate::record::{Received, Record, Stats};
 use crate::script::{Script, Scripts};
 
@@ -42,6 +49,12 @@ pub struct Settings {
     pub accept_all: bool,
     /// How long every answer takes.
     pub delay: Duration,
+    /// How much later everything arrives that is said: the round-trip time.
+    pub rtt: Duration,
+    /// Where the CONNECT proxy is.
+    pub proxy: SocketAddr,
+    /// `user:password` that the proxy asks for, if it does.
+    pub proxy_login: Option<String>,
 }
 
 impl Settings {
@@ -57,6 +70,9 @@ impl Settings {
             topics: vec!["com.example.mm".into(), "com.example.mm.beta".into()],
             accept_all: false,
             delay: Duration::ZERO,
+            rtt: Duration::ZERO,
+            proxy: free,
+            proxy_login: None,
         }
     }
 }
@@ -78,9 +94,9 @@ pub struct Simulator {
     apns: SocketAddr,
     fcm: SocketAddr,
     control: SocketAddr,
+    proxy: SocketAddr,
     files: Files,
-    record: Arc<Record>,
-    scripts: Arc<Scripts>,
+    parts: Control,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -89,40 +105,47 @@ impl Simulator {
     /// Starts all servers on the current runtime; they accept connections when this returns.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let files = Files::new(&settings.directory);
-        let credentials = Credentials::load_or_make(&files)?;
+        let credentials = Credentials::load_or_make(&files, &settings.topics)?;
         let (apns_listener, apns) = listen(settings.apns)?;
         let (fcm_listener, fcm) = listen(settings.fcm)?;
         let (control_listener, control) = listen(settings.control)?;
-        let (record, scripts) = (Arc::<Record>::default(), Arc::<Scripts>::default());
-        let apple = Arc::new(Apns {
-            topics: settings.topics,
-            key: credentials.apns_public,
-            record: Arc::clone(&record),
-            scripts: Arc::clone(&scripts),
-            accept_all: settings.accept_all,
-            delay: settings.delay,
-        });
-        let google = Arc::new(Fcm {
-            oauth: OAuth::new(credentials.fcm_public, format!("https://localhost:{}/token", fcm.port())),
-            record: Arc::clone(&record),
-            scripts: Arc::clone(&scripts),
-            accept_all: settings.accept_all,
-            delay: settings.delay,
-        });
-        let port = Port {
-            acceptor: TlsAcceptor::from(credentials.tls),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            connections: Arc::default(),
+        let (proxy_listener, proxy) = listen(settings.proxy)?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (tls, tls_with_client) = (credentials.tls.clone(), credentials.tls_with_client.clone());
+        let tunnels = settings.proxy_login.clone();
+        let parts = assemble(settings, credentials, fcm);
+        let connections = Arc::<AtomicU64>::default();
+        let port = |tls| Port {
+            acceptor: TlsAcceptor::from(tls),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            connections: Arc::clone(&connections),
         };
-        let (stop, tasks) = (port.stop.clone(), port.tasks.clone());
-        let router = control::router(Arc::clone(&record), Arc::clone(&scripts), Arc::clone(&google));
-        tasks.spawn(port.clone().serve(apns_listener, move || ApnsConnection::new(Arc::clone(&apple))));
-        tasks.spawn(port.serve(fcm_listener, move || FcmConnection::new(Arc::clone(&google))));
-        let limits = http_edge::Limits::default();
+        let (apple, google) = (Arc::clone(&parts.apple), Arc::clone(&parts.google));
+        tasks.spawn(port(tls_with_client).serve(apns_listener, move |certificate| {
+            let orders = apple.conductor.orders();
+            (
+                ApnsConnection::new(
+                    Arc::clone(&apple),
+                    certificate.map(|certificate| topics_of(&certificate)),
+                ),
+                orders,
+            )
+        }));
+        tasks.spawn(port(tls).serve(fcm_listener, move |_| {
+            (FcmConnection::new(Arc::clone(&google)), google.conductor.orders())
+        }));
+        let tunnel = Proxy {
+            record: Arc::clone(&parts.record),
+            login: tunnels,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(tunnel.serve(proxy_listener));
+        let (limits, router) = (http_edge::Limits::default(), control::router(parts.clone()));
         tasks.spawn(http_edge::serve(control_listener, router, limits, stop.clone(), tasks.clone()));
-        info!(%apns, %fcm, %control, "simulator started");
-        Ok(Self { apns, fcm, control, files, record, scripts, stop, tasks })
+        info!(%apns, %fcm, %control, %proxy, "simulator started");
+        Ok(Self { apns, fcm, control, proxy, files, parts, stop, tasks })
     }
 
     /// Returns the address of APNs; its certificate is for `localhost` and for Apple's names.
@@ -143,6 +166,12 @@ impl Simulator {
         self.control
     }
 
+    /// Returns the address of the CONNECT proxy.
+    #[must_use]
+    pub const fn proxy(&self) -> SocketAddr {
+        self.proxy
+    }
+
     /// Returns the certificate that a sender has to trust.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
@@ -153,6 +182,12 @@ impl Simulator {
     #[must_use]
     pub fn apns_key_file(&self) -> PathBuf {
         self.files.apns_key()
+    }
+
+    /// Returns the certificate and key that a sender may use in place of the key.
+    #[must_use]
+    pub fn apns_certificate_file(&self) -> PathBuf {
+        self.files.apns_certificate()
     }
 
     /// Returns the service account that a sender has to use.
@@ -202,18 +237,41 @@ ca_file = "{ca}"
     /// Returns what was received, oldest first.
     #[must_use]
     pub fn notifications(&self) -> Vec<Received> {
-        self.record.after(0)
+        self.parts.record.after(0)
     }
 
     /// Returns the counts.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.record.stats()
+        self.parts.record.stats()
     }
 
     /// Scripts the answers for a token.
     pub fn script(&self, script: Script) {
-        self.scripts.set(script);
+        self.parts.scripts.set(script);
+    }
+
+    /// Changes how a provider treats its connections.
+    pub fn conduct(&self, provider: ProviderName, change: impl FnOnce(&mut Conduct)) {
+        let conductor = self.parts.conductor(provider);
+        let mut conduct = Conduct::clone(&conductor.conduct());
+        change(&mut conduct);
+        conductor.set(conduct);
+    }
+
+    /// Strikes the connections that are open at the moment.
+    pub fn strike(&self, provider: ProviderName, blow: Blow) {
+        self.parts.conductor(provider).strike(blow);
+    }
+
+    /// Moves the providers' clock forward.
+    pub fn advance_clock(&self, by: Duration) {
+        self.parts.clock.advance(u64::try_from(by.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Makes APNs know another bundle id; open connections do not learn of it.
+    pub fn add_topic(&self, topic: &str) {
+        self.parts.apple.add_topic(topic.to_owned());
     }
 
     /// Closes every port and connection at once, as a provider that dies does. Returns the last counts.
@@ -221,7 +279,7 @@ ca_file = "{ca}"
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        self.record.stats()
+        self.parts.record.stats()
     }
 }
 
@@ -229,6 +287,45 @@ impl Drop for Simulator {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Puts the two providers together.
+fn assemble(settings: Settings, credentials: Credentials, fcm: SocketAddr) -> Control {
+    let Settings { topics, accept_all, delay, rtt, .. } = settings;
+    let clock = Arc::<VirtualClock>::default();
+    let (record, scripts) = (Arc::new(Record::new(Arc::clone(&clock))), Arc::<Scripts>::default());
+    let rtt_ms = u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX);
+    let conductor = |usual: Conduct| {
+        let conduct = if accept_all {
+            Conduct::indifferent(usual.streams, rtt_ms)
+        } else {
+            Conduct { rtt_ms, ..usual }
+        };
+        Conductor::new(conduct)
+    };
+    let apple = Arc::new(Apns {
+        topics: Mutex::new(Arc::new(topics)),
+        key: credentials.apns_public,
+        record: Arc::clone(&record),
+        scripts: Arc::clone(&scripts),
+        conductor: conductor(Conduct::apple()),
+        clock: Arc::clone(&clock),
+        devices: RateWindows::default(),
+        accept_all,
+        delay,
+    });
+    let audience = format!("https://localhost:{}/token", fcm.port());
+    let google = Arc::new(Fcm {
+        oauth: OAuth::new(credentials.fcm_public, audience, Arc::clone(&clock)),
+        record: Arc::clone(&record),
+        scripts: Arc::clone(&scripts),
+        conductor: conductor(Conduct::google()),
+        clock: Arc::clone(&clock),
+        rates: RateWindows::default(),
+        accept_all,
+        delay,
+    });
+    Control { record, scripts, clock, apple, google }
 }
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -247,7 +344,13 @@ struct Port {
 }
 
 impl Port {
-    async fn serve<S: Service + Send + 'static>(self, listener: TcpListener, service: impl Fn() -> S) {
+    /// Serves connections; `service` makes one for each, and gets the client's certificate.
+    async fn serve<S, F>(self, listener: TcpListener, service: F)
+    where
+        S: Service + Send + 'static,
+        F: Fn(Option<CertificateDer<'static>>) -> (S, Orders) + Send + Sync + 'static,
+    {
+        let service = Arc::new(service);
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -258,17 +361,22 @@ impl Port {
                 continue;
             };
             let id = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-            let (port, service) = (self.clone(), service());
+            let (port, service) = (self.clone(), Arc::clone(&service));
             self.tasks.spawn(async move {
                 tokio::select! {
                     () = port.stop.cancelled() => {}
-                    () = port.converse(stream, id, service) => {}
+                    () = port.converse(stream, id, &*service) => {}
                 }
             });
         }
     }
 
-    async fn converse<S: Service>(&self, stream: TcpStream, id: u64, service: S) {
+    async fn converse<S: Service>(
+        &self,
+        stream: TcpStream,
+        id: u64,
+        service: &(dyn Fn(Option<CertificateDer<'static>>) -> (S, Orders) + Send + Sync),
+    ) {
         let _ = stream.set_nodelay(true);
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await;
         let Ok(Ok(transport)) = handshake else {
@@ -279,7 +387,9 @@ impl Port {
             debug!(connection = id, "the client does not speak HTTP/2");
             return;
         }
-        if let Err(error) = converse(transport, id, service).await {
+        let certificate = transport.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+        let (service, orders) = service(certificate.map(CertificateDer::into_owned));
+        if let Err(error) = converse(transport, id, service, orders).await {
             debug!(connection = id, %error, "connection ended");
         }
     }

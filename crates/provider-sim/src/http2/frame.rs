@@ -17,11 +17,16 @@ pub(super) const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
+const HEADER_TABLE_SIZE: u16 = 1;
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+const MAX_FRAME_SIZE: u16 = 5;
+const MAX_HEADER_LIST_SIZE: u16 = 6;
 pub(super) const MAX_FRAME_BYTES: usize = 16_384;
 
 pub(super) const INTERNAL_ERROR: u32 = 2;
 pub(super) const REFUSED_STREAM: u32 = 7;
+pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// What a client sends first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -90,11 +95,31 @@ pub(super) fn put(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: 
     out.extend_from_slice(payload);
 }
 
-/// Appends a SETTINGS frame with one setting.
-pub(super) fn put_setting(out: &mut Vec<u8>, id: u16, value: u32) {
-    let mut payload = [0; 6];
-    payload[..2].copy_from_slice(&id.to_be_bytes());
-    payload[2..].copy_from_slice(&value.to_be_bytes());
+/// Appends the SETTINGS that begin a connection, as a real connection to Apple showed them.
+pub(super) fn put_first_settings(out: &mut Vec<u8>, streams: u32) {
+    put_settings(
+        out,
+        &[
+            (HEADER_TABLE_SIZE, 4096),
+            (MAX_CONCURRENT_STREAMS, streams),
+            (INITIAL_WINDOW_SIZE, 65_535),
+            (MAX_FRAME_SIZE, 16_384),
+            (MAX_HEADER_LIST_SIZE, 8000),
+        ],
+    );
+}
+
+/// Appends the SETTINGS that change how many requests may be open.
+pub(super) fn put_streams(out: &mut Vec<u8>, streams: u32) {
+    put_settings(out, &[(MAX_CONCURRENT_STREAMS, streams)]);
+}
+
+fn put_settings(out: &mut Vec<u8>, settings: &[(u16, u32)]) {
+    let mut payload = Vec::with_capacity(6 * settings.len());
+    for (id, value) in settings {
+        payload.extend_from_slice(&id.to_be_bytes());
+        payload.extend_from_slice(&value.to_be_bytes());
+    }
     put(out, SETTINGS, 0, 0, &payload);
 }
 

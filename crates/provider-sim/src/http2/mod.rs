@@ -4,6 +4,7 @@
 mod connection;
 mod frame;
 mod head;
+mod protocol;
 
 use bytes::Bytes;
 use std::time::Duration;
@@ -30,11 +31,13 @@ impl Request {
 }
 
 /// What becomes of a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It is answered.
     #[default]
     Answer,
+    /// It is answered with half of the body, then reset.
+    Half,
     /// It is never answered.
     Hang,
     /// Its stream is reset.
@@ -45,6 +48,19 @@ pub(crate) enum Fate {
     Close,
     /// The connection is given up with a GOAWAY that covers the stream, and closed.
     GoAway,
+    /// The connection is given up with a GOAWAY that does not cover the stream.
+    GoAwayUnprocessed,
+    /// The connection stays open and is never answered again.
+    BlackHole,
+    /// The connection stays open and is never read again.
+    Freeze,
+}
+
+impl Fate {
+    /// Whether the provider has dealt with the request.
+    pub(crate) const fn is_processed(self) -> bool {
+        !matches!(self, Self::Refuse | Self::GoAwayUnprocessed)
+    }
 }
 
 /// An answer.
@@ -57,13 +73,26 @@ pub(crate) struct Reply {
     pub(crate) fate: Fate,
     /// How many requests the peer may have open from now on.
     pub(crate) streams: Option<u32>,
+    /// Whether the push counts as delivered, whatever the status says.
+    pub(crate) delivered: bool,
+    /// Whether the connection ends after this answer, and with which word.
+    pub(crate) goodbye: Option<&'static str>,
 }
 
-/// What a server says to requests. Called in the order in which requests become complete.
+/// What a server says to requests.
 pub(crate) trait Service {
     /// How many requests a new connection may have open.
     fn initial_streams(&self) -> u32;
 
-    /// Answers one request.
-    fn answer(&mut self, request: Request) -> Reply;
+    /// Decides on one request. Called in the order in which requests become complete.
+    fn answer(&mut self, request: &Request) -> Reply;
+
+    /// Notes what became of it, when it is answered or given up.
+    fn settled(&mut self, request: &Request, reply: &Reply);
+
+    /// What a GOAWAY says when too many requests are open: its code and text.
+    fn overrun(&self) -> (u32, &'static str);
+
+    /// A PING came.
+    fn pinged(&self);
 }

@@ -1,0 +1,233 @@
+//! How a provider's servers treat connections: lasting habits, and blows to those that are open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// Apple or Google.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderName {
+    /// Apple.
+    Apns,
+    /// Google: pushes and access tokens alike.
+    Fcm,
+}
+
+/// What happens to a request beyond the number that may be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Excess {
+    /// Its stream is refused.
+    Refuse,
+    /// The connection is given up.
+    GoAway,
+}
+
+/// How long answers take: half of them at most `p50_ms`, 95 of 100 at most `p95_ms` (log-normal).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// Median, in milliseconds.
+    pub p50_ms: f64,
+    /// 95th percentile, in milliseconds.
+    pub p95_ms: f64,
+}
+
+/// The habits of one provider's servers. 0 stands for "never" and "no limit".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conduct {
+    /// Everything that the server says arrives so much later.
+    pub rtt_ms: u64,
+    /// And up to so much more, by chance.
+    pub jitter_ms: u64,
+    /// How long answers take besides.
+    pub latency: Option<Latency>,
+    /// How many requests may be open on a connection (once a provider token was accepted, at Apple).
+    pub streams: u32,
+    /// What happens to more.
+    pub excess: Excess,
+    /// Whether a 4xx other than 410 lowers `streams` to 1 until the next success.
+    pub throttles: bool,
+    /// So many `BadDeviceToken` end a connection.
+    pub bad_tokens: u32,
+    /// A connection ends with GOAWAY `max_age` so long after it began.
+    pub max_age_ms: u64,
+    /// The same after so many requests.
+    pub max_requests: u64,
+    /// A connection without requests ends with GOAWAY `session_timeout`.
+    pub idle_ms: u64,
+    /// So many PINGs without a request between them end a connection with GOAWAY `too_many_pings`.
+    pub pings: u32,
+    /// Whether every answer is followed by a PING.
+    pub ping_after_answer: bool,
+    /// Whether bodies end with an empty DATA frame of its own.
+    pub split_answers: bool,
+    /// How many pushes a minute the project or team may send.
+    pub quota_per_minute: u64,
+    /// How many pushes a minute one device may get.
+    pub device_per_minute: u64,
+    /// How long an access token lives.
+    pub token_life_seconds: u64,
+}
+
+impl Conduct {
+    /// What is known of Apple.
+    pub(crate) const fn apple() -> Self {
+        Self {
+            rtt_ms: 0,
+            jitter_ms: 0,
+            latency: None,
+            streams: 1000,
+            excess: Excess::Refuse,
+            throttles: true,
+            bad_tokens: 0,
+            max_age_ms: 0,
+            max_requests: 0,
+            idle_ms: 0,
+            pings: 0,
+            ping_after_answer: false,
+            split_answers: false,
+            quota_per_minute: 0,
+            device_per_minute: 400,
+            token_life_seconds: 3600,
+        }
+    }
+
+    /// What is known of Google.
+    pub(crate) const fn google() -> Self {
+        Self {
+            streams: 100,
+            excess: Excess::GoAway,
+            throttles: false,
+            max_age_ms: 3_600_000,
+            idle_ms: 240_000,
+            pings: 3,
+            ping_after_answer: true,
+            split_answers: true,
+            quota_per_minute: 600_000,
+            device_per_minute: 240,
+            token_life_seconds: 3599,
+            ..Self::apple()
+        }
+    }
+
+    /// Nothing but speed: for benchmarks.
+    pub(crate) const fn indifferent(streams: u32, rtt_ms: u64) -> Self {
+        Self { streams, throttles: false, device_per_minute: 0, rtt_ms, ..Self::apple() }
+    }
+
+    /// How much later the server's next words arrive.
+    pub(crate) fn delay(&self) -> Duration {
+        let jitter = if self.jitter_ms == 0 { 0 } else { rand::rng().random_range(0..=self.jitter_ms) };
+        Duration::from_millis(self.rtt_ms + jitter)
+    }
+
+    /// How long the next answer takes.
+    pub(crate) fn latency(&self) -> Duration {
+        /// The 95th percentile of the standard normal distribution.
+        const P95: f64 = 1.645;
+        let Some(Latency { p50_ms, p95_ms }) = self.latency else {
+            return Duration::ZERO;
+        };
+        let mut rng = rand::rng();
+        let (radius, angle): (f64, f64) = (rng.random_range(f64::EPSILON..1.0), rng.random_range(0.0..1.0));
+        let normal = (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
+        let ms = p50_ms * (normal * (p95_ms / p50_ms).ln() / P95).exp();
+        Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()
+    }
+}
+
+/// What befalls the connections that are open at the moment; later ones are as usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "blow", rename_all = "snake_case")]
+pub enum Blow {
+    /// They stay open and read everything, but never say a word again, not even to a PING.
+    BlackHole,
+    /// They stay open and do not even read.
+    Freeze,
+    /// They are closed without a word.
+    Close,
+    /// Every open request is reset.
+    Reset,
+    /// They are given up with a GOAWAY; what was begun is still answered.
+    GoAway,
+    /// The same, in plain text instead of JSON.
+    GoAwayText,
+    /// They are given up with a GOAWAY that covers none of the open requests.
+    GoAwayUnprocessed,
+    /// They allow so many open requests from now on.
+    Streams {
+        /// How many.
+        streams: u32,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    conduct: Arc<Conduct>,
+    blow: Option<Blow>,
+    /// Counts the blows.
+    number: u64,
+}
+
+/// Where one provider's habits are set, and its connections struck.
+#[derive(Debug)]
+pub(crate) struct Conductor(watch::Sender<State>);
+
+impl Conductor {
+    pub(crate) fn new(conduct: Conduct) -> Self {
+        Self(watch::Sender::new(State { conduct: Arc::new(conduct), blow: None, number: 0 }))
+    }
+
+    pub(crate) fn conduct(&self) -> Arc<Conduct> {
+        Arc::clone(&self.0.borrow().conduct)
+    }
+
+    pub(crate) fn set(&self, conduct: Conduct) {
+        self.0.send_modify(|state| state.conduct = Arc::new(conduct));
+    }
+
+    pub(crate) fn strike(&self, blow: Blow) {
+        self.0.send_modify(|state| {
+            state.blow = Some(blow);
+            state.number += 1;
+        });
+    }
+
+    /// What a connection listens to from now on.
+    pub(crate) fn orders(&self) -> Orders {
+        let mut state = self.0.subscribe();
+        let number = state.borrow_and_update().number;
+        Orders { state, number }
+    }
+}
+
+/// What one connection is told.
+pub(crate) struct Orders {
+    state: watch::Receiver<State>,
+    number: u64,
+}
+
+impl Orders {
+    pub(crate) fn conduct(&self) -> Arc<Conduct> {
+        Arc::clone(&self.state.borrow().conduct)
+    }
+
+    /// Waits for a change: a blow, or other habits. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Blow> {
+        if self.state.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let state = self.state.borrow_and_update();
+        if state.number == self.number {
+            return None;
+        }
+        self.number = state.number;
+        state.blow
+    }
+}
