@@ -11,14 +11,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use h2::{Ping, PingPong};
+use http::{HeaderValue, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use push_domain::OutboundProxy;
 use rand::seq::SliceRandom;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service;
 
 use crate::coalesce::{Coalesced, Drain, coalesce};
 use crate::sender::Endpoint;
@@ -26,8 +32,6 @@ use crate::sender::Endpoint;
 /// Ours to cap, whatever Apple would allow: the most requests in flight on one connection.
 const MAX_STREAMS: usize = 1000;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// After this time without a PING the connection is asked whether it still lives.
-const PING_INTERVAL: Duration = Duration::from_mins(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a connection could not be made, or ended.
@@ -43,6 +47,8 @@ pub(crate) enum ConnectionError {
     PingTimeout,
     #[error("the APNs host name is not valid")]
     HostName,
+    #[error("the proxy opened no tunnel: {0}")]
+    Proxy(&'static str),
     #[error("transport: {0}")]
     Transport(#[from] io::Error),
     #[error("HTTP/2: {0}")]
@@ -50,24 +56,31 @@ pub(crate) enum ConnectionError {
 }
 
 /// Dials one endpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dialler {
     pub(crate) endpoint: Endpoint,
     pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) proxy: Option<OutboundProxy>,
+    /// After this time without a PING the connection is asked whether it still lives.
+    pub(crate) ping_interval: Duration,
 }
 
 impl Dialler {
-    /// Makes a connection. The name is looked up anew, as Apple asks, and its addresses are tried in
-    /// random order.
+    /// Makes a connection, through the proxy if there is one. Without, the name is looked up anew, as
+    /// Apple asks, and its addresses are tried in random order.
     pub(crate) async fn dial(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
         timeout(DIAL_TIMEOUT, self.dial_slowly()).await.map_err(|_| ConnectionError::Timeout)?
     }
 
     async fn dial_slowly(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
         let Endpoint { host, port } = &self.endpoint;
-        let mut addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port)).await?.collect();
-        addresses.shuffle(&mut rand::rng());
-        let tcp = connect(&addresses).await?;
+        let tcp = if let Some(proxy) = &self.proxy {
+            tunnel(proxy, host, *port).await?
+        } else {
+            let mut addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port)).await?.collect();
+            addresses.shuffle(&mut rand::rng());
+            connect(&addresses).await?
+        };
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from(host.clone()).map_err(|_| ConnectionError::HostName)?;
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?;
@@ -90,7 +103,8 @@ impl Dialler {
             limit: 1,
             ping,
             waits_for_pong: false,
-            timer: Box::pin(tokio::time::sleep(PING_INTERVAL)),
+            ping_interval: self.ping_interval,
+            timer: Box::pin(tokio::time::sleep(self.ping_interval)),
         };
         Ok((requests, driver))
     }
@@ -110,6 +124,22 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectionError>
     Err(failure)
 }
 
+/// Opens a tunnel; the proxy looks the name up.
+async fn tunnel(proxy: &OutboundProxy, host: &str, port: u16) -> Result<TcpStream, ConnectionError> {
+    let address = Uri::try_from(proxy.address.as_str()).map_err(|_| ConnectionError::Proxy("bad address"))?;
+    let target = Uri::try_from(format!("https://{host}:{port}")).map_err(|_| ConnectionError::HostName)?;
+    let mut tunnel = Tunnel::new(address, HttpConnector::new());
+    if let Some(login) = &proxy.authorization {
+        let mut value =
+            HeaderValue::try_from(login.expose_secret()).map_err(|_| ConnectionError::Proxy("bad login"))?;
+        value.set_sensitive(true);
+        tunnel = tunnel.with_auth(value);
+    }
+    // The library's error may repeat what the proxy said; ours does not.
+    let opened = tunnel.call(target).await.map_err(|_| ConnectionError::Proxy("out of reach or refused"))?;
+    Ok(opened.into_inner())
+}
+
 /// Moves bytes for one connection until it ends.
 pub(crate) struct Driver {
     connection: Connection<Coalesced<TlsStream<TcpStream>>, Bytes>,
@@ -119,6 +149,7 @@ pub(crate) struct Driver {
     limit: usize,
     ping: PingPong,
     waits_for_pong: bool,
+    ping_interval: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -162,7 +193,7 @@ impl Driver {
         loop {
             if self.waits_for_pong && self.ping.poll_pong(cx).is_ready() {
                 self.waits_for_pong = false;
-                self.timer.as_mut().reset(Instant::now() + PING_INTERVAL);
+                self.timer.as_mut().reset(Instant::now() + self.ping_interval);
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;

@@ -7,6 +7,7 @@
 //! The crate knows nothing of tenants, Mattermost or queues; retries are its caller's business,
 //! save for requests that Apple provably has not processed.
 
+mod certificate;
 mod coalesce;
 mod connection;
 mod pool;
@@ -15,6 +16,7 @@ mod tls;
 mod token;
 pub mod verdict;
 
-pub use sender::{ApnsSender, Endpoint, Settings};
+pub use certificate::Certificate;
+pub use sender::{ApnsSender, Endpoint, Identity, Settings};
 pub use tls::TlsError;
 pub use token::{InvalidCredentials, ProviderToken, TokenKey};

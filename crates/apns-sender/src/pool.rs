@@ -63,6 +63,8 @@ struct State {
     failures: u32,
     not_before: Option<Instant>,
     last_replaced: Option<Instant>,
+    /// No connection is opened any more.
+    closed: bool,
 }
 
 /// One open connection.
@@ -106,8 +108,10 @@ impl Slot {
         self.pool.retire(self.link);
     }
 
-    /// Takes the connection out of use because Apple refuses the credentials on it, and says whether
-    /// a new one may be tried: not when this is the new one, made for that reason a moment ago.
+    /// Takes all present connections out of use because Apple refuses the credentials on this one, and
+    /// says whether a new one may be tried: not when this is the new one, made for that reason a moment
+    /// ago. (An app that was added to the team later needs new connections, says Apple; so does a key
+    /// that was changed.)
     pub(crate) fn replace_connection(&self) -> bool {
         let mut state = self.pool.shared.lock();
         let last = state.last_replaced.filter(|time| time.elapsed() < REPLACE_EVERY);
@@ -118,8 +122,7 @@ impl Slot {
             return false;
         }
         state.last_replaced = last.or_else(|| Some(Instant::now()));
-        drop(state);
-        self.pool.retire(self.link);
+        self.pool.retire_links(state, |_| true);
         true
     }
 
@@ -234,6 +237,7 @@ impl Pool {
         let warming =
             state.links.iter().any(|link| link.answered_at.is_none() && link.opened_at.elapsed() < WARM_UP);
         if state.waiting.is_empty()
+            || state.closed
             || state.dialling
             || state.pause() > SHORT_PAUSE
             || warming
@@ -270,6 +274,9 @@ impl Pool {
     fn opened(&self, requests: SendRequest<Bytes>, driver: Driver) {
         let retired = CancellationToken::new();
         let mut state = self.shared.lock();
+        if state.closed {
+            return;
+        }
         let id = state.next_id;
         state.next_id += 1;
         state.dialling = false;
@@ -313,18 +320,34 @@ impl Pool {
         self.serve(state);
     }
 
-    /// A connection that had to go before a push succeeded on it is a failure: reconnects slow down.
     fn retire(&self, id: u64) {
-        let mut state = self.shared.lock();
-        if let Some(link) = state.link(id) {
-            link.retired.cancel();
-            let proven = link.proven;
-            state.links.retain(|link| link.id != id);
-            if !proven {
-                state.back_off(MAX_BACK_OFF);
-            }
+        self.retire_links(self.shared.lock(), |link| link.id == id);
+    }
+
+    /// Takes connections out of use. One that had to go before a push succeeded on it is a failure:
+    /// reconnects slow down.
+    fn retire_links(&self, mut state: MutexGuard<'_, State>, goes: impl Fn(&Link) -> bool) {
+        let (going, staying) = std::mem::take(&mut state.links).into_iter().partition(|link| goes(link));
+        state.links = staying;
+        let going: Vec<Link> = going;
+        if going.iter().any(|link| !link.proven) {
+            state.back_off(MAX_BACK_OFF);
         }
         self.serve(state);
+        for link in going {
+            link.retired.cancel();
+        }
+    }
+
+    /// Opens no more connections, and lets the present ones end with their last request.
+    pub(crate) fn close(&self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        let links = std::mem::take(&mut state.links);
+        drop(state);
+        for link in links {
+            link.retired.cancel();
+        }
     }
 
     fn closed(&self, id: u64, ended: Result<(), ConnectionError>) {

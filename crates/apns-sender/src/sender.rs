@@ -1,8 +1,10 @@
 //! One notification, sent and judged.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,16 +14,18 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use push_domain::{
-    ApnsRequest, Attempt, Outcome, ProviderRequest, PushSender, PushType, Reason, RetryScope, Timestamp,
+    ApnsRequest, Attempt, OutboundProxy, Outcome, ProviderRequest, PushSender, PushType, Reason, RetryScope,
+    Timestamp,
 };
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
+use crate::certificate::Certificate;
 use crate::connection::Dialler;
 use crate::pool::{Pool, Slot};
 use crate::tls::{TlsError, client_config};
-use crate::token::ProviderToken;
+use crate::token::{InvalidCredentials, ProviderToken};
 use crate::verdict::{NO_REASON, Remedy, UNREADABLE, verdict};
 
 const APNS_TOPIC: HeaderName = HeaderName::from_static("apns-topic");
@@ -61,12 +65,29 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// The most connections at once.
     pub max_connections: usize,
+    /// How long after the last PING a connection is asked whether it still lives. A minute keeps it in
+    /// the tables of firewalls; Apple itself wants no more than one an hour.
+    pub ping_interval: Duration,
+    /// The way out, if it is not direct.
+    pub proxy: Option<OutboundProxy>,
 }
 
-/// Sends to one app through one APNs environment.
+/// Who we are to Apple.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// A team, by the token that its key signs.
+    Token(Arc<ProviderToken>),
+    /// One app, by its certificate.
+    Certificate(Arc<Certificate>),
+}
+
+/// Sends to one app through one APNs environment. When it is dropped its connections end, each with
+/// its last answer.
 pub struct ApnsSender {
     pool: Pool,
-    token: Arc<ProviderToken>,
+    /// For tenants whose tokens are bad too often: Apple slows down whole connections for that.
+    isolated: Pool,
+    identity: Identity,
     tasks: TaskTracker,
     authority: Authority,
     topics: [(PushType, HeaderValue); 3],
@@ -74,8 +95,11 @@ pub struct ApnsSender {
 
 /// Why a request got no answer.
 enum Fault {
-    /// Apple has not processed it, for certain.
+    /// Apple has not processed it, for certain, and will do no more on this connection.
     Unsent(&'static str),
+    /// Apple lowered the number of open requests below this one, and its time is over. What `h2` still
+    /// sends of it is a header and a reset.
+    Parked,
     /// It may have been delivered.
     Lost(&'static str),
 }
@@ -89,8 +113,8 @@ struct Reply {
 
 impl ApnsSender {
     /// Makes a sender; it connects when it is first used.
-    pub fn new(settings: Settings, token: Arc<ProviderToken>, tasks: TaskTracker) -> Result<Self, TlsError> {
-        let Settings { name, endpoint, topic, ca_file, max_connections } = settings;
+    pub fn new(settings: Settings, identity: Identity, tasks: TaskTracker) -> Result<Self, TlsError> {
+        let Settings { name, endpoint, topic, ca_file, max_connections, ping_interval, proxy } = settings;
         let authority = Authority::try_from(format!("{}:{}", endpoint.host, endpoint.port))
             .map_err(|_| rustls::Error::General("the APNs host is not a host name".into()))?;
         let header = |push_type: PushType| {
@@ -99,12 +123,32 @@ impl ApnsSender {
                 .map_err(|_| rustls::Error::General("the APNs topic is not a header value".into()))
         };
         let topics = [header(PushType::Alert)?, header(PushType::Background)?, header(PushType::Voip)?];
-        let dialler = Dialler { endpoint, tls: client_config(ca_file.as_deref())? };
+        let certificate = match &identity {
+            Identity::Token(_) => None,
+            Identity::Certificate(certificate) => Some(&**certificate),
+        };
+        let tls = client_config(ca_file.as_deref(), certificate)?;
+        let dialler = Dialler { endpoint, tls, proxy, ping_interval };
+        let isolated =
+            Pool::new(format!("{name} (isolated)"), dialler.clone(), max_connections, tasks.clone());
         let pool = Pool::new(name, dialler, max_connections, tasks.clone());
-        Ok(Self { pool, token, tasks, authority, topics })
+        Ok(Self { pool, isolated, identity, tasks, authority, topics })
     }
 
-    fn request(&self, push: &ApnsRequest, authorization: HeaderValue) -> Result<Request<()>, http::Error> {
+    /// The `authorization` header; none where a certificate speaks for us.
+    fn authorization(&self, renew: bool) -> Result<Option<HeaderValue>, InvalidCredentials> {
+        match &self.identity {
+            Identity::Token(token) if renew => token.renewed().map(Some),
+            Identity::Token(token) => token.header().map(Some),
+            Identity::Certificate(_) => Ok(None),
+        }
+    }
+
+    fn request(
+        &self,
+        push: &ApnsRequest,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Request<()>, http::Error> {
         let mut path = BytesMut::with_capacity(10 + push.token.expose().len());
         path.extend_from_slice(b"/3/device/");
         path.extend_from_slice(push.token.expose().as_bytes());
@@ -114,7 +158,9 @@ impl ApnsSender {
             .path_and_query(PathAndQuery::from_maybe_shared(path.freeze())?)
             .build()?;
         let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(AUTHORIZATION, authorization);
+        if let Some(value) = authorization {
+            headers.insert(AUTHORIZATION, value);
+        }
         for (push_type, topic) in &self.topics {
             if *push_type == push.push_type {
                 headers.insert(APNS_TOPIC, topic.clone());
@@ -141,14 +187,15 @@ impl ApnsSender {
         let mut renew = false;
         let mut remedied = false;
         let mut resends = 0;
+        let pool = if attempt.isolate { &self.isolated } else { &self.pool };
         loop {
-            let slot = match timeout_at(attempt.deadline, self.pool.slot(push.body.size_bytes())).await {
+            let slot = match timeout_at(attempt.deadline, pool.slot(push.body.size_bytes())).await {
                 Ok(Ok(slot)) => Arc::new(slot),
                 Ok(Err(_)) => return later(false, "Unreachable"),
                 Err(_) => return later(false, "NoConnection"),
             };
             // Only now: a connection must not see an older token after a newer one.
-            let Ok(header) = (if renew { self.token.renewed() } else { self.token.header() }) else {
+            let Ok(header) = self.authorization(renew) else {
                 return Outcome::Misconfigured { reason: Reason::known("SigningFailed") };
             };
             let Ok(request) = self.request(push, header) else {
@@ -178,6 +225,7 @@ impl ApnsSender {
                         return later(false, word);
                     }
                 }
+                Err(Fault::Parked) => return later(false, "NoConnection"),
                 Err(Fault::Lost(word)) => return later(true, word),
             }
         }
@@ -193,7 +241,7 @@ impl ApnsSender {
         attempt: Attempt,
     ) -> Result<Reply, Fault> {
         let sent_at = Instant::now();
-        let mut exchange = Box::pin(exchange(Arc::clone(slot), request, body));
+        let mut exchange = Box::pin(exchange(Arc::clone(slot), request, body, attempt.deadline));
         if let Ok(answer) = timeout_at(attempt.deadline, &mut exchange).await {
             return answer;
         }
@@ -203,12 +251,22 @@ impl ApnsSender {
     }
 }
 
-async fn exchange(slot: Arc<Slot>, request: Request<()>, body: Bytes) -> Result<Reply, Fault> {
+async fn exchange(
+    slot: Arc<Slot>,
+    request: Request<()>,
+    body: Bytes,
+    deadline: Instant,
+) -> Result<Reply, Fault> {
     let mut requests = slot.requests.clone();
-    std::future::poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|_| Fault::Unsent("ConnectionLost"))?;
+    poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|_| Fault::Unsent("ConnectionLost"))?;
     let (response, mut stream) =
         requests.send_request(request, false).map_err(|_| Fault::Unsent("ConnectionLost"))?;
     stream.send_data(body, true).map_err(|_| Fault::Lost("ConnectionLost"))?;
+    // Ready at once, unless the request waits for a stream.
+    if poll_fn(|cx| Poll::Ready(requests.poll_ready(cx).is_pending())).await {
+        let opened = timeout_at(deadline, poll_fn(|cx| requests.poll_ready(cx))).await;
+        opened.map_err(|_| Fault::Parked)?.map_err(|error| fault(&error))?;
+    }
     let response = response.await.map_err(|error| fault(&error))?;
     let (head, body) = response.into_parts();
     slot.answered(head.status == StatusCode::OK);
@@ -292,6 +350,13 @@ impl PushSender for ApnsSender {
             ProviderRequest::Apns(push) => self.push(push, attempt).await,
             ProviderRequest::Fcm(_) => Outcome::Refused { reason: Reason::known("WrongProvider") },
         }
+    }
+}
+
+impl Drop for ApnsSender {
+    fn drop(&mut self) {
+        self.pool.close();
+        self.isolated.close();
     }
 }
 

@@ -7,6 +7,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::Certificate;
+
 /// Why no TLS configuration could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -21,8 +23,12 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// Trusts the machine's roots, or only those in `ca_file` when it is given.
-pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+/// Trusts the machine's roots, or only those in `ca_file` when it is given; shows `certificate` if there
+/// is one.
+pub(crate) fn client_config(
+    ca_file: Option<&Path>,
+    certificate: Option<&Certificate>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca_file {
         let certificates = CertificateDer::pem_file_iter(path).map_err(|_| TlsError::CaFile)?;
@@ -39,10 +45,13 @@ pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>,
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(shown) => builder.with_client_auth_cert(shown.chain.clone(), shown.key.clone_key())?,
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
 }

@@ -31,6 +31,12 @@ pub enum InvalidCredentials {
     /// Team ids have ten characters.
     #[error("`team_id` has to be 10 characters of A-Z and 0-9")]
     TeamId,
+    /// No X.509 certificate in PEM.
+    #[error("the certificate file is not a PEM file with an X.509 certificate")]
+    Certificate,
+    /// No private key in PEM that belongs to a certificate.
+    #[error("the certificate's key is not a private key in PEM (for PKCS#12, see docs/SELF-HOSTING.md)")]
+    CertificateKey,
 }
 
 /// A signing key of one team.

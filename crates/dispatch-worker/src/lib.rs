@@ -4,11 +4,17 @@
 //! The worker sees `dyn PushSender`; it knows neither Apple's nor Google's protocol, and nothing of
 //! the faces that made the requests.
 
+mod breaker;
+mod circuit;
 mod config;
-mod guard;
+mod guards;
+mod hold;
+mod isolation;
+mod pace;
+mod removals;
 mod retry;
 mod worker;
 
 pub use config::Config;
-pub use guard::RemovalGuards;
+pub use guards::{Guards, PaceLimit};
 pub use worker::{Parts, Senders, Worker};

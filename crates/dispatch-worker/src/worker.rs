@@ -8,8 +8,7 @@ use std::time::Duration;
 use dispatch_stream::{Claimed, Job, JobSource, Timing, Verdict};
 use metrics::Histogram;
 use push_domain::{
-    Answer, AppCatalogue, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason,
-    RetryScope,
+    Answer, AppCatalogue, AppId, Clock, FailReason, Outcome, Provider, PushSender, Reason, RetryScope,
 };
 use tenant_registry::{DeviceState, Recorder, Sighting};
 use tokio::sync::Semaphore;
@@ -19,10 +18,10 @@ use tower::retry::budget::{Budget, TpsBudget};
 use tracing::error;
 
 use crate::Config;
-use crate::guard::{RemovalGuard, RemovalGuards};
+use crate::guards::{AppGuard, Barred, Guards};
 use crate::retry;
 
-/// The working senders by app. An app without one has broken credentials.
+/// The senders of all apps.
 pub type Senders = HashMap<AppId, Arc<dyn PushSender>>;
 
 /// What is left of a push's time for telling its outcome.
@@ -37,10 +36,10 @@ pub struct Parts {
     pub source: Arc<dyn JobSource>,
     /// The apps that it delivers to.
     pub apps: Arc<AppCatalogue>,
-    /// Those of them that work.
+    /// How each of them is delivered to.
     pub senders: Senders,
-    /// What may be removed; shared by all workers of a process.
-    pub guards: RemovalGuards,
+    /// What is known of the apps; shared by all workers of a process.
+    pub guards: Guards,
     /// Where what was learned of devices goes.
     pub recorder: Recorder,
     /// The time.
@@ -55,7 +54,7 @@ pub struct Parts {
 pub struct Worker {
     source: Arc<dyn JobSource>,
     lanes: HashMap<AppId, Lane>,
-    guards: RemovalGuards,
+    guards: Guards,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
     config: Config,
@@ -66,7 +65,7 @@ pub struct Worker {
 
 /// What the worker keeps for one app.
 struct Lane {
-    sender: Option<Arc<dyn PushSender>>,
+    sender: Arc<dyn PushSender>,
     retries: TpsBudget,
     last_alert: Mutex<Option<Instant>>,
 }
@@ -81,7 +80,8 @@ impl Worker {
             retries: TpsBudget::new(Duration::from_secs(10), 1, 0.1),
             last_alert: Mutex::default(),
         };
-        let lanes = apps.iter().map(|app| (app.id.clone(), lane(senders.remove(&app.id)))).collect();
+        let lanes =
+            apps.iter().filter_map(|app| Some((app.id.clone(), lane(senders.remove(&app.id)?)))).collect();
         let attempts = [Provider::Apns, Provider::Fcm]
             .map(|provider| metrics::histogram!("service_notification_duration_seconds", "platform" => provider.label()));
         let requests = [
@@ -130,21 +130,24 @@ impl Worker {
     }
 
     /// Tries until there is a verdict.
-    async fn settle(&self, lane: &Lane, guard: &RemovalGuard, job: &Job) -> Verdict {
-        let Some(sender) = &lane.sender else {
-            lane.alert(job, "CredentialsUnusable");
-            let reason = Some(Reason::known("CredentialsUnusable"));
-            return Verdict { reason, ..Verdict::unsent(FailReason::AppMisconfigured) };
-        };
+    async fn settle(&self, lane: &Lane, guard: &AppGuard, job: &Job) -> Verdict {
         let push = &job.notification;
-        let provider = push.app.provider;
+        // The verdict has to be out before the caller stops waiting for it.
+        let last_moment = job.deadline - ANSWER_TIME.min(job.deadline.duration_since(job.accepted_at) / 2);
         let mut number = 0;
         let mut last = None;
         loop {
+            let admission = match guard.admit() {
+                Ok(admission) => admission,
+                Err(barred) => return self.barred(lane, guard, job, barred, last.as_ref(), number),
+            };
+            if guard.pace.turn(last_moment).await.is_err() {
+                return Verdict {
+                    reason: Some(Reason::known("Paced")),
+                    ..Verdict::unsent(FailReason::ProviderBusy)
+                };
+            }
             let now = Instant::now();
-            // The verdict has to be out before the caller stops waiting for it.
-            let last_moment =
-                job.deadline - ANSWER_TIME.min(job.deadline.duration_since(job.accepted_at) / 2);
             if now >= last_moment {
                 return match last {
                     Some(outcome) => self.conclude(lane, guard, job, &outcome, number),
@@ -155,14 +158,16 @@ impl Worker {
             if number == 1 {
                 lane.retries.deposit();
             }
-            let deadline = last_moment.min(now + self.config.attempt_timeout(provider));
-            let outcome = sender.send(&push.request, Attempt { number, deadline }).await;
+            let deadline = last_moment.min(now + self.config.attempt_timeout(push.app.provider));
+            let attempt = guard.attempt(push.tenant, number, deadline);
+            let outcome = lane.sender.send(&push.request, attempt).await;
+            admission.conclude(push.tenant, attempt, &outcome);
             let took = now.elapsed();
-            self.attempts[provider as usize].record(took);
-            self.requests[provider as usize].record(took);
+            self.attempts[push.app.provider as usize].record(took);
+            self.requests[push.app.provider as usize].record(took);
             let left = last_moment.saturating_duration_since(Instant::now());
             let wait = retry::wait(&outcome, number, self.config.quick_retries, left, &mut rand::rng());
-            match wait.filter(|_| lane.retries.withdraw()) {
+            match wait.filter(|_| guard.is_well() && lane.retries.withdraw()) {
                 Some(wait) => {
                     last = Some(outcome);
                     tokio::time::sleep(wait).await;
@@ -172,11 +177,34 @@ impl Worker {
         }
     }
 
+    /// The verdict on a push that may not be tried, or not again.
+    fn barred(
+        &self,
+        lane: &Lane,
+        guard: &AppGuard,
+        job: &Job,
+        barred: Barred,
+        last: Option<&Outcome>,
+        attempts: u32,
+    ) -> Verdict {
+        if let Some(outcome) = last {
+            return self.conclude(lane, guard, job, outcome, attempts);
+        }
+        let (fail, word) = match barred {
+            Barred::Held => (FailReason::AppMisconfigured, "AppHeld"),
+            Barred::Broken => (FailReason::ProviderDown, "BreakerOpen"),
+        };
+        if barred == Barred::Held {
+            lane.alert(job, word);
+        }
+        Verdict { reason: Some(Reason::known(word)), ..Verdict::unsent(fail) }
+    }
+
     /// Turns the last outcome into the answer, and records what it says of the device.
     fn conclude(
         &self,
         lane: &Lane,
-        guard: &RemovalGuard,
+        guard: &AppGuard,
         job: &Job,
         outcome: &Outcome,
         attempts: u32,
@@ -185,13 +213,13 @@ impl Worker {
         let reason = outcome.reason().cloned();
         let answer = match outcome {
             Outcome::Accepted => {
-                guard.accepted();
+                guard.removals.accepted();
                 self.note(job, DeviceState::Active, None);
                 Answer::Ok
             }
             Outcome::TokenDead { reason, .. } => {
                 let certain = matches!(reason.as_str(), "Unregistered" | "ExpiredToken");
-                if certain || guard.may_remove(device) {
+                if certain || guard.removals.may_remove(device) {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
@@ -200,7 +228,7 @@ impl Worker {
                 }
             }
             Outcome::WrongApp { reason } => {
-                if guard.is_proven() && guard.may_remove(device) {
+                if guard.removals.may_remove(device) && guard.removals.is_proven() {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
@@ -267,12 +295,13 @@ mod tests {
     use async_trait::async_trait;
     use dispatch_stream::{InProcess, Submit};
     use push_domain::{
-        App, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification,
+        App, Attempt, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification,
         ProviderRequest, SystemClock, TenantId,
     };
     use tenant_registry::{DeliveryLedger, RegistryError};
 
     use super::*;
+    use crate::PaceLimit;
 
     /// Answers what it was told to, in order; then accepts.
     #[derive(Debug, Default)]
@@ -342,7 +371,7 @@ mod tests {
         let apps = Arc::new(AppCatalogue::new([an_app()]).unwrap());
         let worker = Worker::new(Parts {
             source: Arc::new(queue.clone()),
-            guards: RemovalGuards::new(&apps),
+            guards: Guards::new(&apps, |_| PaceLimit { credential: "test".into(), per_second: 0 }, 100),
             apps,
             senders,
             recorder: Recorder::new(Arc::new(NoLedger)),
@@ -420,13 +449,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retries_stop_when_most_pushes_fail() {
-        let (_, sends) = deliver(vec![busy(RetryScope::Attempt); 300], 100).await;
-
-        assert!((101..=130).contains(&sends), "{sends}");
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_wrong_app_verdict_removes_only_after_a_proof_that_the_app_works() {
         let wrong = Outcome::WrongApp { reason: Reason::known("SENDER_ID_MISMATCH") };
 
@@ -466,11 +488,39 @@ mod tests {
         assert!(verdicts[0].timing.sending > Duration::from_secs(9));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_app_without_a_working_sender_fails_with_its_own_code() {
-        let verdicts = deliver_with(Senders::new(), 1).await;
+    fn refused() -> Outcome {
+        Outcome::Misconfigured { reason: Reason::known("InvalidProviderToken") }
+    }
 
-        assert_eq!(verdicts[0].answer, Answer::Fail(FailReason::AppMisconfigured));
-        assert_eq!(verdicts[0].attempts, 0);
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_app_is_held_and_its_pushes_are_not_sent() {
+        let (verdicts, sends) = deliver(vec![refused(); 9], 9).await;
+
+        assert!(verdicts.iter().all(|it| it.answer == Answer::Fail(FailReason::AppMisconfigured)));
+        assert_eq!(sends, 3);
+        assert_eq!(verdicts[8].reason, Some(Reason::known("AppHeld")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_provider_is_told_at_once_after_some_failures() {
+        let (verdicts, sends) = deliver(vec![busy(RetryScope::Attempt); 300], 100).await;
+
+        assert!(verdicts.iter().all(|it| it.answer == Answer::Fail(FailReason::ProviderDown)));
+        assert!(sends < 30, "{sends}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_credential_is_told_at_once() {
+        let quota = Outcome::TryLater {
+            after: Some(Duration::from_mins(1)),
+            scope: RetryScope::Credential,
+            ambiguous: false,
+            reason: Reason::known("RATE_LIMIT_EXCEEDED"),
+        };
+
+        let (verdicts, sends) = deliver(vec![quota], 5).await;
+
+        assert!(verdicts.iter().all(|it| it.answer == Answer::Fail(FailReason::ProviderBusy)));
+        assert_eq!(sends, 1);
     }
 }

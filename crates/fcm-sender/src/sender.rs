@@ -2,20 +2,20 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use push_domain::{Attempt, FcmRequest, Outcome, ProviderRequest, PushSender, Reason, RetryScope};
-use reqwest::Client;
+use push_domain::{
+    Attempt, FcmRequest, OutboundProxy, Outcome, ProviderRequest, PushSender, Reason, RetryScope,
+};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::shards::{ClientError, Shards};
+use crate::shards::{ClientError, ClientMaker, Shards};
 use crate::token::{AccessToken, NoToken, TokenSource};
 use crate::verdict::{Verdict, retry_after, verdict};
 
@@ -39,6 +39,10 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// How many connections carry pushes; each takes 90 at once.
     pub shards: usize,
+    /// The way out to `base_url`, if it is not direct.
+    pub proxy: Option<OutboundProxy>,
+    /// The way out to `token_url`, if it is not direct.
+    pub token_proxy: Option<OutboundProxy>,
 }
 
 /// Sends to one Firebase project.
@@ -57,7 +61,8 @@ impl FcmSender {
     /// Makes a sender for the project of `tokens`; it connects when it is first used.
     pub fn new(settings: &Settings, tokens: TokenSource, tasks: TaskTracker) -> Result<Self, ClientError> {
         let url = format!("{}/v1/projects/{}/messages:send", settings.base_url, tokens.project());
-        let shards = Shards::new(settings.shards, settings.ca_file.as_deref())?;
+        let make = ClientMaker { ca_file: settings.ca_file.clone(), proxy: settings.proxy.clone() };
+        let shards = Shards::new(settings.name.clone(), settings.shards, make)?;
         Ok(Self { inner: Arc::new(Inner { url, shards, tokens }), tasks })
     }
 }
@@ -96,27 +101,30 @@ impl Inner {
         tasks: &TaskTracker,
     ) -> Result<Verdict, Outcome> {
         let (inner, body) = (Arc::clone(self), push.body.expose());
-        let on_the_wire = Arc::new(AtomicBool::new(false));
+        let on_the_wire = Arc::new(OnceLock::new());
         let begun = Arc::clone(&on_the_wire);
         let mut sending = Box::pin(async move {
-            let Some((client, _permits)) = inner.shards.permit().await else {
+            let Some((number, _permits)) = inner.shards.permit().await else {
                 return Err(later(false, "NO_CONNECTION"));
             };
-            begun.store(true, Ordering::Relaxed);
-            inner.exchange(client, body, token).await
+            let _ = begun.set((number, Instant::now()));
+            inner.exchange(number, body, token).await
         });
-        match timeout_at(deadline, &mut sending).await {
-            Ok(verdict) => verdict,
-            Err(_) if on_the_wire.load(Ordering::Relaxed) => {
+        match (timeout_at(deadline, &mut sending).await, on_the_wire.get()) {
+            (Ok(verdict), _) => verdict,
+            (Err(_), Some((shard, sent_at))) => {
+                self.shards.unanswered(*shard, *sent_at);
                 tasks.spawn(sending);
                 Err(later(true, "TIMEOUT"))
             }
-            Err(_) => Err(later(false, "NO_CONNECTION")),
+            (Err(_), None) => Err(later(false, "NO_CONNECTION")),
         }
     }
 
-    async fn exchange(&self, client: &Client, body: Bytes, token: AccessToken) -> Result<Verdict, Outcome> {
-        let sent = client
+    async fn exchange(&self, shard: usize, body: Bytes, token: AccessToken) -> Result<Verdict, Outcome> {
+        let sent = self
+            .shards
+            .client(shard)
             .post(&self.url)
             .header(AUTHORIZATION, token.header.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))
@@ -124,6 +132,7 @@ impl Inner {
             .send()
             .await;
         let mut answer = sent.map_err(|error| later(!error.is_connect(), "CONNECTION_LOST"))?;
+        self.shards.answered(shard);
         let now = UNIX_EPOCH + Duration::from_millis(self.tokens.clock().now().millis());
         let wait = answer.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
         let status = answer.status().as_u16();

@@ -4,10 +4,17 @@
 //! more would queue unseen inside hyper. So there are several clients, each with its permits.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client};
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use push_domain::OutboundProxy;
+use reqwest::{Certificate, Client, Proxy};
+use secrecy::ExposeSecret;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+use tracing::warn;
 
 /// FCM allows 100 streams on a connection.
 const STREAMS: usize = 90;
@@ -15,6 +22,9 @@ const STREAMS: usize = 90;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The whole of one request; Google wants at least 10 s before a re-send.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
+/// So many requests in a row without any answer, and none for so long, mean that the connection is dead.
+const SILENT_REQUESTS: u32 = 3;
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -22,14 +32,17 @@ pub enum ClientError {
     /// The CA file is missing, unreadable or holds no certificate.
     #[error("the CA file holds no readable PEM certificate")]
     CaFile,
+    /// The proxy is no HTTP address, or its login no header value.
+    #[error("the outbound proxy cannot be used: its address has to be http://host:port")]
+    Proxy,
     /// TLS cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[from] reqwest::Error),
 }
 
 /// Makes one client: its own connection, no redirects, HTTPS only, keep-alive while requests are open
-/// (FCM ends connections that send PINGs without any).
-pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, ClientError> {
+/// (FCM ends connections that send PINGs without any). Never looks for a proxy by itself.
+pub(crate) fn client(ca_file: Option<&Path>, proxy: Option<&OutboundProxy>) -> Result<Client, ClientError> {
     let mut builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(SEND_TIMEOUT)
@@ -40,7 +53,17 @@ pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, ClientError> {
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .https_only(true)
+        .no_proxy()
         .user_agent(concat!("hpns/", env!("CARGO_PKG_VERSION")));
+    if let Some(OutboundProxy { address, authorization }) = proxy {
+        let mut proxy = Proxy::all(address).map_err(|_| ClientError::Proxy)?;
+        if let Some(login) = authorization {
+            let mut value = HeaderValue::try_from(login.expose_secret()).map_err(|_| ClientError::Proxy)?;
+            value.set_sensitive(true);
+            proxy = proxy.custom_http_auth(value);
+        }
+        builder = builder.proxy(proxy);
+    }
     if let Some(path) = ca_file {
         let pem = std::fs::read(path).map_err(|_| ClientError::CaFile)?;
         let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| ClientError::CaFile)?;
@@ -52,38 +75,157 @@ pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, ClientError> {
     Ok(builder.build()?)
 }
 
+/// One client, and whether its connection still answers.
 #[derive(Debug)]
 struct Shard {
-    client: Client,
+    client: ArcSwap<Client>,
     permits: Semaphore,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug)]
+struct Health {
+    answered_at: Instant,
+    unanswered: u32,
+}
+
+impl Shard {
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a request that was never answered, and says whether the client should be replaced.
+    fn is_dead(&self, sent_at: Instant) -> bool {
+        let mut health = self.health();
+        if health.answered_at > sent_at {
+            return false;
+        }
+        health.unanswered += 1;
+        let dead = health.unanswered >= SILENT_REQUESTS && health.answered_at.elapsed() >= SILENCE;
+        if dead {
+            // The next client has its own time to prove itself.
+            *health = Health { answered_at: Instant::now(), unanswered: 0 };
+        }
+        dead
+    }
 }
 
 /// The clients of one project.
 #[derive(Debug)]
 pub(crate) struct Shards {
-    shards: Vec<Shard>,
+    app: String,
+    all: Vec<Shard>,
     /// As many as all shards have together: who holds one finds room in some shard.
     places: Semaphore,
+    make: ClientMaker,
+}
+
+/// How the clients of a project are made.
+#[derive(Debug)]
+pub(crate) struct ClientMaker {
+    pub(crate) ca_file: Option<std::path::PathBuf>,
+    pub(crate) proxy: Option<OutboundProxy>,
+}
+
+impl ClientMaker {
+    fn client(&self) -> Result<Client, ClientError> {
+        client(self.ca_file.as_deref(), self.proxy.as_ref())
+    }
 }
 
 impl Shards {
-    pub(crate) fn new(count: usize, ca_file: Option<&Path>) -> Result<Self, ClientError> {
-        let shard = |_| Ok(Shard { client: client(ca_file)?, permits: Semaphore::new(STREAMS) });
-        let shards = (0..count.max(1)).map(shard).collect::<Result<Vec<_>, ClientError>>()?;
-        let places = Semaphore::new(shards.len() * STREAMS);
-        Ok(Self { shards, places })
+    pub(crate) fn new(app: String, count: usize, make: ClientMaker) -> Result<Self, ClientError> {
+        let shard = |_| {
+            Ok(Shard {
+                client: ArcSwap::from_pointee(make.client()?),
+                permits: Semaphore::new(STREAMS),
+                health: Mutex::new(Health { answered_at: Instant::now(), unanswered: 0 }),
+            })
+        };
+        let all = (0..count.max(1)).map(shard).collect::<Result<Vec<_>, ClientError>>()?;
+        let places = Semaphore::new(all.len() * STREAMS);
+        Ok(Self { app, all, places, make })
     }
 
-    /// Waits for the right to send one request, in order. Fills one shard to half before it opens the
+    /// Waits for the right to send one request, in order, and returns the number of its shard. Fills one shard to half before it opens the
     /// next, so that low load keeps few connections; then the shard with most room serves.
     ///
     /// Cancel safe.
-    pub(crate) async fn permit(&self) -> Option<(&Client, [SemaphorePermit<'_>; 2])> {
+    pub(crate) async fn permit(&self) -> Option<(usize, [SemaphorePermit<'_>; 2])> {
         let place = self.places.acquire().await.ok()?;
-        let roomy = self.shards.iter().find(|shard| shard.permits.available_permits() > STREAMS / 2);
-        let shard =
-            roomy.or_else(|| self.shards.iter().max_by_key(|shard| shard.permits.available_permits()))?;
+        let free = |(_, shard): &(usize, &Shard)| shard.permits.available_permits();
+        let roomy = self.all.iter().enumerate().find(|shard| free(shard) > STREAMS / 2);
+        let (number, shard) = roomy.or_else(|| self.all.iter().enumerate().max_by_key(free))?;
         let permit = shard.permits.acquire().await.ok()?;
-        Some((&shard.client, [permit, place]))
+        Some((number, [permit, place]))
+    }
+
+    /// Returns the present client of a shard.
+    pub(crate) fn client(&self, number: usize) -> Arc<Client> {
+        self.all[number].client.load_full()
+    }
+
+    /// Notes that a shard's connection answers.
+    pub(crate) fn answered(&self, number: usize) {
+        *self.all[number].health() = Health { answered_at: Instant::now(), unanswered: 0 };
+    }
+
+    /// Notes that a request was not answered in its time, and replaces a client that answers nothing:
+    /// its connection is open to the eye, and hyper would never open another.
+    pub(crate) fn unanswered(&self, number: usize, sent_at: Instant) {
+        let shard = &self.all[number];
+        if !shard.is_dead(sent_at) {
+            return;
+        }
+        match self.make.client() {
+            Ok(client) => {
+                shard.client.store(Arc::new(client));
+                metrics::counter!("fcm_connections_replaced_total", "app" => self.app.clone()).increment(1);
+                warn!(app = self.app, "a connection to FCM answers nothing; it is replaced");
+            }
+            Err(error) => {
+                warn!(app = self.app, %error, "a connection to FCM answers nothing and cannot be replaced");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shards() -> Shards {
+        Shards::new("test".into(), 1, ClientMaker { ca_file: None, proxy: None }).unwrap()
+    }
+
+    /// Whether a shard's client is another one after requests that were sent now and not answered.
+    async fn is_replaced(shards: &Shards, unanswered: u32, wait: Duration) -> bool {
+        let (before, sent_at) = (shards.client(0), Instant::now());
+        tokio::time::advance(wait).await;
+        (0..unanswered).for_each(|_| shards.unanswered(0, sent_at));
+        !Arc::ptr_eq(&before, &shards.client(0))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_answers_nothing_is_replaced() {
+        assert!(is_replaced(&shards(), SILENT_REQUESTS, SILENCE).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_slow_answers_or_a_short_silence_replace_nothing() {
+        assert!(!is_replaced(&shards(), SILENT_REQUESTS - 1, SILENCE).await);
+        assert!(!is_replaced(&shards(), SILENT_REQUESTS, SILENCE / 2).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_another_request_clears_the_connection() {
+        let shards = shards();
+        let sent_at = Instant::now();
+        tokio::time::advance(SILENCE).await;
+        shards.answered(0);
+
+        let before = shards.client(0);
+        (0..10).for_each(|_| shards.unanswered(0, sent_at));
+        assert!(Arc::ptr_eq(&before, &shards.client(0)));
     }
 }

@@ -104,7 +104,7 @@ impl TokenSource {
         tasks: TaskTracker,
     ) -> Result<Self, ClientError> {
         let (app, url) = (settings.name.clone(), settings.token_url.clone());
-        let client = client(settings.ca_file.as_deref())?;
+        let client = client(settings.ca_file.as_deref(), settings.token_proxy.as_ref())?;
         let (current, memory) = (ArcSwapOption::empty(), Mutex::default());
         let shared =
             Shared { app, account, url, client, clock, tasks, current, memory, flight: Arc::default() };
@@ -230,7 +230,7 @@ impl Shared {
 
     fn remember(&self, what: NoToken) {
         let (first, most, result) = match what {
-            NoToken::Refused => (Duration::from_secs(30), Duration::from_mins(5), "refused"),
+            NoToken::Refused => (Duration::from_secs(30), Duration::from_mins(1), "refused"),
             NoToken::Unavailable => (Duration::from_millis(250), Duration::from_secs(2), "unavailable"),
         };
         let mut memory = self.memory();

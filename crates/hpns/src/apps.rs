@@ -1,73 +1,151 @@
-//! From the settings of apps to the catalogue and the senders.
+//! The apps of a process: their catalogue, their credentials of the moment, and their senders in every
+//! serving thread.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::Context;
-use apns_sender::{ApnsSender, Endpoint, ProviderToken, TokenKey};
-use dispatch_worker::Senders;
-use fcm_sender::{FcmSender, GOOGLE_FCM, GOOGLE_TOKEN_URL, ServiceAccount, TokenSource};
-use push_domain::{AmbiguousApp, App, AppCatalogue, AppId, Clock, Provider, PushEnvironment, PushSender};
+use dispatch_worker::{Guards, PaceLimit, Senders};
+use push_domain::{AmbiguousApp, App, AppCatalogue, AppId, Provider};
 use tokio_util::task::TaskTracker;
-use tracing::error;
+use tracing::{error, info};
 
-use crate::config::{ApnsConfig, AppConfig, Config, FcmConfig};
-
-/// What the senders of one app share, in whatever thread they run: its proven credentials.
-pub(crate) enum Credentials {
-    Apns { settings: apns_sender::Settings, token: Arc<ProviderToken> },
-    Fcm { settings: fcm_sender::Settings, tokens: TokenSource },
-}
+use crate::config::{AppConfig, Config};
+use crate::credentials::{Credentials, Fingerprint, Workshop};
+use crate::expiry::Expiry;
+use crate::switch::Switch;
 
 /// The apps of a process.
 pub(crate) struct Apps {
     pub(crate) catalogue: Arc<AppCatalogue>,
-    credentials: BTreeMap<String, Credentials>,
+    workshop: Workshop,
+    managed: Vec<Managed>,
+}
+
+/// One app, and where its pushes are sent from.
+struct Managed {
+    name: String,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The files as they were when they were last looked at, good or not.
+    seen: Fingerprint,
+    credentials: Option<Credentials>,
+    seats: Vec<Seat>,
+    expiry: Expiry,
+}
+
+/// The app's sender in one serving thread.
+struct Seat {
+    tasks: TaskTracker,
+    sender: Arc<Switch>,
 }
 
 impl Apps {
     /// Reads all credentials. A broken one does not stop the others: its app stays in the catalogue,
     /// its pushes fail with a code of their own, and the operator is told.
-    pub(crate) fn load(config: &Config, clock: &Arc<dyn Clock>, tasks: &TaskTracker) -> anyhow::Result<Self> {
-        let catalogue = catalogue(config)?;
-        let mut credentials = BTreeMap::new();
-        for (name, app) in &config.apps {
-            let usable = match Credentials::load(name, app, config, clock, tasks) {
-                Ok(good) => {
-                    credentials.insert(name.clone(), good);
-                    1.0
-                }
+    pub(crate) fn load(workshop: Workshop) -> anyhow::Result<Self> {
+        let catalogue = Arc::new(catalogue(&workshop.config)?);
+        let manage = |(name, app): (&String, &AppConfig)| {
+            let seen = workshop.fingerprint(app);
+            let credentials = match workshop.load(name, app) {
+                Ok(good) => Some(good),
                 Err(error) => {
-                    error!(
-                        app = name,
-                        reason = format!("{error:#}"),
-                        "an app's credentials cannot be used; its pushes fail"
-                    );
-                    0.0
+                    let reason = format!("{error:#}");
+                    error!(app = name, reason, "an app's credentials cannot be used; its pushes fail");
+                    None
                 }
             };
-            metrics::gauge!("app_credentials_usable", "app" => name.clone()).set(usable);
-        }
-        Ok(Self { catalogue: Arc::new(catalogue), credentials })
+            show_usable(name, credentials.is_some());
+            let expiry = Expiry::new("app_credential_days_left", name);
+            let state = Mutex::new(State { seen, credentials, seats: Vec::new(), expiry });
+            Managed { name: name.clone(), state }
+        };
+        let managed = workshop.config.apps.iter().map(manage).collect();
+        Ok(Self { catalogue, workshop, managed })
     }
 
-    /// Makes the senders of one serving thread.
+    /// Makes the guards of all apps.
+    pub(crate) fn guards(&self) -> Guards {
+        let config = &self.workshop.config;
+        let limit = |app: &App| {
+            let app = config.apps.get(app.id.as_str());
+            app.map_or_else(|| PaceLimit { credential: String::new(), per_second: 0 }, AppConfig::pace)
+        };
+        Guards::new(&self.catalogue, limit, config.worker.slots / 2)
+    }
+
+    /// Makes the senders of one serving thread, whose work runs on `tasks`.
     pub(crate) fn senders(&self, tasks: &TaskTracker) -> anyhow::Result<Senders> {
         let mut senders = Senders::new();
-        for (name, credentials) in &self.credentials {
-            let sender: Arc<dyn PushSender> = match credentials {
-                Credentials::Apns { settings, token } => {
-                    Arc::new(ApnsSender::new(settings.clone(), Arc::clone(token), tasks.clone())?)
-                }
-                Credentials::Fcm { settings, tokens } => {
-                    Arc::new(FcmSender::new(settings, tokens.clone(), tasks.clone())?)
-                }
-            };
-            senders.insert(AppId::new(name), sender);
+        for app in &self.managed {
+            let sender = Arc::<Switch>::default();
+            let mut state = app.lock();
+            if let Some(credentials) = &state.credentials {
+                sender.set(credentials.sender(tasks)?);
+            }
+            state.seats.push(Seat { tasks: tasks.clone(), sender: Arc::clone(&sender) });
+            senders.insert(AppId::new(&app.name), sender);
         }
         Ok(senders)
     }
+
+    /// Looks for files that have changed, and serves with what is good of them. Credentials that turn
+    /// out broken change nothing: the present ones stay in use.
+    pub(crate) fn refresh(&self, guards: &Guards) {
+        for app in &self.managed {
+            if let Some(config) = self.workshop.config.apps.get(&app.name) {
+                self.refresh_one(app, config, guards);
+            }
+        }
+    }
+
+    fn refresh_one(&self, app: &Managed, config: &AppConfig, guards: &Guards) {
+        let name = &app.name;
+        let mut state = app.lock();
+        let State { seen, credentials, seats, expiry } = &mut *state;
+        let expires_at = credentials.as_ref().and_then(Credentials::expires_at);
+        expiry.check(expires_at, self.workshop.clock.now());
+        let now = self.workshop.fingerprint(config);
+        if now == *seen {
+            return;
+        }
+        *seen = now;
+        let made = self.workshop.load(name, config).and_then(|new| {
+            let senders =
+                seats.iter().map(|seat| new.sender(&seat.tasks)).collect::<anyhow::Result<Vec<_>>>()?;
+            Ok((new, senders))
+        });
+        match made {
+            Ok((new, senders)) => {
+                for (seat, sender) in seats.iter().zip(senders) {
+                    seat.sender.set(sender);
+                }
+                *credentials = Some(new);
+                guards.renew(&AppId::new(name));
+                show_usable(name, true);
+                info!(app = name, fingerprint = %now, "an app has new credentials");
+            }
+            Err(error) => {
+                metrics::counter!("app_credential_reload_failures_total", "app" => name.clone()).increment(1);
+                let reason = format!("{error:#}");
+                error!(
+                    app = name,
+                    reason, "an app's new credentials cannot be used; the old ones stay in use"
+                );
+            }
+        }
+    }
+}
+
+impl Managed {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn show_usable(name: &str, usable: bool) {
+    metrics::gauge!("app_credentials_usable", "app" => name.to_owned()).set(if usable { 1.0 } else { 0.0 });
 }
 
 /// Lists the apps without their secrets; fails when two would answer to one name.
@@ -81,82 +159,6 @@ fn described(name: &str, app: &AppConfig) -> App {
         AppConfig::Fcm(app) => (&app.platform, app.audience, Provider::Fcm, String::new()),
     };
     App { id: AppId::new(name), platform: platform.clone(), audience: audience.0, provider, topic }
-}
-
-impl Credentials {
-    /// Reads and proves the credentials of one app, as far as that goes without asking its provider.
-    pub(crate) fn load(
-        name: &str,
-        app: &AppConfig,
-        config: &Config,
-        clock: &Arc<dyn Clock>,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<Self> {
-        match app {
-            AppConfig::Apns(app) => Self::apns(name, app, config, clock, tasks),
-            AppConfig::Fcm(app) => Self::fcm(name, app, config, clock, tasks),
-        }
-    }
-
-    fn apns(
-        name: &str,
-        app: &ApnsConfig,
-        config: &Config,
-        clock: &Arc<dyn Clock>,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<Self> {
-        let key = TokenKey::new(&app.team_id, &app.key_id, &app.key().read(&config.data_dir)?)?;
-        let settings = apns_sender::Settings {
-            name: name.to_owned(),
-            endpoint: endpoint(app)?,
-            topic: app.topic.clone(),
-            ca_file: app.ca_file.as_deref().map(|path| config.path(path)),
-            max_connections: app.max_connections.max(1),
-        };
-        let token = Arc::new(ProviderToken::new(key, Arc::clone(clock)));
-        ApnsSender::new(settings.clone(), Arc::clone(&token), tasks.clone())?;
-        Ok(Self::Apns { settings, token })
-    }
-
-    fn fcm(
-        name: &str,
-        app: &FcmConfig,
-        config: &Config,
-        clock: &Arc<dyn Clock>,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<Self> {
-        let account = ServiceAccount::new(&app.account().read(&config.data_dir)?, &app.project)?;
-        let settings = fcm_sender::Settings {
-            name: name.to_owned(),
-            base_url: app.base_url.clone().unwrap_or_else(|| GOOGLE_FCM.to_owned()),
-            token_url: app.token_url.clone().unwrap_or_else(|| GOOGLE_TOKEN_URL.to_owned()),
-            ca_file: app.ca_file.as_deref().map(|path| config.path(path)),
-            shards: app.shards,
-        };
-        let tokens = TokenSource::new(&settings, account, Arc::clone(clock), tasks.clone())?;
-        Ok(Self::Fcm { settings, tokens })
-    }
-
-    /// Says what it is, for people.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Apns { .. } => "APNs token key",
-            Self::Fcm { .. } => "FCM service account",
-        }
-    }
-}
-
-fn endpoint(app: &ApnsConfig) -> anyhow::Result<Endpoint> {
-    let Some(custom) = &app.endpoint else {
-        let host = match app.environment {
-            PushEnvironment::Production => "api.push.apple.com",
-            PushEnvironment::Sandbox => "api.sandbox.push.apple.com",
-        };
-        return Ok(Endpoint { host: host.to_owned(), port: app.port.0 });
-    };
-    let (host, port) = custom.rsplit_once(':').context("`endpoint` has to be HOST:PORT")?;
-    let port = port.parse().context("`endpoint` has to be HOST:PORT")?;
-    Ok(Endpoint { host: host.to_owned(), port })
 }
 
 /// Returns where a path of the configuration leads, for messages.

@@ -1,52 +1,153 @@
 //! `hpns check-config`: proves a configuration before a start.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use push_domain::{Clock, SystemClock};
+use push_domain::{
+    ApnsRequest, Attempt, Clock, Content, DeviceToken, FcmRequest, InvalidToken, JobId, Outcome, Priority,
+    Provider, ProviderRequest, PushType, SystemClock,
+};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::apps::{Credentials, shown};
-use crate::cli::ConfigOptions;
+use crate::apps::{catalogue, shown};
+use crate::cli::CheckOptions;
 use crate::config::Config;
+use crate::credentials::{Credentials, Workshop};
 use crate::keyfile;
+use crate::listener_tls::ListenerTls;
 
-/// Prints a line for every app; fails if any cannot be used.
-pub(crate) fn run(options: &ConfigOptions) -> anyhow::Result<ExitCode> {
-    let config = Config::load(options.config.as_deref())?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "configuration: {} can be read", shown(options.config.as_deref()))?;
+/// How long a provider may take for a dry run.
+const DRY_RUN: Duration = Duration::from_secs(20);
+const DAY_SECONDS: u64 = 86_400;
+
+/// Prints a line for every part; fails if any cannot be used.
+pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(Config::load(options.config.config.as_deref())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let _inside = runtime.enter();
+    let mut report = Report { broken: 0 };
+    report.good("configuration", &format!("{} can be read", shown(options.config.config.as_deref())))?;
+    check_files(&config, &mut report)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let tasks = TaskTracker::new();
-    let mut broken = 0;
+    match ListenerTls::load(&config) {
+        Ok(None) => {}
+        Ok(Some(listener)) => {
+            let days = listener.tls.expires_at().since(clock.now()).as_secs() / DAY_SECONDS;
+            report.judge("gateway.tls", days > 0, &format!("certificate, {days} days left"))?;
+        }
+        Err(error) => report.bad("gateway.tls", &format!("{error:#}"))?,
+    }
+    let workshop = Workshop::new(Arc::clone(&config), clock, TaskTracker::new())?;
+    runtime.block_on(check_apps(&workshop, options.dry_run, &mut report))?;
+    if let Err(error) = catalogue(&config) {
+        report.bad("apps", &error.to_string())?;
+    }
+    if config.apps.is_empty() {
+        report.good("apps", "none; every push will fail with an unknown platform")?;
+    }
+    Ok(if report.broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check_files(config: &Config, report: &mut Report) -> anyhow::Result<()> {
     if config.key_path().exists()
         && let Err(error) = keyfile::load_or_make(&config.key_path())
     {
-        broken += 1;
-        writeln!(out, "{error:#}")?;
+        report.bad("registry.key_file", &format!("{error:#}"))?;
     }
     if !config.data_dir.is_dir() {
-        broken += 1;
-        writeln!(out, "data_dir: {} is no directory", config.data_dir.display())?;
+        report.bad("data_dir", &format!("{} is no directory", config.data_dir.display()))?;
     }
-    for (name, app) in &config.apps {
-        match Credentials::load(name, app, &config, &clock, &tasks) {
-            Ok(credentials) => writeln!(out, "app {name}: ok, {}", credentials.kind())?,
+    Ok(())
+}
+
+async fn check_apps(workshop: &Workshop, dry_run: bool, report: &mut Report) -> anyhow::Result<()> {
+    for (name, app) in &workshop.config.apps {
+        let what = format!("app {name}");
+        let credentials = match workshop.load(name, app) {
+            Ok(credentials) => credentials,
             Err(error) => {
-                broken += 1;
-                writeln!(out, "app {name}: cannot be used: {error:#}")?;
+                report.bad(&what, &format!("{error:#}"))?;
+                continue;
             }
+        };
+        let mut text = format!("{}, fingerprint {}", credentials.kind(), workshop.fingerprint(app));
+        if let Some(end) = credentials.expires_at() {
+            let days = end.since(workshop.clock.now()).as_secs() / DAY_SECONDS;
+            let _ = write!(text, ", {days} days left");
+        }
+        report.good(&what, &text)?;
+        if dry_run {
+            let (good, text) = proven(&credentials, &workshop.tasks).await?;
+            report.judge(&format!("{what}: dry run"), good, &text)?;
         }
     }
-    if let Err(error) = crate::apps::catalogue(&config) {
-        broken += 1;
-        writeln!(out, "apps: {error}")?;
+    Ok(())
+}
+
+/// Asks the provider, with a push to a device that does not exist: what it says tells whether it takes
+/// our credentials.
+async fn proven(credentials: &Credentials, tasks: &TaskTracker) -> anyhow::Result<(bool, String)> {
+    let sender = credentials.sender(tasks)?;
+    let attempt = Attempt { number: 1, deadline: Instant::now() + DRY_RUN, isolate: false };
+    let outcome = sender.send(&to_nobody(credentials)?, attempt).await;
+    let word = outcome.reason().map(ToString::to_string).unwrap_or_default();
+    Ok(match outcome {
+        Outcome::Accepted => (true, "the provider takes the credentials".into()),
+        Outcome::TokenDead { .. } | Outcome::WrongApp { .. } => (
+            true,
+            format!(
+                "the provider takes the credentials ({word} for the device of the test, as it should be)"
+            ),
+        ),
+        Outcome::Misconfigured { .. } => {
+            (false, format!("the provider refuses the credentials or the app: {word}"))
+        }
+        Outcome::Refused { .. } => (false, format!("the provider refuses the test: {word}")),
+        Outcome::TryLater { .. } => (false, format!("the provider cannot be asked at the moment: {word}")),
+    })
+}
+
+fn to_nobody(credentials: &Credentials) -> Result<ProviderRequest, InvalidToken> {
+    Ok(match credentials {
+        Credentials::Apns { .. } => ProviderRequest::Apns(ApnsRequest {
+            token: DeviceToken::parse(Provider::Apns, "00".repeat(32))?,
+            id: JobId::new(),
+            push_type: PushType::Background,
+            priority: Priority::Normal,
+            expires_at: None,
+            collapse_id: None,
+            body: Content::new(r#"{"aps":{"content-available":1}}"#),
+        }),
+        Credentials::Fcm { .. } => ProviderRequest::Fcm(FcmRequest {
+            token: DeviceToken::parse(Provider::Fcm, "hpns-dry-run".into())?,
+            body: Content::new(
+                r#"{"validate_only":true,"message":{"token":"hpns-dry-run","data":{"type":"test"}}}"#,
+            ),
+            data_bytes: 8,
+        }),
+    })
+}
+
+/// The lines that are printed, and how many of them tell of something broken.
+struct Report {
+    broken: u32,
+}
+
+impl Report {
+    #[expect(clippy::unused_self, reason = "a line of the report")]
+    fn good(&mut self, what: &str, text: &str) -> std::io::Result<()> {
+        writeln!(std::io::stdout(), "{what}: ok, {text}")
     }
-    if config.apps.is_empty() {
-        writeln!(out, "apps: none; every push will fail with an unknown platform")?;
+
+    fn bad(&mut self, what: &str, text: &str) -> std::io::Result<()> {
+        self.broken += 1;
+        writeln!(std::io::stdout(), "{what}: cannot be used: {text}")
     }
-    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+
+    fn judge(&mut self, what: &str, good: bool, text: &str) -> std::io::Result<()> {
+        if good { self.good(what, text) } else { self.bad(what, text) }
+    }
 }

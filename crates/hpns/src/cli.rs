@@ -20,7 +20,9 @@ pub(crate) enum Command {
     /// Runs an APNs and FCM simulator with a page that shows what arrives.
     Simulate(SimulateOptions),
     /// Checks a configuration and its credentials, and starts nothing.
-    CheckConfig(ConfigOptions),
+    CheckConfig(CheckOptions),
+    /// Turns a mattermost-push-proxy configuration into one of ours, and says what it could not carry over.
+    ImportConfig(ImportOptions),
     /// Makes tenants with a licence each and prints their keys: for tests, demos and benchmarks.
     Seed(SeedOptions),
     /// Sends one push to a push URL, and shows the answer and how long each part took.
@@ -35,6 +37,27 @@ pub(crate) struct ConfigOptions {
     /// Configuration file (TOML). The defaults are in crates/hpns/src/config/default.toml.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    #[command(flatten)]
+    pub(crate) config: ConfigOptions,
+    /// Also asks Apple and Google, with a push to a device that does not exist, whether they take the credentials.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  hpns import-config /opt/mattermost-push-proxy/config/mattermost-push-proxy.json --output hpns.toml\n  hpns check-config --config hpns.toml --dry-run\n  hpns all --config hpns.toml"
+)]
+pub(crate) struct ImportOptions {
+    /// mattermost-push-proxy's JSON file.
+    pub(crate) file: PathBuf,
+    /// Where to write the configuration; a file that exists is not touched. Without it, standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

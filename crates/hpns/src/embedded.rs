@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch_worker::RemovalGuards;
 use gateway::{Gate, Gateway, Parts, Version};
+use http_edge::Tls;
 use push_domain::{Clock, SystemClock};
 use tenant_registry::{Recorder, SqliteRegistry};
 use tokio::task::JoinHandle;
@@ -17,14 +17,17 @@ use tracing::{info, warn};
 use crate::apps::{Apps, shown};
 use crate::cli::AllOptions;
 use crate::config::Config;
+use crate::credentials::Workshop;
 use crate::demo::Demo;
 use crate::health::{self, Health};
 use crate::lifecycle::{Signals, until_stopped};
+use crate::listener_tls::ListenerTls;
 use crate::shard::{Shard, Shared};
 use crate::telemetry::{self, Telemetry};
 use crate::{hardening, registry};
 
 const FLUSH_DEVICES: Duration = Duration::from_secs(1);
+const PUBLISH_GUARDS: Duration = Duration::from_millis(500);
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(options: &AllOptions) -> anyhow::Result<()> {
@@ -50,7 +53,9 @@ pub(crate) fn run(options: &AllOptions) -> anyhow::Result<()> {
 
 async fn serve(config: Arc<Config>, telemetry: Arc<Telemetry>, demo: Option<&Demo>) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
-    let process = Process::assemble(config, telemetry).await?;
+    let listener_tls = ListenerTls::load(&config)?;
+    let tls = listener_tls.as_ref().map(|it| it.tls.clone());
+    let process = Process::assemble(config, telemetry, tls).await?;
     let key = match demo {
         Some(demo) => {
             let region = &process.shared.config.region;
@@ -60,6 +65,8 @@ async fn serve(config: Arc<Config>, telemetry: Arc<Telemetry>, demo: Option<&Dem
     };
     process.gate.load(&*process.registry).await.context("the licences cannot be read")?;
     process.keep_licences_fresh();
+    process.keep_credentials_fresh(listener_tls);
+    process.publish_guards();
     let recording = process.record_devices();
     let (address, shards) = process.start_shards()?;
     let health = process.serve_health(&shards)?;
@@ -86,14 +93,19 @@ struct Process {
 }
 
 impl Process {
-    async fn assemble(config: Arc<Config>, telemetry: Arc<Telemetry>) -> anyhow::Result<Self> {
+    async fn assemble(
+        config: Arc<Config>,
+        telemetry: Arc<Telemetry>,
+        tls: Option<Tls>,
+    ) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let tasks = TaskTracker::new();
         let (registry, keys) = registry::open(&config).await?;
         let registry = Arc::new(registry);
         let settings = config.gateway.gateway();
         let gate = Arc::new(Gate::new(settings.access, config.region.clone(), keys, Arc::clone(&clock)));
-        let apps = Arc::new(Apps::load(&config, &clock, &tasks)?);
+        let workshop = Workshop::new(Arc::clone(&config), Arc::clone(&clock), tasks.clone())?;
+        let apps = Arc::new(Apps::load(workshop)?);
         let gateway = Gateway::new(Parts {
             config: settings,
             gate: Arc::clone(&gate),
@@ -102,9 +114,8 @@ impl Process {
             version: Version { hash: env!("BUILD_COMMIT").into(), version: env!("CARGO_PKG_VERSION").into() },
         });
         let recorder = Recorder::new(registry.clone());
-        let guards = RemovalGuards::new(&apps.catalogue);
-        let shared =
-            Shared { config, gateway, apps, guards, recorder, clock, stop: CancellationToken::new() };
+        let (guards, stop) = (apps.guards(), CancellationToken::new());
+        let shared = Shared { config, gateway, apps, guards, tls, recorder, clock, stop };
         Ok(Self { shared, gate, registry, telemetry, tasks, at_the_end: CancellationToken::new() })
     }
 
@@ -112,6 +123,33 @@ impl Process {
         let every = Duration::from_millis(self.shared.config.registry.poll_ms);
         let (gate, registry) = (Arc::clone(&self.gate), Arc::clone(&self.registry));
         self.tasks.spawn(gateway::keep_fresh(gate, registry, every, self.shared.stop.clone()));
+    }
+
+    fn keep_credentials_fresh(&self, mut listener: Option<ListenerTls>) {
+        let Shared { config, apps, guards, clock, stop, .. } = self.shared.clone();
+        let every = Duration::from_millis(config.credentials.poll_ms);
+        self.tasks.spawn(async move {
+            while !stop.is_cancelled() {
+                apps.refresh(&guards);
+                if let Some(listener) = &mut listener {
+                    listener.refresh(&*clock);
+                }
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(every) => {}
+                }
+            }
+        });
+    }
+
+    fn publish_guards(&self) {
+        let guards = self.shared.guards.clone();
+        self.tasks.spawn(async move {
+            loop {
+                guards.publish();
+                tokio::time::sleep(PUBLISH_GUARDS).await;
+            }
+        });
     }
 
     fn record_devices(&self) -> JoinHandle<()> {
@@ -156,7 +194,7 @@ impl Process {
         };
         let limits = http_edge::Limits::default();
         let (stop, tasks) = (self.at_the_end.clone(), self.tasks.clone());
-        self.tasks.spawn(http_edge::serve(listener, health::router(health), limits, stop, tasks));
+        self.tasks.spawn(http_edge::serve(listener, None, health::router(health), limits, stop, tasks));
         let telemetry = Arc::clone(&self.telemetry);
         self.tasks.spawn(async move { telemetry.upkeep().await });
         Ok(address)

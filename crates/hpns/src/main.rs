@@ -4,17 +4,23 @@ mod apps;
 mod check;
 mod cli;
 mod config;
+mod credentials;
 mod demo;
 mod embedded;
+mod expiry;
 mod hardening;
 mod health;
+mod import;
 mod keyfile;
 mod lifecycle;
+mod listener_tls;
+mod outbound;
 mod registry;
 mod seed;
 mod send;
 mod shard;
 mod simulate;
+mod switch;
 mod telemetry;
 
 use std::io::Write;
@@ -41,6 +47,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::All(options) => embedded::run(&options)?,
         Command::Simulate(options) => simulate::run(options)?,
         Command::CheckConfig(options) => return check::run(&options),
+        Command::ImportConfig(options) => import::run(&options)?,
         Command::Seed(options) => seed::run(&options)?,
         Command::Send(options) => return send::run(options),
         Command::Version => {

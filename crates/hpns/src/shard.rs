@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dispatch_stream::InProcess;
-use dispatch_worker::{Parts, RemovalGuards, Worker};
+use dispatch_worker::{Guards, Parts, Worker};
 use gateway::Gateway;
+use http_edge::Tls;
 use push_domain::{Clock, Provider};
 use tenant_registry::Recorder;
 use tokio::sync::oneshot;
@@ -29,7 +30,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) apps: Arc<Apps>,
-    pub(crate) guards: RemovalGuards,
+    pub(crate) guards: Guards,
+    pub(crate) tls: Option<Tls>,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stop: CancellationToken,
@@ -104,7 +106,7 @@ async fn serve(
     senders: dispatch_worker::Senders,
     tasks: TaskTracker,
 ) {
-    let Shared { config, gateway, apps, guards, recorder, clock, stop } = shared;
+    let Shared { config, gateway, apps, guards, tls, recorder, clock, stop } = shared;
     let queue = InProcess::new(config.dispatch.capacity);
     let worker = Worker::new(Parts {
         source: Arc::new(queue.clone()),
@@ -123,7 +125,7 @@ async fn serve(
     let connections = TaskTracker::new();
     let limits = config.gateway.limits(config.threads());
     let service = gateway.service(Arc::new(queue.clone()), tasks);
-    http_edge::serve(listener, service, limits, stop, connections.clone()).await;
+    http_edge::serve(listener, tls, service, limits, stop, connections.clone()).await;
     connections.close();
     connections.wait().await;
     queue.close();

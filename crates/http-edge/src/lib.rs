@@ -7,7 +7,9 @@ mod activity;
 mod listener;
 mod problem;
 mod server;
+mod tls;
 
 pub use listener::bind;
 pub use problem::{ErrorKind, Problem};
 pub use server::{Limits, serve};
+pub use tls::{Tls, TlsError};

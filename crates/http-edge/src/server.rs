@@ -13,13 +13,16 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
+use crate::Tls;
 use crate::activity::{Activity, UnderWay, Watched};
 
 /// Limits before work: what a caller may cost before its request is looked at.
@@ -51,11 +54,13 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// After a failed accept, such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves HTTP/1.1 and HTTP/2 on `listener` until `stop`, then lets requests under way finish.
+/// Serves HTTP/1.1 and HTTP/2 on `listener`, over TLS if it is given, until `stop`; then lets requests
+/// under way finish.
 ///
 /// Every connection is a task of `tasks`; this returns when no new one will come.
 pub async fn serve<S>(
     listener: TcpListener,
+    tls: Option<Tls>,
     service: S,
     limits: Limits,
     stop: CancellationToken,
@@ -89,20 +94,29 @@ pub async fn serve<S>(
             continue;
         };
         let (service, limits, stop) = (service.clone(), Arc::clone(&limits), stop.clone());
+        let tls = tls.clone();
         tasks.spawn(async move {
-            converse(stream, service, &limits, stop).await;
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => converse(stream, service, &limits, stop).await,
+                Some(tls) => match timeout(limits.header_timeout, tls.acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => converse(stream, service, &limits, stop).await,
+                    Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+                    Err(_) => debug!("a TLS handshake took too long"),
+                },
+            }
             drop((place, source));
         });
     }
 }
 
 /// Serves one connection until it ends, is overdue, or the server stops.
-async fn converse<S>(stream: TcpStream, service: S, limits: &Limits, stop: CancellationToken)
+async fn converse<T, S>(stream: T, service: S, limits: &Limits, stop: CancellationToken)
 where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let _ = stream.set_nodelay(true);
     let activity = Activity::new();
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -212,6 +226,7 @@ mod tests {
     use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -220,7 +235,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let router = Router::new().route("/", get(|| async { "hello" }));
-        tasks.spawn(serve(listener, router, limits, stop.clone(), tasks.clone()));
+        tasks.spawn(serve(listener, None, router, limits, stop.clone(), tasks.clone()));
         (address, stop, tasks)
     }
 

@@ -143,7 +143,7 @@ impl Simulator {
         };
         tasks.spawn(tunnel.serve(proxy_listener));
         let (limits, router) = (http_edge::Limits::default(), control::router(parts.clone()));
-        tasks.spawn(http_edge::serve(control_listener, router, limits, stop.clone(), tasks.clone()));
+        tasks.spawn(http_edge::serve(control_listener, None, router, limits, stop.clone(), tasks.clone()));
         info!(%apns, %fcm, %control, %proxy, "simulator started");
         Ok(Self { apns, fcm, control, proxy, files, parts, stop, tasks })
     }

@@ -14,6 +14,9 @@ pub struct Attempt {
     pub number: u32,
     /// When the caller stops waiting; the sender answers [`Outcome::TryLater`] by then.
     pub deadline: Instant,
+    /// Whether it is to travel over connections that other tenants' pushes do not share: this tenant's
+    /// tokens are bad too often, and the provider slows down whole connections for that.
+    pub isolate: bool,
 }
 
 /// Hands one request to one provider under one app's credentials.

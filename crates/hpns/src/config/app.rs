@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
+use dispatch_worker::PaceLimit;
 use push_domain::{Audience, PushEnvironment, SecretBytes, TenantId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -23,16 +24,22 @@ pub(crate) struct ApnsConfig {
     #[serde(default)]
     pub(crate) audience: AudienceConfig,
     pub(crate) topic: String,
-    pub(crate) team_id: String,
-    pub(crate) key_id: String,
+    pub(crate) team_id: Option<String>,
+    pub(crate) key_id: Option<String>,
     key: Option<SecretString>,
     key_file: Option<PathBuf>,
+    certificate: Option<SecretString>,
+    certificate_file: Option<PathBuf>,
     #[serde(default)]
     pub(crate) environment: PushEnvironment,
     #[serde(default = "https_port")]
     pub(crate) port: ApnsPort,
     #[serde(default = "eight")]
     pub(crate) max_connections: usize,
+    #[serde(default = "a_minute")]
+    pub(crate) ping_interval_ms: u64,
+    #[serde(default)]
+    rate_per_second: u32,
     pub(crate) endpoint: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
 }
@@ -48,6 +55,8 @@ pub(crate) struct FcmConfig {
     service_account_file: Option<PathBuf>,
     #[serde(default = "four")]
     pub(crate) shards: usize,
+    #[serde(default = "four_fifths_of_a_quota")]
+    rate_per_second: u32,
     pub(crate) base_url: Option<String>,
     pub(crate) token_url: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
@@ -100,6 +109,15 @@ const fn four() -> usize {
     4
 }
 
+const fn a_minute() -> u64 {
+    60_000
+}
+
+/// Google gives a project 10,000 a second, all regions together.
+const fn four_fifths_of_a_quota() -> u32 {
+    8000
+}
+
 /// A secret that stands in the environment or in a file.
 pub(crate) struct Secret<'a> {
     name: &'static str,
@@ -108,6 +126,10 @@ pub(crate) struct Secret<'a> {
 }
 
 impl Secret<'_> {
+    pub(crate) const fn is_set(&self) -> bool {
+        self.text.is_some() || self.file.is_some()
+    }
+
     /// Reads it. The error names the key and the file, never the content.
     pub(crate) fn read(&self, data_dir: &Path) -> anyhow::Result<SecretBytes> {
         match (self.text, self.file) {
@@ -124,8 +146,16 @@ impl Secret<'_> {
 }
 
 impl ApnsConfig {
+    /// The signing key, or the key of the certificate.
     pub(crate) fn key(&self) -> Secret<'_> {
         Secret { name: "key", text: self.key.as_ref(), file: self.key_file.as_deref() }
+    }
+
+    /// The certificate, if the app has one instead of a signing key.
+    pub(crate) fn certificate(&self) -> Option<Secret<'_>> {
+        let file = self.certificate_file.as_deref();
+        let secret = Secret { name: "certificate", text: self.certificate.as_ref(), file };
+        secret.is_set().then_some(secret)
     }
 }
 
@@ -144,6 +174,32 @@ impl AppConfig {
         match self {
             Self::Apns(app) => &app.platform,
             Self::Fcm(app) => &app.platform,
+        }
+    }
+
+    /// Returns the files that its credentials come from.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = match self {
+            Self::Apns(app) => [&app.key_file, &app.certificate_file, &app.ca_file],
+            Self::Fcm(app) => [&app.service_account_file, &None, &app.ca_file],
+        };
+        files.into_iter().filter_map(|file| file.as_deref())
+    }
+
+    /// Returns how fast pushes may leave under its credential: a team's key or certificate, or a project.
+    pub(crate) fn pace(&self) -> PaceLimit {
+        match self {
+            Self::Apns(app) => {
+                let (team, key) = (app.team_id.as_deref(), app.key_id.as_deref());
+                let credential = match (team, key) {
+                    (Some(team), Some(key)) => format!("apns {team} {key} {:?}", app.environment),
+                    _ => format!("apns certificate {}", app.topic),
+                };
+                PaceLimit { credential, per_second: app.rate_per_second }
+            }
+            Self::Fcm(app) => {
+                PaceLimit { credential: format!("fcm {}", app.project), per_second: app.rate_per_second }
+            }
         }
     }
 

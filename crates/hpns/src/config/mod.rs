@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 pub(crate) use app::{ApnsConfig, AppConfig, FcmConfig};
@@ -30,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) registry: RegistryConfig,
     pub(crate) dispatch: DispatchConfig,
     pub(crate) worker: dispatch_worker::Config,
+    pub(crate) credentials: CredentialsConfig,
+    pub(crate) outbound: OutboundConfig,
     pub(crate) development: DevelopmentConfig,
     pub(crate) apps: BTreeMap<String, AppConfig>,
 }
@@ -70,6 +73,7 @@ pub(crate) struct ServerConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct GatewayConfig {
     pub(crate) listen: SocketAddr,
+    pub(crate) tls: Option<TlsConfig>,
     connections: usize,
     connections_per_address: usize,
     header_timeout_ms: u64,
@@ -81,6 +85,27 @@ pub(crate) struct GatewayConfig {
     test_budget_ms: u64,
     call_budget_ms: u64,
     mattermost: gateway::MattermostConfig,
+}
+
+/// The certificate of the gateway's listener, in PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsConfig {
+    pub(crate) certificate_file: PathBuf,
+    pub(crate) key_file: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CredentialsConfig {
+    pub(crate) poll_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutboundConfig {
+    pub(crate) proxy: SecretString,
+    pub(crate) no_proxy: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -150,6 +175,11 @@ impl Config {
         )
     }
 
+    /// Reads a file's text over the defaults; nothing else counts.
+    pub(crate) fn parsed(toml: &str) -> anyhow::Result<Self> {
+        Self::extract(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)))
+    }
+
     fn extract(layers: &Figment) -> anyhow::Result<Self> {
         let config: Self = layers.extract().map_err(|error| anyhow::anyhow!(error::explained(&error)))?;
         config.validate().context("configuration")?;
@@ -196,6 +226,7 @@ impl Config {
             ("gateway.idle_timeout_ms", gateway.idle_timeout_ms),
             ("gateway.body_timeout_ms", gateway.body_timeout_ms),
             ("registry.poll_ms", self.registry.poll_ms),
+            ("credentials.poll_ms", self.credentials.poll_ms),
             ("worker.apns_attempt_timeout_ms", self.worker.apns_attempt_timeout_ms),
             ("worker.fcm_attempt_timeout_ms", self.worker.fcm_attempt_timeout_ms),
         ] {
@@ -242,12 +273,11 @@ mod tests {
     use super::*;
 
     fn refusal(toml: &str) -> String {
-        let layers = Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml));
-        format!("{:#}", Config::extract(&layers).unwrap_err())
+        format!("{:#}", Config::parsed(toml).unwrap_err())
     }
 
     fn accepted(toml: &str) -> Config {
-        Config::extract(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml))).unwrap()
+        Config::parsed(toml).unwrap()
     }
 
     /// The app examples of the default file, without their comment signs.

@@ -3,36 +3,22 @@
 //! A wrong topic, key or environment makes Apple and Google call good tokens bad. A stock server
 //! never sends to a removed token again, so `REMOVE` is only said while the app is known to work.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use push_domain::{AppCatalogue, AppId, DeviceId, Provider};
+use push_domain::{DeviceId, Provider};
 use tokio::time::Instant;
 
 const WINDOW: Duration = Duration::from_mins(5);
+/// A doubted app is believed again after so long with fewer dead devices than three in ten answers.
+const HEALTHY_FOR: Duration = Duration::from_mins(10);
 const NEVER: u64 = u64::MAX;
 /// A window's devices beyond these are not told apart.
 const MAX_REMEMBERED: usize = 10_000;
 /// A verdict on the app itself needs a success in this time before it.
 const PROOF: Duration = Duration::from_mins(10);
-
-/// The guards of all apps, for every worker of a process.
-#[derive(Debug, Clone)]
-pub struct RemovalGuards(Arc<HashMap<AppId, RemovalGuard>>);
-
-impl RemovalGuards {
-    /// Makes a guard for every app.
-    #[must_use]
-    pub fn new(apps: &AppCatalogue) -> Self {
-        Self(Arc::new(apps.iter().map(|app| (app.id.clone(), RemovalGuard::new(app.provider))).collect()))
-    }
-
-    pub(crate) fn of(&self, app: &AppId) -> Option<&RemovalGuard> {
-        self.0.get(app)
-    }
-}
 
 /// Watches the removals of one app. A success costs two atomic writes, a removal a lock.
 #[derive(Debug)]
@@ -55,6 +41,8 @@ struct Windows {
     /// How many different devices both name.
     devices: usize,
     accepted_before: u32,
+    /// Since the answers became too bad to be true: when they were last.
+    doubted_at: Option<Instant>,
 }
 
 impl RemovalGuard {
@@ -70,6 +58,7 @@ impl RemovalGuard {
             dead_before: HashSet::new(),
             devices: 0,
             accepted_before: 0,
+            doubted_at: None,
         };
         Self {
             threshold,
@@ -87,18 +76,57 @@ impl RemovalGuard {
         self.last_accepted.store(now, Ordering::Relaxed);
     }
 
-    /// Notes a device that was called dead, and says whether that may be believed: not if more than
-    /// half of the recent answers say so, about many devices.
+    fn lock(&self) -> MutexGuard<'_, Windows> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a device that was called dead, and says whether that may be believed: not once more than
+    /// half of the recent answers said so, about many devices, and until the app has been well for a while.
     pub(crate) fn may_remove(&self, device: DeviceId) -> bool {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.lock();
         windows.turn(&self.accepted);
         let is_new = windows.dead.len() < MAX_REMEMBERED && windows.dead.insert(device);
         if is_new && !windows.dead_before.contains(&device) {
             windows.devices += 1;
         }
+        self.judge(&mut windows)
+    }
+
+    /// Says whether removals are doubted at the moment.
+    pub(crate) fn doubts(&self) -> bool {
+        let mut windows = self.lock();
+        if windows.doubted_at.is_none() {
+            return false;
+        }
+        windows.turn(&self.accepted);
+        !self.judge(&mut windows)
+    }
+
+    /// Forgets its doubts: the app has new credentials.
+    pub(crate) fn reset(&self) {
+        let mut windows = self.lock();
+        self.accepted.store(0, Ordering::Relaxed);
+        windows.dead.clear();
+        windows.dead_before.clear();
+        (windows.devices, windows.accepted_before, windows.doubted_at) = (0, 0, None);
+    }
+
+    fn judge(&self, windows: &mut Windows) -> bool {
         let dead = windows.devices;
-        let accepted = self.accepted.load(Ordering::Relaxed) + windows.accepted_before;
-        dead < self.threshold || dead <= accepted as usize
+        let accepted = (self.accepted.load(Ordering::Relaxed) + windows.accepted_before) as usize;
+        let Some(doubted_at) = windows.doubted_at else {
+            if dead >= self.threshold && dead > accepted {
+                windows.doubted_at = Some(Instant::now());
+            }
+            return windows.doubted_at.is_none();
+        };
+        // Three in ten, and no evidence at all is no evidence of health.
+        if accepted == 0 || dead * 7 >= accepted * 3 {
+            windows.doubted_at = Some(Instant::now());
+        } else if doubted_at.elapsed() >= HEALTHY_FOR {
+            windows.doubted_at = None;
+        }
+        windows.doubted_at.is_none()
     }
 
     /// Says whether the provider took a push of this app in the last 10 minutes.
@@ -151,13 +179,44 @@ mod tests {
         assert!((0..100).all(|_| guard.may_remove(device(1))));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn many_dead_devices_among_few_good_ones_are_doubted_until_the_window_has_passed() {
+    /// A guard that has begun to doubt.
+    fn a_doubting_guard() -> RemovalGuard {
         let guard = RemovalGuard::new(Provider::Apns);
         (0..19).for_each(|number| assert!(guard.may_remove(device(number))));
-
         assert!(!guard.may_remove(device(19)));
-        tokio::time::advance(WINDOW).await;
+        guard
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_dead_devices_among_few_good_ones_are_doubted_however_long_it_lasts() {
+        let guard = a_doubting_guard();
+
+        for number in 20..80 {
+            tokio::time::advance(Duration::from_mins(1)).await;
+            assert!(!guard.may_remove(device(number)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubted_app_is_believed_again_after_ten_healthy_minutes() {
+        let guard = a_doubting_guard();
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_mins(1)).await;
+            (0..10).for_each(|_| guard.accepted());
+            guard.doubts();
+        }
+
+        assert!(!guard.doubts());
+        assert!(guard.may_remove(device(20)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_does_not_make_an_app_healthy_but_new_credentials_do() {
+        let guard = a_doubting_guard();
+        tokio::time::advance(HEALTHY_FOR * 3).await;
+        assert!(!guard.may_remove(device(20)));
+
+        guard.reset();
         assert!(guard.may_remove(device(20)));
     }
 

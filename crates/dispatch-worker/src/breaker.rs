@@ -1,0 +1,119 @@
+//! Fails fast while a provider is out of order, so that callers are told at once.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use push_domain::{Outcome, RetryScope};
+use tokio::time::Instant;
+
+use crate::circuit::{Circuit, Passage, Pauses};
+
+const WINDOW: Duration = Duration::from_secs(2);
+/// So many failures in a window, being more than the successes, shut the breaker.
+const FAILURES: u32 = 10;
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
+
+/// Watches one app's attempts. A success costs one atomic write.
+///
+/// Only broken connections, 5xx and silence count as failures; whatever the provider says about a push,
+/// a 4xx too, shows that it works.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    pub(crate) circuit: Circuit,
+    successes: AtomicU32,
+    failures: Mutex<(Instant, u32)>,
+}
+
+impl Breaker {
+    pub(crate) fn new() -> Self {
+        Self {
+            circuit: Circuit::new(PAUSES),
+            successes: AtomicU32::new(0),
+            failures: Mutex::new((Instant::now(), 0)),
+        }
+    }
+
+    /// Takes one attempt's outcome, and says whether the breaker has just opened or closed by it.
+    pub(crate) fn note(&self, outcome: &Outcome, passage: &mut Passage<'_>) -> bool {
+        if !matches!(outcome, Outcome::TryLater { scope: RetryScope::Attempt, .. }) {
+            self.successes.fetch_add(1, Ordering::Relaxed);
+            return passage.succeeded();
+        }
+        if passage.is_try() {
+            passage.failed();
+            return false;
+        }
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.0.elapsed() >= WINDOW {
+            *failures = (Instant::now(), 0);
+            self.successes.store(0, Ordering::Relaxed);
+        }
+        failures.1 += 1;
+        failures.1 >= FAILURES && failures.1 > self.successes.load(Ordering::Relaxed) && self.circuit.shut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use push_domain::Reason;
+
+    use super::*;
+
+    fn failure() -> Outcome {
+        let reason = Reason::known("x");
+        Outcome::TryLater { after: None, scope: RetryScope::Attempt, ambiguous: false, reason }
+    }
+
+    fn note(breaker: &Breaker, outcome: &Outcome) {
+        breaker.note(outcome, &mut breaker.circuit.pass().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_failures_in_two_seconds_stop_attempts_until_a_try_succeeds() {
+        let breaker = Breaker::new();
+        (0..9).for_each(|_| note(&breaker, &failure()));
+        assert!(breaker.circuit.is_open());
+
+        note(&breaker, &failure());
+        assert!(breaker.circuit.pass().is_none());
+        tokio::time::advance(PAUSES.first).await;
+        note(&breaker, &failure());
+        assert!(breaker.circuit.pass().is_none());
+        tokio::time::advance(PAUSES.first * 2).await;
+        note(&breaker, &Outcome::Accepted);
+        assert!(breaker.circuit.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_failures_among_successes_or_over_a_long_time_are_borne() {
+        let breaker = Breaker::new();
+        (0..100).for_each(|_| note(&breaker, &Outcome::Accepted));
+        (0..50).for_each(|_| note(&breaker, &failure()));
+        for _ in 0..50 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            note(&breaker, &failure());
+        }
+
+        assert!(breaker.circuit.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_provider_says_about_a_push_never_counts_as_a_failure() {
+        let breaker = Breaker::new();
+        let reason = Reason::known("x");
+        let busy = Outcome::TryLater {
+            after: None,
+            scope: RetryScope::Device,
+            ambiguous: false,
+            reason: reason.clone(),
+        };
+        for _ in 0..100 {
+            note(&breaker, &Outcome::Refused { reason: reason.clone() });
+            note(&breaker, &Outcome::Misconfigured { reason: reason.clone() });
+            note(&breaker, &busy);
+        }
+
+        assert!(breaker.circuit.is_open());
+    }
+}

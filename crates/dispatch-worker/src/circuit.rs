@@ -1,0 +1,165 @@
+//! A gate that can be shut for a while: then one push at a time tries whether it may open again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::Instant;
+
+/// How long a gate stays shut: at first, and at most after it doubled with every failed try.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pauses {
+    pub(crate) first: Duration,
+    pub(crate) longest: Duration,
+}
+
+/// Open for everybody, or shut but for tries. Passing an open gate costs one atomic read.
+#[derive(Debug)]
+pub(crate) struct Circuit {
+    pauses: Pauses,
+    open: AtomicBool,
+    shut: Mutex<Shut>,
+}
+
+#[derive(Debug)]
+struct Shut {
+    until: Instant,
+    pause: Duration,
+    /// Whether somebody tries at the moment.
+    tried: bool,
+}
+
+/// The right to go on. A try that is dropped without a result leaves the next one to somebody else.
+#[derive(Debug)]
+pub(crate) struct Passage<'a> {
+    tries: Option<&'a Circuit>,
+}
+
+impl Circuit {
+    pub(crate) fn new(pauses: Pauses) -> Self {
+        let shut = Shut { until: Instant::now(), pause: pauses.first, tried: false };
+        Self { pauses, open: AtomicBool::new(true), shut: Mutex::new(shut) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shut> {
+        self.shut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Lets everybody pass, or one who tries, or nobody.
+    pub(crate) fn pass(&self) -> Option<Passage<'_>> {
+        if self.is_open() {
+            return Some(Passage { tries: None });
+        }
+        let mut shut = self.lock();
+        if shut.tried || Instant::now() < shut.until {
+            return None;
+        }
+        shut.tried = true;
+        Some(Passage { tries: Some(self) })
+    }
+
+    /// Shuts the gate, and says whether it was open.
+    pub(crate) fn shut(&self) -> bool {
+        let mut shut = self.lock();
+        let was_open = self.open.swap(false, Ordering::Relaxed);
+        if was_open {
+            shut.pause = self.pauses.first;
+            shut.wait();
+        }
+        was_open
+    }
+
+    /// Opens the gate, and says whether it was shut.
+    pub(crate) fn open(&self) -> bool {
+        !self.open.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Shut {
+    /// Shortened by chance to three quarters at most, so that many processes do not try together.
+    fn wait(&mut self) {
+        self.until = Instant::now() + self.pause.mul_f64(rand::rng().random_range(0.75..1.0));
+    }
+}
+
+impl Passage<'_> {
+    pub(crate) const fn is_try(&self) -> bool {
+        self.tries.is_some()
+    }
+
+    /// The try failed: the gate stays shut, for twice as long.
+    pub(crate) fn failed(&mut self) {
+        if let Some(circuit) = self.tries.take() {
+            let mut shut = circuit.lock();
+            shut.tried = false;
+            shut.pause = (shut.pause * 2).min(circuit.pauses.longest);
+            shut.wait();
+        }
+    }
+
+    /// The try succeeded: the gate opens.
+    pub(crate) fn succeeded(&mut self) -> bool {
+        let Some(circuit) = self.tries.take() else {
+            return false;
+        };
+        circuit.lock().tried = false;
+        circuit.open()
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        if let Some(circuit) = self.tries {
+            circuit.lock().tried = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(3) };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shut_gate_lets_one_at_a_time_try_after_its_pause() {
+        let circuit = Circuit::new(PAUSES);
+        assert!(circuit.shut() && !circuit.shut());
+
+        assert!(circuit.pass().is_none());
+        tokio::time::advance(PAUSES.first).await;
+        let mut first = circuit.pass().unwrap();
+        assert!(first.is_try() && circuit.pass().is_none());
+
+        assert!(first.succeeded());
+        assert!(!circuit.pass().unwrap().is_try());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_try_doubles_the_pause_up_to_the_longest() {
+        let circuit = Circuit::new(PAUSES);
+        circuit.shut();
+        for pause in [1, 2, 3, 3] {
+            tokio::time::advance(Duration::from_millis(pause * 749)).await;
+            assert!(circuit.pass().is_none());
+            tokio::time::advance(Duration::from_millis(pause * 251)).await;
+            circuit.pass().unwrap().failed();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_without_a_result_leaves_the_next_to_somebody_else() {
+        let circuit = Circuit::new(PAUSES);
+        circuit.shut();
+        tokio::time::advance(PAUSES.first).await;
+
+        drop(circuit.pass().unwrap());
+
+        assert!(circuit.pass().unwrap().is_try());
+    }
+}

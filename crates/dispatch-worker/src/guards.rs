@@ -1,0 +1,187 @@
+//! What all workers of a process know of an app, and what they may do by it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use metrics::Gauge;
+use push_domain::{App, AppCatalogue, AppId, Attempt, Outcome, RetryScope, TenantId};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::breaker::Breaker;
+use crate::circuit::Passage;
+use crate::hold::{Change, Hold};
+use crate::isolation::Isolation;
+use crate::pace::Pace;
+use crate::removals::RemovalGuard;
+
+/// How fast pushes may leave under which credential.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PaceLimit {
+    /// Names the credential; apps under one name share its pace.
+    pub credential: String,
+    /// Pushes a second; 0 stands for no limit.
+    pub per_second: u32,
+}
+
+/// The guards of all apps, for every worker of a process. Cheap to clone; all clones are one set.
+#[derive(Debug, Clone)]
+pub struct Guards(Arc<HashMap<AppId, AppGuard>>);
+
+/// What is known of one app.
+#[derive(Debug)]
+pub(crate) struct AppGuard {
+    app: AppId,
+    pub(crate) removals: RemovalGuard,
+    isolation: Isolation,
+    breaker: Breaker,
+    hold: Hold,
+    pub(crate) pace: Arc<Pace>,
+    gauges: Gauges,
+}
+
+#[derive(Debug)]
+struct Gauges {
+    breaker_open: Gauge,
+    held: Gauge,
+    removals_doubted: Gauge,
+    tenants_isolated: Gauge,
+    paused: Gauge,
+}
+
+/// Why no attempt is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Barred {
+    /// The provider refuses the app.
+    Held,
+    /// The provider is out of order.
+    Broken,
+}
+
+/// The right to make one attempt; its outcome has to be told to it.
+#[derive(Debug)]
+pub(crate) struct Admission<'a> {
+    guard: &'a AppGuard,
+    breaker: Passage<'a>,
+    hold: Passage<'a>,
+}
+
+impl Guards {
+    /// Makes a guard for every app. At most `max_waiting` pushes wait for the pace of one credential.
+    #[must_use]
+    pub fn new(apps: &AppCatalogue, limit: impl Fn(&App) -> PaceLimit, max_waiting: usize) -> Self {
+        let mut paces = HashMap::new();
+        let guards = apps.iter().map(|app| {
+            let limit = limit(app);
+            let pace = paces
+                .entry(limit.clone())
+                .or_insert_with(|| Arc::new(Pace::new(limit.per_second, max_waiting)));
+            (app.id.clone(), AppGuard::new(app, Arc::clone(pace)))
+        });
+        Self(Arc::new(guards.collect()))
+    }
+
+    pub(crate) fn of(&self, app: &AppId) -> Option<&AppGuard> {
+        self.0.get(app)
+    }
+
+    /// Forgets what was held against an app: it has new credentials.
+    pub fn renew(&self, app: &AppId) {
+        let Some(guard) = self.of(app) else { return };
+        if guard.hold.release() {
+            info!(%app, "an app is released: it has new credentials");
+        }
+        guard.removals.reset();
+        guard.pace.resume();
+    }
+
+    /// Shows the state of all apps in the metrics.
+    pub fn publish(&self) {
+        for guard in self.0.values() {
+            guard.publish();
+        }
+    }
+}
+
+impl AppGuard {
+    fn new(app: &App, pace: Arc<Pace>) -> Self {
+        let name = app.id.to_string();
+        let gauges = Gauges {
+            breaker_open: metrics::gauge!("provider_breaker_open", "app" => name.clone()),
+            held: metrics::gauge!("app_held", "app" => name.clone()),
+            removals_doubted: metrics::gauge!("app_removals_doubted", "app" => name.clone()),
+            tenants_isolated: metrics::gauge!("app_tenants_isolated", "app" => name.clone()),
+            paused: metrics::gauge!("app_paused", "app" => name),
+        };
+        Self {
+            app: app.id.clone(),
+            removals: RemovalGuard::new(app.provider),
+            isolation: Isolation::default(),
+            breaker: Breaker::new(),
+            hold: Hold::new(),
+            pace,
+            gauges,
+        }
+    }
+
+    /// Lets an attempt be made, or says why not.
+    pub(crate) fn admit(&self) -> Result<Admission<'_>, Barred> {
+        let breaker = self.breaker.circuit.pass().ok_or(Barred::Broken)?;
+        let hold = self.hold.circuit.pass().ok_or(Barred::Held)?;
+        Ok(Admission { guard: self, breaker, hold })
+    }
+
+    /// Says whether attempts are barred; a try that may be made at the moment is not asked for.
+    pub(crate) fn is_well(&self) -> bool {
+        self.breaker.circuit.is_open() && self.hold.circuit.is_open()
+    }
+
+    pub(crate) fn attempt(&self, tenant: TenantId, number: u32, deadline: Instant) -> Attempt {
+        Attempt { number, deadline, isolate: self.isolation.holds(tenant) }
+    }
+
+    fn publish(&self) {
+        let flag = |is: bool| if is { 1.0 } else { 0.0 };
+        self.gauges.breaker_open.set(flag(!self.breaker.circuit.is_open()));
+        self.gauges.held.set(flag(!self.hold.circuit.is_open()));
+        self.gauges.removals_doubted.set(flag(self.removals.doubts()));
+        self.gauges.paused.set(flag(self.pace.is_paused()));
+        #[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
+        self.gauges.tenants_isolated.set(self.isolation.count() as f64);
+    }
+}
+
+impl Admission<'_> {
+    /// Takes the outcome of the attempt.
+    pub(crate) fn conclude(mut self, tenant: TenantId, attempt: Attempt, outcome: &Outcome) {
+        let (guard, app) = (self.guard, &self.guard.app);
+        // What happens on a tenant's own connections says little about the app.
+        if (!attempt.isolate || self.breaker.is_try()) && guard.breaker.note(outcome, &mut self.breaker) {
+            if guard.breaker.circuit.is_open() {
+                info!(%app, "a provider works again");
+            } else {
+                warn!(%app, reason = ?outcome.reason(), "a provider is out of order: its pushes fail at once until a try succeeds");
+            }
+        }
+        match guard.hold.note(outcome, || guard.removals.doubts(), &mut self.hold) {
+            Change::None => {}
+            Change::Held => {
+                error!(%app, reason = ?outcome.reason(), "an app is held: its provider refuses it; pushes fail until a probe is taken");
+            }
+            Change::Released => info!(%app, "an app is released: its provider takes its pushes again"),
+        }
+        match outcome {
+            Outcome::TryLater { after: Some(time), scope: RetryScope::Credential, .. } => {
+                guard.pace.pause(*time);
+            }
+            Outcome::TryLater { .. } => {}
+            Outcome::TokenDead { reason, .. } => {
+                guard.isolation.note(tenant, reason.as_str() == "BadDeviceToken");
+            }
+            Outcome::Accepted
+            | Outcome::WrongApp { .. }
+            | Outcome::Refused { .. }
+            | Outcome::Misconfigured { .. } => guard.isolation.note(tenant, false),
+        }
+    }
+}

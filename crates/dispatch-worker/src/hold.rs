@@ -1,0 +1,132 @@
+//! Holds an app whose credentials or set-up its provider refuses, until a probe is taken.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use push_domain::{Outcome, RetryScope};
+
+use crate::circuit::{Circuit, Passage, Pauses};
+
+/// So many refusals in a row, about whatever pushes, are no accident.
+const REFUSALS: u32 = 3;
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_mins(1) };
+
+/// Watches one app's attempts for refusals of the app itself.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) circuit: Circuit,
+    refusals: AtomicU32,
+}
+
+/// What an outcome did to the hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    None,
+    Held,
+    Released,
+}
+
+impl Hold {
+    pub(crate) const fn pauses() -> Pauses {
+        PAUSES
+    }
+
+    pub(crate) fn new() -> Self {
+        Self { circuit: Circuit::new(Self::pauses()), refusals: AtomicU32::new(0) }
+    }
+
+    /// Takes one attempt's outcome; `doubted` says whether removals are, so that a device of a wrong app
+    /// is one of many. A provider that cannot be reached says nothing about the app.
+    pub(crate) fn note(
+        &self,
+        outcome: &Outcome,
+        doubted: impl FnOnce() -> bool,
+        passage: &mut Passage<'_>,
+    ) -> Change {
+        match outcome {
+            Outcome::Misconfigured { .. } => self.refused(passage),
+            Outcome::WrongApp { .. } if doubted() => self.refused(passage),
+            Outcome::TryLater { scope: RetryScope::Attempt | RetryScope::Credential, .. }
+            | Outcome::WrongApp { .. } => Change::None,
+            Outcome::Accepted
+            | Outcome::TokenDead { .. }
+            | Outcome::Refused { .. }
+            | Outcome::TryLater { scope: RetryScope::Device, .. } => {
+                if self.refusals.load(Ordering::Relaxed) > 0 {
+                    self.refusals.store(0, Ordering::Relaxed);
+                }
+                if passage.succeeded() { Change::Released } else { Change::None }
+            }
+        }
+    }
+
+    fn refused(&self, passage: &mut Passage<'_>) -> Change {
+        if passage.is_try() {
+            passage.failed();
+            return Change::None;
+        }
+        let refusals = self.refusals.fetch_add(1, Ordering::Relaxed) + 1;
+        if refusals >= REFUSALS && self.circuit.shut() { Change::Held } else { Change::None }
+    }
+
+    /// Lets the app go on with new credentials.
+    pub(crate) fn release(&self) -> bool {
+        self.refusals.store(0, Ordering::Relaxed);
+        self.circuit.open()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use push_domain::Reason;
+
+    use super::*;
+
+    fn refusal() -> Outcome {
+        Outcome::Misconfigured { reason: Reason::known("InvalidProviderToken") }
+    }
+
+    fn note(hold: &Hold, outcome: &Outcome) -> Change {
+        hold.note(outcome, || false, &mut hold.circuit.pass().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn devices_of_a_wrong_app_hold_it_once_they_are_many() {
+        let (hold, wrong) =
+            (Hold::new(), Outcome::WrongApp { reason: Reason::known("DeviceTokenNotForTopic") });
+        (0..10).for_each(|_| assert_eq!(note(&hold, &wrong), Change::None));
+
+        let last = (0..3).map(|_| hold.note(&wrong, || true, &mut hold.circuit.pass().unwrap())).last();
+        assert_eq!(last, Some(Change::Held));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_refusals_in_a_row_hold_an_app_until_a_probe_is_taken() {
+        let hold = Hold::new();
+        assert_eq!(
+            [refusal(), refusal(), refusal()].map(|it| note(&hold, &it)),
+            [Change::None, Change::None, Change::Held]
+        );
+
+        assert!(hold.circuit.pass().is_none());
+        tokio::time::advance(PAUSES.first).await;
+        assert_eq!(note(&hold, &refusal()), Change::None);
+        assert!(hold.circuit.pass().is_none());
+        tokio::time::advance(PAUSES.first * 2).await;
+        assert_eq!(note(&hold, &Outcome::Accepted), Change::Released);
+        assert!(hold.circuit.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_among_other_answers_hold_nothing() {
+        let hold = Hold::new();
+
+        for _ in 0..10 {
+            note(&hold, &refusal());
+            note(&hold, &refusal());
+            note(&hold, &Outcome::TokenDead { since: None, reason: Reason::known("Unregistered") });
+        }
+
+        assert!(hold.circuit.is_open());
+    }
+}

@@ -1,0 +1,197 @@
+//! How fast pushes leave under one credential.
+//!
+//! Google gives a project so many pushes a minute, all regions together; a project that is over it is
+//! paused for as long as Google says, and then brought back to speed over a minute (FCM, "Scale").
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::Instant;
+
+/// So much may leave at once after a quiet time.
+const BURST: Duration = Duration::from_millis(250);
+/// From a tenth of the rate to all of it.
+const RAMP: Duration = Duration::from_mins(1);
+const RAMP_FROM: f64 = 0.1;
+/// A pause that is worth waiting for; in a longer one callers are told at once.
+const SHORT_PAUSE: Duration = Duration::from_millis(250);
+const MAX_JITTER: Duration = Duration::from_secs(10);
+
+/// The pace of one credential, for all apps and threads that use it.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// Pushes a second; 0 stands for no limit.
+    per_second: f64,
+    /// So many may wait at once; more would keep other credentials' pushes from being worked on.
+    max_waiting: usize,
+    waiting: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When the next push would leave at an even pace (GCRA's theoretical arrival time).
+    next: Instant,
+    paused_until: Option<Instant>,
+}
+
+/// Too many wait already, or it would take too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooFast;
+
+impl Pace {
+    pub(crate) fn new(per_second: u32, max_waiting: usize) -> Self {
+        let state = State { next: Instant::now(), paused_until: None };
+        Self {
+            per_second: per_second.into(),
+            max_waiting,
+            waiting: AtomicUsize::new(0),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the turn of one push; fails at once if it would not come before `deadline`.
+    ///
+    /// Cancel safe: the turn is lost, nothing else.
+    pub(crate) async fn turn(&self, deadline: Instant) -> Result<(), TooFast> {
+        let now = Instant::now();
+        let latest = if self.waiting.load(Ordering::Relaxed) < self.max_waiting { deadline } else { now };
+        let at = self.lock().reserve(now, self.per_second, latest).ok_or(TooFast)?;
+        if at > now {
+            let _place = Place::take(&self.waiting);
+            tokio::time::sleep_until(at).await;
+        }
+        Ok(())
+    }
+
+    /// Pauses for as long as the provider asked, and a little more by chance.
+    pub(crate) fn pause(&self, time: Duration) {
+        let jitter = MAX_JITTER.min(time / 4).mul_f64(rand::rng().random_range(0.0..1.0));
+        // Nobody asks for more than a day; whoever does is asked again then.
+        let until = Instant::now() + time.min(Duration::from_hours(24)) + jitter;
+        let mut state = self.lock();
+        state.paused_until = state.paused_until.max(Some(until));
+    }
+
+    /// Ends a pause: the credential is a new one.
+    pub(crate) fn resume(&self) {
+        self.lock().paused_until = None;
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().paused_until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+impl State {
+    /// Returns when the push may leave, and counts it; or `None` if that is later than `latest`.
+    fn reserve(&mut self, now: Instant, per_second: f64, latest: Instant) -> Option<Instant> {
+        let earliest = match self.paused_until {
+            Some(until) if until > now + SHORT_PAUSE => return None,
+            Some(until) if now < until + RAMP => until.max(now),
+            Some(_) => {
+                self.paused_until = None;
+                now
+            }
+            None => now,
+        };
+        if per_second == 0.0 {
+            return (earliest <= latest).then_some(earliest);
+        }
+        let share = self.paused_until.map_or(1.0, |until| {
+            let ramped = now.saturating_duration_since(until).as_secs_f64() / RAMP.as_secs_f64();
+            ramped.max(RAMP_FROM)
+        });
+        let next = self.next.max(earliest);
+        let at = next.checked_sub(BURST).map_or(earliest, |at| at.max(earliest));
+        if at > latest {
+            return None;
+        }
+        self.next = next + Duration::from_secs_f64(1.0 / (per_second * share));
+        Some(at)
+    }
+}
+
+/// One of the places for those who wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_time() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    /// How many of `asked` pushes leave within `time`.
+    async fn leaving(pace: &Pace, asked: usize, time: Duration) -> usize {
+        let end = Instant::now() + time;
+        let mut left = 0;
+        for _ in 0..asked {
+            match tokio::time::timeout_at(end, pace.turn(in_time())).await {
+                Ok(Ok(())) => left += 1,
+                Ok(Err(TooFast)) => {}
+                Err(_) => break,
+            }
+        }
+        left
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pushes_leave_at_the_rate_after_a_short_burst() {
+        let pace = Pace::new(1000, 10);
+
+        let left = leaving(&pace, 10_000, Duration::from_secs(2)).await;
+
+        assert!((2200..=2300).contains(&left), "{left}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_credential_without_a_rate_is_never_slowed_down() {
+        assert_eq!(leaving(&Pace::new(0, 0), 10_000, Duration::from_millis(1)).await, 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_told_at_once_and_speed_comes_back_over_a_minute() {
+        let pace = Pace::new(1000, 10);
+        pace.pause(Duration::from_secs(40));
+        assert_eq!(pace.turn(in_time()).await, Err(TooFast));
+        assert!(pace.is_paused());
+
+        tokio::time::advance(Duration::from_secs(50)).await;
+        let early = leaving(&pace, 10_000, Duration::from_secs(2)).await;
+        tokio::time::advance(Duration::from_secs(90)).await;
+        let late = leaving(&pace, 10_000, Duration::from_secs(2)).await;
+        assert!(early < 1000 && late > 2000, "{early} {late}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_past_the_deadline_or_in_too_large_a_crowd() {
+        let pace = Pace::new(1, 1);
+        assert_eq!(pace.turn(in_time()).await, Ok(()));
+
+        let soon = Instant::now() + Duration::from_millis(500);
+        assert_eq!(pace.turn(soon).await, Err(TooFast));
+        let (one, two) = tokio::join!(pace.turn(in_time()), pace.turn(in_time()));
+        assert_eq!((one, two), (Ok(()), Err(TooFast)));
+    }
+}

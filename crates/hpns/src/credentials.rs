@@ -1,0 +1,175 @@
+//! The credentials of one app: read, proven as far as that goes without asking its provider, and made
+//! into senders.
+
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use apns_sender::{ApnsSender, Certificate, Endpoint, Identity, ProviderToken, TokenKey};
+use aws_lc_rs::digest::{Context as Digest, SHA256};
+use fcm_sender::{FcmSender, GOOGLE_FCM, GOOGLE_TOKEN_URL, ServiceAccount, TokenSource};
+use push_domain::{Clock, PushEnvironment, PushSender, Timestamp};
+use tokio_util::task::TaskTracker;
+
+use crate::config::{ApnsConfig, AppConfig, Config, FcmConfig};
+use crate::outbound::Outbound;
+
+/// What the senders of one app share, in whatever thread they run.
+#[derive(Debug)]
+pub(crate) enum Credentials {
+    Apns { settings: apns_sender::Settings, identity: Identity },
+    Fcm { settings: fcm_sender::Settings, tokens: TokenSource },
+}
+
+/// Where credentials are made.
+pub(crate) struct Workshop {
+    pub(crate) config: Arc<Config>,
+    pub(crate) outbound: Outbound,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// Tells one content of an app's files from another. Says nothing about the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint([u8; 8]);
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Workshop {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        clock: Arc<dyn Clock>,
+        tasks: TaskTracker,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { outbound: Outbound::new(&config.outbound)?, config, clock, tasks })
+    }
+
+    /// Fingerprints the files of an app as they are now; a file that cannot be read counts as empty.
+    pub(crate) fn fingerprint(&self, app: &AppConfig) -> Fingerprint {
+        let mut digest = Digest::new(&SHA256);
+        for path in app.files() {
+            let content = std::fs::read(self.config.path(path)).unwrap_or_default();
+            digest.update(&content.len().to_be_bytes());
+            digest.update(&content);
+        }
+        let mut fingerprint = [0; 8];
+        fingerprint.copy_from_slice(&digest.finish().as_ref()[..8]);
+        Fingerprint(fingerprint)
+    }
+
+    /// Reads and proves the credentials of one app.
+    pub(crate) fn load(&self, name: &str, app: &AppConfig) -> anyhow::Result<Credentials> {
+        match app {
+            AppConfig::Apns(app) => self.apns(name, app),
+            AppConfig::Fcm(app) => self.fcm(name, app),
+        }
+    }
+
+    fn apns(&self, name: &str, app: &ApnsConfig) -> anyhow::Result<Credentials> {
+        let endpoint = endpoint(app)?;
+        let settings = apns_sender::Settings {
+            name: name.to_owned(),
+            proxy: self.outbound.proxy_for(&format!("https://{}:{}", endpoint.host, endpoint.port))?,
+            endpoint,
+            topic: app.topic.clone(),
+            ca_file: app.ca_file.as_deref().map(|path| self.config.path(path)),
+            max_connections: app.max_connections.max(1),
+            ping_interval: std::time::Duration::from_millis(app.ping_interval_ms.max(1)),
+        };
+        let identity = self.identity(app)?;
+        ApnsSender::new(settings.clone(), identity.clone(), self.tasks.clone())?;
+        Ok(Credentials::Apns { settings, identity })
+    }
+
+    fn identity(&self, app: &ApnsConfig) -> anyhow::Result<Identity> {
+        let data_dir = &self.config.data_dir;
+        let Some(certificate) = app.certificate() else {
+            let (Some(team), Some(key)) = (&app.team_id, &app.key_id) else {
+                anyhow::bail!(
+                    "either `team_id`, `key_id` and `key_file`, or `certificate_file` has to be set"
+                );
+            };
+            let key = TokenKey::new(team, key, &app.key().read(data_dir)?)?;
+            return Ok(Identity::Token(Arc::new(ProviderToken::new(key, Arc::clone(&self.clock)))));
+        };
+        ensure!(
+            app.team_id.is_none() && app.key_id.is_none(),
+            "`team_id` and `key_id` belong to a key, not to `certificate_file`"
+        );
+        let pem = certificate.read(data_dir)?;
+        let key = if app.key().is_set() { app.key().read(data_dir)? } else { pem.clone() };
+        let certificate = Certificate::new(&pem, &key)?;
+        ensure!(
+            certificate.topics().contains(&app.topic),
+            "the certificate is for {}, not for `topic` {}",
+            certificate.topics().join(", "),
+            app.topic
+        );
+        ensure!(certificate.expires_at() > self.clock.now(), "the certificate has expired");
+        Ok(Identity::Certificate(Arc::new(certificate)))
+    }
+
+    fn fcm(&self, name: &str, app: &FcmConfig) -> anyhow::Result<Credentials> {
+        let account = ServiceAccount::new(&app.account().read(&self.config.data_dir)?, &app.project)?;
+        let base_url = app.base_url.clone().unwrap_or_else(|| GOOGLE_FCM.to_owned());
+        let token_url = app.token_url.clone().unwrap_or_else(|| GOOGLE_TOKEN_URL.to_owned());
+        let settings = fcm_sender::Settings {
+            name: name.to_owned(),
+            proxy: self.outbound.proxy_for(&base_url)?,
+            token_proxy: self.outbound.proxy_for(&token_url)?,
+            base_url,
+            token_url,
+            ca_file: app.ca_file.as_deref().map(|path| self.config.path(path)),
+            shards: app.shards,
+        };
+        let tokens = TokenSource::new(&settings, account, Arc::clone(&self.clock), self.tasks.clone())?;
+        Ok(Credentials::Fcm { settings, tokens })
+    }
+}
+
+impl Credentials {
+    /// Makes a sender whose work runs on `tasks`.
+    pub(crate) fn sender(&self, tasks: &TaskTracker) -> anyhow::Result<Box<dyn PushSender>> {
+        Ok(match self {
+            Self::Apns { settings, identity } => {
+                Box::new(ApnsSender::new(settings.clone(), identity.clone(), tasks.clone())?)
+            }
+            Self::Fcm { settings, tokens } => {
+                Box::new(FcmSender::new(settings, tokens.clone(), tasks.clone())?)
+            }
+        })
+    }
+
+    /// Says what it is, for people.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Apns { identity: Identity::Token(_), .. } => "APNs token key",
+            Self::Apns { identity: Identity::Certificate(_), .. } => "APNs certificate",
+            Self::Fcm { .. } => "FCM service account",
+        }
+    }
+
+    /// Returns when it ends to be good. Apple's keys and Google's accounts hold until they are revoked.
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Apns { identity: Identity::Certificate(certificate), .. } => Some(certificate.expires_at()),
+            Self::Apns { identity: Identity::Token(_), .. } | Self::Fcm { .. } => None,
+        }
+    }
+}
+
+fn endpoint(app: &ApnsConfig) -> anyhow::Result<Endpoint> {
+    let Some(custom) = &app.endpoint else {
+        let host = match app.environment {
+            PushEnvironment::Production => "api.push.apple.com",
+            PushEnvironment::Sandbox => "api.sandbox.push.apple.com",
+        };
+        return Ok(Endpoint { host: host.to_owned(), port: app.port.0 });
+    };
+    let (host, port) = custom.rsplit_once(':').context("`endpoint` has to be HOST:PORT")?;
+    let port = port.parse().context("`endpoint` has to be HOST:PORT")?;
+    Ok(Endpoint { host: host.to_owned(), port })
+}

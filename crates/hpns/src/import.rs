@@ -1,0 +1,334 @@
+//! `hpns import-config`: from mattermost-push-proxy's JSON file to ours.
+//!
+//! Whatever cannot be carried over is said, in comments of the result and on standard error; no key of
+//! the file is passed over in silence.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::ImportOptions;
+use crate::config::Config;
+use crate::keyfile::write_private;
+
+const MAX_BUDGET_SECONDS: u64 = 25;
+
+/// The peer's file. Keys are compared as Go does, whatever their case.
+struct Source {
+    keys: BTreeMap<String, (String, Value)>,
+}
+
+/// What is written, and what is said about it.
+#[derive(Default)]
+struct Import {
+    toml: String,
+    notes: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct KeyFile {
+    #[serde(default)]
+    project_id: String,
+}
+
+/// Reads, converts, checks and writes.
+pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<()> {
+    let shown = options.file.display();
+    let text = std::fs::read_to_string(&options.file).with_context(|| format!("cannot read {shown}"))?;
+    let value: Value = serde_json::from_str(&text).with_context(|| format!("{shown} is not JSON"))?;
+    let directory = options.file.parent().unwrap_or(Path::new("."));
+    let import = convert(value, directory).with_context(|| format!("{shown}"))?;
+    Config::parsed(&import.toml).context("the result would not be accepted; please report this")?;
+    let mut errors = std::io::stderr();
+    match &options.output {
+        None => std::io::stdout().write_all(import.toml.as_bytes())?,
+        Some(path) => {
+            write_private(path, &import.toml).with_context(|| format!("cannot write {}", path.display()))?;
+            writeln!(errors, "written: {}", path.display())?;
+        }
+    }
+    for note in &import.notes {
+        writeln!(errors, "note: {note}")?;
+    }
+    let config = options.output.as_deref().unwrap_or(Path::new("hpns.toml")).display();
+    writeln!(errors, "next: hpns check-config --config {config} --dry-run")?;
+    Ok(())
+}
+
+impl Source {
+    fn new(value: Value) -> anyhow::Result<Self> {
+        let Value::Object(map) = value else { anyhow::bail!("it has to be a JSON object") };
+        Ok(Self { keys: map.into_iter().map(|(key, value)| (key.to_lowercase(), (key, value))).collect() })
+    }
+
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.keys.remove(&key.to_lowercase()).map(|(_, value)| value)
+    }
+
+    fn text(&mut self, key: &str) -> String {
+        self.take(key).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    fn number(&mut self, key: &str) -> Option<u64> {
+        self.take(key).and_then(|value| value.as_u64())
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        self.take(key).and_then(|value| value.as_bool()).unwrap_or(false)
+    }
+
+    fn list(&mut self, key: &str) -> anyhow::Result<Vec<Self>> {
+        match self.take(key) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(items)) => items.into_iter().map(Self::new).collect(),
+            Some(_) => anyhow::bail!("`{key}` has to be a list"),
+        }
+    }
+}
+
+impl Import {
+    fn line(&mut self, text: &str) {
+        self.toml.push_str(text);
+        self.toml.push('\n');
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        // A JSON string is a TOML string.
+        let value = Value::from(value);
+        let _ = writeln!(self.toml, "{key} = {value}");
+    }
+
+    fn note(&mut self, text: String) {
+        let _ = writeln!(self.toml, "# NOTE: {text}");
+        self.notes.push(text);
+    }
+
+    /// Names the keys that nobody asked for.
+    fn rest(&mut self, place: &str, source: &Source) {
+        for (name, _) in source.keys.values() {
+            self.note(format!("`{name}`{place} is not known and was not carried over"));
+        }
+    }
+}
+
+fn convert(value: Value, directory: &Path) -> anyhow::Result<Import> {
+    let mut source = Source::new(value)?;
+    let mut import = Import::default();
+    import.line("# Made by `hpns import-config` from a mattermost-push-proxy configuration.\n");
+    gateway(&mut source, &mut import)?;
+    worker(&mut source, &mut import);
+    log(&mut source, &mut import);
+    let mut apps = 0;
+    for mut app in source.list("ApplePushSettings")? {
+        apps += u32::from(apple(&mut app, &mut import, directory)?);
+    }
+    for mut app in source.list("AndroidPushSettings")? {
+        apps += u32::from(android(&mut app, &mut import, directory)?);
+    }
+    import.rest("", &source);
+    if apps == 0 {
+        import.note("no app has credentials; every push will fail".into());
+    }
+    Ok(import)
+}
+
+fn gateway(source: &mut Source, import: &mut Import) -> anyhow::Result<()> {
+    let address = source.text("ListenAddress");
+    let listen = match address.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None if address.is_empty() => "0.0.0.0:8066".to_owned(),
+        None => address.replace("localhost", "127.0.0.1"),
+    };
+    ensure!(
+        listen.parse::<std::net::SocketAddr>().is_ok(),
+        "`ListenAddress` has to be an address with a port"
+    );
+    import.line("[gateway]");
+    import.set("listen", &listen);
+    import.line("# As with mattermost-push-proxy, whoever reaches the port may push.");
+    import.set("access", "open");
+    let seconds = source.number("SendTimeoutSec").filter(|seconds| *seconds > 0).unwrap_or(30);
+    let _ = writeln!(import.toml, "budget_ms = {}", seconds.min(MAX_BUDGET_SECONDS) * 1000);
+    if seconds > MAX_BUDGET_SECONDS {
+        import.note(format!(
+            "SendTimeoutSec {seconds} became {MAX_BUDGET_SECONDS} s: a Mattermost server itself gives up at 30 s"
+        ));
+    }
+    let limits = ["ThrottlePerSec", "ThrottleMemoryStoreSize", "ThrottleVaryByHeader"];
+    if limits.map(|key| source.take(key).is_some()).contains(&true) {
+        import.note("ThrottlePerSec, ThrottleMemoryStoreSize and ThrottleVaryByHeader were not carried over: an open service has no limit by caller, and a limit by a header that callers write protects nothing".into());
+    }
+    if source.flag("EnableMetrics") {
+        import.note("metrics are always on, under their old names, but on a private port: 127.0.0.1:8068/metrics (health.listen)".into());
+    }
+    Ok(())
+}
+
+fn worker(source: &mut Source, import: &mut Import) {
+    if let Some(seconds) = source.number("RetryTimeoutSec").filter(|seconds| *seconds > 0) {
+        import.line("\n[worker]");
+        let _ = writeln!(import.toml, "apns_attempt_timeout_ms = {}", seconds.min(MAX_BUDGET_SECONDS) * 1000);
+        if seconds < 10 {
+            import.note(format!(
+                "RetryTimeoutSec {seconds} holds for Apple only: Google asks for at least 10 s an attempt"
+            ));
+        }
+    }
+}
+
+fn log(source: &mut Source, import: &mut Import) {
+    let plain = source.text("LogFormat").eq_ignore_ascii_case("plain");
+    import.line("\n[log]");
+    import.set("format", if plain { "text" } else { "json" });
+    source.take("EnableConsoleLog");
+    let (to_file, file) = (source.flag("EnableFileLog"), source.text("LogFileLocation"));
+    if to_file {
+        import.note(format!(
+            "the log goes to standard error, not to {file:?}: let the service manager write it"
+        ));
+    }
+}
+
+/// Converts one iOS app, and says whether it has credentials.
+fn apple(source: &mut Source, import: &mut Import, directory: &Path) -> anyhow::Result<bool> {
+    let (kind, topic) = (source.text("Type"), source.text("ApplePushTopic"));
+    let (key_file, key_id) = (source.text("AppleAuthKeyFile"), source.text("AppleAuthKeyID"));
+    let (team, certificate) = (source.text("AppleTeamID"), source.text("ApplePushCertPrivate"));
+    let has_password = !source.text("ApplePushCertPassword").is_empty();
+    let sandbox = source.flag("ApplePushUseDevelopment");
+    let has_key = !key_file.is_empty() && !key_id.is_empty() && !team.is_empty();
+    if !has_key && certificate.is_empty() {
+        import.note(format!("iOS app {kind:?} has no credentials and was left out"));
+        return Ok(false);
+    }
+    import.line(&format!("\n[apps.{}]", table_key(&kind)?));
+    import.set("provider", "apns");
+    import.set("platform", &kind);
+    import.set("topic", &topic);
+    if sandbox {
+        import.set("environment", "sandbox");
+    }
+    if has_key {
+        import.set("team_id", &team);
+        import.set("key_id", &key_id);
+        let path = found(&key_file, directory, import);
+        import.set("key_file", &path);
+        if !certificate.is_empty() {
+            import.note(format!("iOS app {kind:?} has a key and a certificate; the key is used"));
+        }
+    } else {
+        let path = found(&certificate, directory, import);
+        import.set("certificate_file", &path);
+        if has_password {
+            import.note(format!(
+                "the certificate of iOS app {kind:?} has a password, which was not carried over: take it off with `openssl pkcs8 -in OLD.pem -out KEY.pem -nocrypt` and set key_file (docs/SELF-HOSTING.md)"
+            ));
+        }
+    }
+    import.rest(&format!(" of iOS app {kind:?}"), source);
+    Ok(true)
+}
+
+/// Converts one Android app, and says whether it has credentials.
+fn android(source: &mut Source, import: &mut Import, directory: &Path) -> anyhow::Result<bool> {
+    let (kind, file) = (source.text("Type"), source.text("ServiceFileLocation"));
+    if !source.text("AndroidApiKey").is_empty() {
+        import.note(format!("AndroidApiKey of Android app {kind:?} was not carried over: Google has shut the interface that took it down"));
+    }
+    if file.is_empty() {
+        import.note(format!("Android app {kind:?} has no service account file and was left out"));
+        return Ok(false);
+    }
+    import.line(&format!("\n[apps.{}]", table_key(&kind)?));
+    import.set("provider", "fcm");
+    import.set("platform", &kind);
+    let path = found(&file, directory, import);
+    let key = std::fs::read(&path).ok().and_then(|json| serde_json::from_slice::<KeyFile>(&json).ok());
+    let project = key.unwrap_or_default().project_id;
+    if project.is_empty() {
+        import.note(format!("the project of Android app {kind:?} could not be read from its service account file: set `project`"));
+    }
+    import.set("project", &project);
+    import.set("service_account_file", &path);
+    import.rest(&format!(" of Android app {kind:?}"), source);
+    Ok(true)
+}
+
+fn table_key(kind: &str) -> anyhow::Result<&str> {
+    let plain = !kind.is_empty()
+        && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    ensure!(plain, "`Type` has to be a platform name such as apple_rn");
+    Ok(kind)
+}
+
+/// Finds a file beside the configuration, or where the command runs, as the peer does.
+fn found(file: &str, directory: &Path, import: &mut Import) -> String {
+    let path = PathBuf::from(file);
+    let place = [directory.join(&path), path.clone()].into_iter().find(|place| place.exists());
+    let Some(place) = place.and_then(|place| std::path::absolute(place).ok()) else {
+        import.note(format!("{file:?} was not found"));
+        return file.to_owned();
+    };
+    place.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn imported(value: Value) -> Import {
+        let import = convert(value, Path::new("/nowhere")).unwrap();
+        Config::parsed(&import.toml).unwrap();
+        import
+    }
+
+    #[test]
+    fn keys_count_whatever_their_case_and_none_is_passed_over_in_silence() {
+        let import = imported(json!({ "listenaddress": ":9000", "Surprise": 1 }));
+
+        assert!(import.toml.contains("listen = \"0.0.0.0:9000\""), "{}", import.toml);
+        assert!(import.notes.iter().any(|note| note.contains("`Surprise`")), "{:?}", import.notes);
+    }
+
+    #[test]
+    fn times_are_carried_over_as_far_as_they_make_sense() {
+        let import = imported(json!({ "SendTimeoutSec": 30, "RetryTimeoutSec": 8 }));
+
+        assert!(import.toml.contains("budget_ms = 25000"));
+        assert!(import.toml.contains("apns_attempt_timeout_ms = 8000"));
+        assert_eq!(import.notes.len(), 3);
+    }
+
+    #[test]
+    fn an_app_is_carried_over_with_its_kind_of_credentials() {
+        let key = json!({ "Type": "apple_rn", "ApplePushTopic": "com.a", "AppleAuthKeyFile": "a.p8",
+            "AppleAuthKeyID": "KEY1234567", "AppleTeamID": "TEAM123456", "ApplePushUseDevelopment": true });
+        let certificate = json!({ "Type": "apple_rnbeta", "ApplePushTopic": "com.b",
+            "ApplePushCertPrivate": "b.pem", "ApplePushCertPassword": "secret" });
+        let bare = json!({ "Type": "apple", "ApplePushTopic": "com.c" });
+
+        let import = imported(json!({ "ApplePushSettings": [key, certificate, bare] }));
+
+        assert!(
+            import.toml.contains("key_id = \"KEY1234567\"")
+                && import.toml.contains("environment = \"sandbox\"")
+        );
+        assert!(import.toml.contains("certificate_file = \"b.pem\""));
+        assert!(!import.toml.contains("[apps.apple]") && !import.toml.contains("secret"));
+        assert!(import.notes.iter().any(|note| note.contains("password")));
+    }
+
+    #[test]
+    fn what_is_not_a_configuration_is_refused() {
+        for value in [json!([]), json!({ "ListenAddress": "no" }), json!({ "ApplePushSettings": 1 })] {
+            assert!(convert(value, Path::new(".")).is_err());
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The certificate of the gateway's listener, read again when its files change.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use http_edge::Tls;
+use push_domain::{Clock, SecretBytes};
+use tracing::{error, info};
+
+use crate::config::{Config, TlsConfig};
+use crate::expiry::Expiry;
+
+/// What the listener serves, and where it came from.
+pub(crate) struct ListenerTls {
+    pub(crate) tls: Tls,
+    config: Arc<Config>,
+    seen: (SecretBytes, SecretBytes),
+    expiry: Expiry,
+}
+
+impl ListenerTls {
+    /// Reads the certificate; `None` if the listener speaks plain HTTP.
+    pub(crate) fn load(config: &Arc<Config>) -> anyhow::Result<Option<Self>> {
+        let Some(files) = &config.gateway.tls else { return Ok(None) };
+        let seen = read(config, files)?;
+        let tls = Tls::new(&seen.0, &seen.1).context("`gateway.tls`")?;
+        let expiry = Expiry::new("listener_certificate_days_left", "gateway");
+        Ok(Some(Self { tls, config: Arc::clone(config), seen, expiry }))
+    }
+
+    /// Looks whether the files have changed. Broken ones change nothing.
+    pub(crate) fn refresh(&mut self, clock: &dyn Clock) {
+        self.expiry.check(Some(self.tls.expires_at()), clock.now());
+        let Some(files) = &self.config.gateway.tls else { return };
+        let Ok(now) = read(&self.config, files) else { return };
+        if now.0.expose() == self.seen.0.expose() && now.1.expose() == self.seen.1.expose() {
+            return;
+        }
+        match self.tls.renew(&now.0, &now.1) {
+            Ok(()) => info!("the listener has a new certificate"),
+            Err(error) => {
+                error!(%error, "the listener's new certificate cannot be used; the old one stays in use");
+            }
+        }
+        self.seen = now;
+    }
+}
+
+fn read(config: &Config, files: &TlsConfig) -> anyhow::Result<(SecretBytes, SecretBytes)> {
+    let one = |key: &str, path: &std::path::Path| {
+        let path = config.path(path);
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("`gateway.tls.{key}`: cannot read {}", path.display()))?;
+        anyhow::Ok(SecretBytes::new(bytes))
+    };
+    Ok((one("certificate_file", &files.certificate_file)?, one("key_file", &files.key_file)?))
+}
