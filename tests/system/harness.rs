@@ -131,6 +131,8 @@ pub(crate) struct Deployment {
     pub(crate) config: PathBuf,
     /// What stands before the routes: nothing, or `/t/<key>`.
     pub(crate) prefix: String,
+    /// The same of another tenant.
+    pub(crate) other_prefix: String,
     pub(crate) directory: TempDir,
 }
 
@@ -155,17 +157,37 @@ impl Deployment {
         Self::assembled(settings, change, 1000)
     }
 
+    /// Starts an open service with a simulator of its own kind; the configuration may depend on it.
+    pub(crate) fn with_simulator(
+        settings: impl FnOnce(&mut Settings),
+        change: impl FnOnce(&Simulator, String) -> String,
+    ) -> Self {
+        Self::built("[gateway]\naccess = \"open\"", settings, change, 1000)
+    }
+
     fn assembled(settings: &str, change: impl FnOnce(String) -> String, rate: u32) -> Self {
+        Self::built(settings, |_| {}, |_, config| change(config), rate)
+    }
+
+    fn built(
+        settings: &str,
+        simulated: impl FnOnce(&mut Settings),
+        change: impl FnOnce(&Simulator, String) -> String,
+        rate: u32,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().join("simulator");
         credentials(&keys);
-        let simulator = Simulator::start(Settings::on_free_ports(&keys)).unwrap();
+        let mut simulator = Settings::on_free_ports(&keys);
+        simulated(&mut simulator);
+        let simulator = Simulator::start(simulator).unwrap();
         let config = directory.path().join("hpns.toml");
-        let text = change(merged(&base(directory.path(), &simulator), settings));
+        let text = change(&simulator, merged(&base(directory.path(), &simulator), settings));
         std::fs::write(&config, &text).unwrap();
-        let prefix = if text.contains("access = \"open\"") { String::new() } else { seeded(&config, rate) };
+        let open = text.contains("access = \"open\"");
+        let [prefix, other_prefix] = if open { Default::default() } else { seeded(&config, rate) };
         let service = Service::start(&config);
-        Self { service, simulator, config, prefix, directory }
+        Self { service, simulator, config, prefix, other_prefix, directory }
     }
 
     /// Sends a push and returns the answer.
@@ -176,6 +198,12 @@ impl Deployment {
     /// Posts bytes to a route.
     pub(crate) async fn post(&self, route: &str, body: &[u8]) -> Answer {
         exchange(self.service.gateway, &post(&format!("{}{route}", self.prefix), body)).await
+    }
+
+    /// Sends a push of the other tenant.
+    pub(crate) async fn push_of_other(&self, body: &Value) -> Answer {
+        let route = format!("{}/api/v1/send_push", self.other_prefix);
+        exchange(self.service.gateway, &post(&route, body.to_string().as_bytes())).await
     }
 
     /// Scripts what a provider answers for a token.
@@ -201,6 +229,20 @@ impl Deployment {
         let samples = page.lines().filter(|line| line.starts_with(name) && line.contains(labels));
         samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
+
+    /// Waits until the sum of a metric is `value`: gauges are shown twice a second.
+    pub(crate) async fn until_metric(&self, name: &str, labels: &str, value: f64) {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let waiting = async {
+            while self.metric(name, labels).await != value {
+                tick.tick().await;
+            }
+        };
+        assert!(
+            tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(),
+            "{name} is never {value}"
+        );
+    }
 }
 
 /// A message to an iPhone; `more` adds and replaces fields.
@@ -223,11 +265,15 @@ fn message(base: Value, more: Value) -> Value {
     push
 }
 
-/// Makes a licence in the deployment's registry, and returns its path prefix.
-fn seeded(config: &Path, rate: u32) -> String {
-    let output = run(&["seed", "--rate", &rate.to_string(), "--config", config.to_str().unwrap()]);
+/// Makes two tenants' licences in the deployment's registry, and returns their path prefixes.
+fn seeded(config: &Path, rate: u32) -> [String; 2] {
+    let arguments =
+        ["seed", "--tenants", "2", "--rate", &rate.to_string(), "--config", config.to_str().unwrap()];
+    let output = run(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    format!("/t/{}", String::from_utf8(output.stdout).unwrap().trim())
+    let keys = String::from_utf8(output.stdout).unwrap();
+    let mut prefixes = keys.lines().map(|key| format!("/t/{key}"));
+    [prefixes.next().unwrap(), prefixes.next().unwrap()]
 }
 
 /// Ports, registry and apps.

@@ -17,7 +17,7 @@ async fn a_push_under_way_is_answered_before_the_process_ends_well() {
     deployment.script(IOS_TOKEN, vec![slow]);
     let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
     stream.write_all(&post("/api/v1/send_push", ios(json!({})).to_string().as_bytes())).await.unwrap();
-    eventually("the push reaches the provider", || !deployment.received().is_empty()).await;
+    eventually("the push reaches the provider", || deployment.simulator.stats().apns_requests > 0).await;
 
     deployment.service.terminate();
 
@@ -33,7 +33,7 @@ async fn a_second_signal_ends_the_process_hard() {
     deployment.script(IOS_TOKEN, vec![hangs]);
     let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
     stream.write_all(&post("/api/v1/send_push", ios(json!({})).to_string().as_bytes())).await.unwrap();
-    eventually("the push reaches the provider", || !deployment.received().is_empty()).await;
+    eventually("the push reaches the provider", || deployment.simulator.stats().apns_requests > 0).await;
 
     deployment.service.terminate();
     eventually("the process is stopping", || deployment.service.log().contains("asked to stop")).await;

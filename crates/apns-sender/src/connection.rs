@@ -32,7 +32,9 @@ use crate::sender::Endpoint;
 /// Ours to cap, whatever Apple would allow: the most requests in flight on one connection.
 const MAX_STREAMS: usize = 1000;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A PING has to be answered in this share of the interval: 15 s of a minute.
+const PING_SHARE: u32 = 4;
 
 /// Why a connection could not be made, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +45,7 @@ pub(crate) enum ConnectionError {
     Timeout,
     #[error("the server does not speak HTTP/2")]
     NotHttp2,
-    #[error("no PING was answered for 15 s")]
+    #[error("no PING was answered in time")]
     PingTimeout,
     #[error("the APNs host name is not valid")]
     HostName,
@@ -205,7 +207,7 @@ impl Driver {
                 return Poll::Ready(error.into());
             }
             self.waits_for_pong = true;
-            self.timer.as_mut().reset(Instant::now() + PING_TIMEOUT);
+            self.timer.as_mut().reset(Instant::now() + self.ping_interval / PING_SHARE);
             cx.waker().wake_by_ref();
         }
     }

@@ -269,6 +269,11 @@ ca_file = "{ca}"
         self.parts.clock.advance(u64::try_from(by.as_millis()).unwrap_or(u64::MAX));
     }
 
+    /// Makes FCM refuse every access token granted so far.
+    pub fn revoke_access_tokens(&self) {
+        self.parts.google.oauth.revoke_all();
+    }
+
     /// Makes APNs know another bundle id; open connections do not learn of it.
     pub fn add_topic(&self, topic: &str) {
         self.parts.apple.add_topic(topic.to_owned());

@@ -15,6 +15,9 @@ use super::frame::{Frame, PREFACE, ProtocolError};
 use super::protocol::Protocol;
 use crate::conduct::{Blow, Orders};
 
+/// How long a peer may take to hear that the connection has ended.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
@@ -118,6 +121,9 @@ where
                     line.pass(&mut transport, &mut protocol.out, delay).await?;
                 }
                 let _ = transport.shutdown().await;
+                // Closing on unread bytes would take back what was said.
+                let mut sink = tokio::io::sink();
+                let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut transport, &mut sink)).await;
                 return Err(ended);
             }
         }

@@ -1,0 +1,293 @@
+//! Credentials that change, are refused, or are of another kind; and apps that are set up wrongly.
+
+use provider_sim::{ProviderName, Script, ScriptedAnswer};
+use serde_json::{Value, json};
+
+use crate::harness::{Deployment, android, eventually, ios};
+use crate::load::{Load, at_once, to_android, to_iphone};
+
+const OFTEN: &str = "[gateway]\naccess = \"open\"\n[credentials]\npoll_ms = 20";
+
+fn ok() -> Value {
+    json!({ "status": "OK" })
+}
+
+fn refuses(provider: ProviderName, status: u16, reason: &str) -> Script {
+    let answer = ScriptedAnswer { status, reason: Some(reason.into()), ..ScriptedAnswer::default() };
+    Script {
+        token: "*".into(),
+        provider: Some(provider),
+        answers: vec![answer].into(),
+        repeat: true,
+        ..Script::default()
+    }
+}
+
+/// Ends a script: everything is answered as usual again.
+fn usual(provider: ProviderName) -> Script {
+    refuses(provider, 0, "")
+}
+
+#[tokio::test]
+async fn new_credential_files_are_used_under_load_and_no_push_is_lost() {
+    for (file, push) in
+        [("apns.p8", to_iphone as fn(u64) -> Value), ("service-account.json", to_android as fn(u64) -> Value)]
+    {
+        let deployment = Deployment::with(OFTEN);
+        let path = deployment.directory.path().join("simulator").join(file);
+        let load = Load::start(&deployment, push, 8);
+        for round in 1..=5 {
+            let before = load.answered();
+            eventually("load is answered", || load.answered() >= before + 50).await;
+            // The same key, written differently.
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, text + "\n").unwrap();
+            let renewed = || deployment.service.log().matches("an app has new credentials").count();
+            let apps = if file == "apns.p8" { 2 } else { 1 };
+            eventually("the credentials are renewed", || renewed() == round * apps).await;
+        }
+        let before = load.answered();
+        eventually("load is answered", || load.answered() >= before + 50).await;
+
+        let answers = load.stop().await;
+
+        answers.assert_all_ok();
+        let stats = deployment.simulator.stats();
+        assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn broken_credential_files_change_nothing_and_are_told() {
+    let deployment = Deployment::with(OFTEN);
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
+
+    std::fs::write(deployment.simulator.apns_key_file(), "canary").unwrap();
+
+    eventually("it is told", || deployment.service.log().contains("the old ones stay in use")).await;
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
+    assert!(!deployment.service.log().contains("canary"));
+    assert_eq!(deployment.metric("app_credential_reload_failures_total", "ios").await, 2.0);
+}
+
+#[tokio::test]
+async fn an_app_without_usable_credentials_starts_to_work_when_it_gets_some() {
+    let deployment = Deployment::configured(OFTEN, |config| config.replace("apns.p8", "later.p8"));
+    assert!(deployment.push(&ios(json!({}))).await.error().starts_with("app_misconfigured: "));
+    assert_eq!(deployment.push(&android(json!({}))).await.json(), ok());
+
+    std::fs::copy(
+        deployment.simulator.apns_key_file(),
+        deployment.directory.path().join("simulator/later.p8"),
+    )
+    .unwrap();
+
+    eventually("it is read", || deployment.service.log().contains("an app has new credentials")).await;
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
+}
+
+#[tokio::test]
+async fn an_app_that_its_provider_refuses_is_held_and_released_by_a_good_probe() {
+    for (provider, status, reason, push) in [
+        (ProviderName::Apns, 403, "InvalidProviderToken", to_iphone as fn(u64) -> Value),
+        (ProviderName::Apns, 400, "TopicDisallowed", to_iphone),
+        (ProviderName::Fcm, 403, "IAM_PERMISSION_DENIED", to_android),
+    ] {
+        let deployment = Deployment::start();
+        deployment.simulator.script(refuses(provider, status, reason));
+        for number in 0..50 {
+            assert!(deployment.push(&push(number)).await.error().starts_with("app_misconfigured: "));
+        }
+        let stats = deployment.simulator.stats();
+        assert!(stats.apns_requests + stats.fcm_requests <= 8, "{reason}: {stats:?}");
+        assert!(deployment.service.log().contains("an app is held"));
+        assert!(deployment.metric("app_misconfigured_total", "").await >= 50.0);
+
+        deployment.simulator.script(usual(provider));
+
+        let load = Load::start(&deployment, push, 1);
+        eventually("a probe is taken", || deployment.simulator.stats().accepted > 0).await;
+        load.stop().await;
+        assert_eq!(deployment.push(&push(1000)).await.json(), ok(), "{reason}");
+        assert!(deployment.service.log().contains("an app is released"));
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_service_account_costs_one_token_request() {
+    let deployment = Deployment::start();
+    let refused =
+        ScriptedAnswer { status: 400, reason: Some("invalid_grant".into()), ..ScriptedAnswer::default() };
+    deployment.simulator.script(Script {
+        token: "oauth".into(),
+        answers: vec![refused].into(),
+        repeat: true,
+        ..Script::default()
+    });
+
+    let answers = at_once(&deployment, (0..1000).map(to_android)).await;
+
+    assert_eq!(answers.ok(), 0);
+    assert_eq!(deployment.simulator.stats().token_requests, 1);
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_fails_in_passing_delays_pushes_and_costs_none_after() {
+    let body =
+        |text: &str| ScriptedAnswer { status: 200, body: Some(text.into()), ..ScriptedAnswer::default() };
+    let status = |status| ScriptedAnswer { status, ..ScriptedAnswer::default() };
+    let action = |action| ScriptedAnswer { action: Some(action), ..ScriptedAnswer::default() };
+    for answer in [
+        status(500),
+        status(503),
+        status(429),
+        body("<html>"),
+        body("{}"),
+        action(provider_sim::Action::Reset),
+        action(provider_sim::Action::Close),
+    ] {
+        let deployment = Deployment::start();
+        deployment.script("oauth", vec![answer.clone()]);
+        let first = deployment.push(&to_android(0)).await.json();
+        let load = Load::start(&deployment, to_android, 1);
+        eventually("tokens are granted", || deployment.simulator.stats().accepted > 0).await;
+        load.stop().await;
+
+        assert_eq!(deployment.push(&to_android(1_000_000)).await.json(), ok(), "{answer:?} {first}");
+        let requests = deployment.simulator.stats().token_requests;
+        assert!(requests <= 3, "{requests} token requests after {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn access_tokens_that_are_revoked_cost_no_push() {
+    let deployment = Deployment::start();
+    let load = Load::start(&deployment, to_android, 8);
+    for _ in 0..3 {
+        let before = load.answered();
+        eventually("load is answered", || load.answered() >= before + 50).await;
+        deployment.simulator.revoke_access_tokens();
+    }
+    let before = load.answered();
+    eventually("load is answered", || load.answered() >= before + 50).await;
+
+    load.stop().await.assert_all_ok();
+    assert_eq!(deployment.simulator.stats().token_requests, 4);
+}
+
+#[tokio::test]
+async fn an_access_token_is_renewed_before_google_takes_it_for_expired() {
+    let deployment = Deployment::start();
+    deployment.simulator.conduct(ProviderName::Fcm, |conduct| conduct.token_life_seconds = 61);
+    let load = Load::start(&deployment, to_android, 4);
+    eventually("load is answered", || load.answered() >= 50).await;
+    // Ours still takes the token for good; Google does not.
+    deployment.simulator.advance_clock(std::time::Duration::from_secs(62));
+    let before = load.answered();
+    eventually("load is answered", || load.answered() >= before + 50).await;
+
+    load.stop().await.assert_all_ok();
+    assert_eq!(deployment.simulator.stats().token_requests, 2);
+}
+
+#[tokio::test]
+async fn a_wrong_environment_removes_no_device_after_the_guard_has_tripped_until_it_is_mended() {
+    let deployment = Deployment::with(OFTEN);
+    deployment.simulator.script(refuses(ProviderName::Apns, 400, "BadDeviceToken"));
+    let mut answers = Vec::new();
+    for number in 0..200 {
+        answers.push(deployment.push(&to_iphone(number)).await.json());
+    }
+    let removed = answers.iter().filter(|answer| answer["status"] == "REMOVE").count();
+    assert_eq!(removed, 19);
+    assert!(answers[19..].iter().all(|answer| answer["status"] == "FAIL"));
+    assert!(deployment.service.log().contains("MassRemoval"));
+    deployment.until_metric("app_removals_doubted", "ios\"", 1.0).await;
+
+    // Mended: the right key is put in place, and a device is really dead.
+    let path = deployment.simulator.apns_key_file();
+    std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + "\n").unwrap();
+    eventually("it is read", || deployment.service.log().contains("an app has new credentials")).await;
+    deployment.simulator.script(usual(ProviderName::Apns));
+    assert_eq!(deployment.push(&to_iphone(1000)).await.json(), ok());
+    deployment.script(
+        &format!("{:064x}", 1001),
+        vec![ScriptedAnswer {
+            status: 400,
+            reason: Some("BadDeviceToken".into()),
+            ..ScriptedAnswer::default()
+        }],
+    );
+    assert_eq!(deployment.push(&to_iphone(1001)).await.json(), json!({ "status": "REMOVE" }));
+}
+
+#[tokio::test]
+async fn a_wrong_topic_or_project_removes_no_device_at_all_and_holds_the_app() {
+    for (provider, status, reason, push) in [
+        (ProviderName::Apns, 400, "DeviceTokenNotForTopic", to_iphone as fn(u64) -> Value),
+        (ProviderName::Fcm, 403, "SENDER_ID_MISMATCH", to_android),
+    ] {
+        let deployment = Deployment::start();
+        deployment.simulator.script(refuses(provider, status, reason));
+
+        for number in 0..150 {
+            assert!(
+                deployment.push(&push(number)).await.error().starts_with("app_misconfigured: "),
+                "{reason}"
+            );
+        }
+
+        let stats = deployment.simulator.stats();
+        assert!(stats.apns_requests + stats.fcm_requests < 120, "{reason}: {stats:?}");
+        assert!(deployment.service.log().contains("an app is held"));
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_whose_tokens_are_bad_travels_over_connections_of_its_own() {
+    let deployment = Deployment::configured("[server]\nthreads = 1", |config| config);
+    let mut junk = refuses(ProviderName::Apns, 400, "BadDeviceToken");
+    junk.token = "ffff*".into();
+    deployment.simulator.script(junk);
+    let push = |number: u64| {
+        let bad = number.is_multiple_of(3);
+        ios(json!({ "device_id": format!("{}{number:060x}", if bad { "ffff" } else { "0000" }) }))
+    };
+    for number in 0..60 {
+        deployment.push(&push(number)).await;
+    }
+    let connections = |from: usize| -> Vec<_> {
+        deployment.received()[from..].iter().map(|received| received.connection).collect()
+    };
+    let shared = connections(0)[0];
+
+    assert_eq!(deployment.push(&push(61)).await.json(), ok());
+    let good = ios(json!({ "device_id": "ab".repeat(32) }));
+    assert_eq!(deployment.push_of_other(&good).await.json(), ok());
+
+    let last = connections(deployment.received().len() - 2);
+    assert_ne!(last[0], shared, "the tenant's pushes have left the shared connection");
+    assert_eq!(last[1], shared, "the other tenant's have not");
+    deployment.until_metric("app_tenants_isolated", "ios\"", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_certificate_stands_in_for_a_key() {
+    let deployment = Deployment::configured("[gateway]\naccess = \"open\"", |config| {
+        let ios = config.split("[apps.").find(|app| app.starts_with("ios]")).unwrap().to_owned();
+        let without: Vec<_> =
+            ios.lines().filter(|line| !line.starts_with("team_id") && !line.starts_with("key_id")).collect();
+        let with = without
+            .join("\n")
+            .replace("key_file", "certificate_file")
+            .replace("apns.p8", "apns-certificate.pem");
+        config.replace(&ios, &format!("{with}\n"))
+    });
+
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
+    assert_eq!(deployment.push(&ios(json!({ "transport": "voip", "sub_type": "calls" }))).await.json(), ok());
+
+    assert!(deployment.received().iter().all(|received| !received.headers.contains_key("authorization")));
+    let days = deployment.metric("app_credential_days_left", "ios\"").await;
+    assert!(days > 1000.0, "{days}");
+}
