@@ -86,31 +86,39 @@ async fn an_app_without_usable_credentials_starts_to_work_when_it_gets_some() {
     assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
 }
 
-#[tokio::test]
-async fn an_app_that_its_provider_refuses_is_held_and_released_by_a_good_probe() {
-    for (provider, status, reason, push) in [
-        (ProviderName::Apns, 403, "InvalidProviderToken", to_iphone as fn(u64) -> Value),
-        (ProviderName::Apns, 400, "TopicDisallowed", to_iphone),
-        (ProviderName::Fcm, 403, "IAM_PERMISSION_DENIED", to_android),
-    ] {
-        let deployment = Deployment::start();
-        deployment.simulator.script(refuses(provider, status, reason));
-        for number in 0..50 {
-            assert!(deployment.push(&push(number)).await.error().starts_with("app_misconfigured: "));
-        }
-        let stats = deployment.simulator.stats();
-        assert!(stats.apns_requests + stats.fcm_requests <= 8, "{reason}: {stats:?}");
-        assert!(deployment.service.log().contains("an app is held"));
-        assert!(deployment.metric("app_misconfigured_total", "").await >= 50.0);
-
-        deployment.simulator.script(usual(provider));
-
-        let load = Load::start(&deployment, push, 1);
-        eventually("a probe is taken", || deployment.simulator.stats().accepted > 0).await;
-        load.stop().await;
-        assert_eq!(deployment.push(&push(1000)).await.json(), ok(), "{reason}");
-        assert!(deployment.service.log().contains("an app is released"));
+async fn is_held_and_released(provider: ProviderName, code: u16, reason: &str, push: fn(u64) -> Value) {
+    let deployment = Deployment::start();
+    deployment.simulator.script(refuses(provider, code, reason));
+    for number in 0..50 {
+        assert!(deployment.push(&push(number)).await.error().starts_with("app_misconfigured: "));
     }
+    let stats = deployment.simulator.stats();
+    assert!(stats.apns_requests + stats.fcm_requests <= 8, "{reason}: {stats:?}");
+    assert!(deployment.service.log().contains("an app is held"));
+    assert!(deployment.metric("app_misconfigured_total", "").await >= 50.0);
+
+    deployment.simulator.script(usual(provider));
+
+    let load = Load::start(&deployment, push, 1);
+    eventually("a probe is taken", || deployment.simulator.stats().accepted > 0).await;
+    load.stop().await;
+    assert_eq!(deployment.push(&push(1000)).await.json(), ok(), "{reason}");
+    assert!(deployment.service.log().contains("an app is released"));
+}
+
+#[tokio::test]
+async fn an_app_whose_key_apple_refuses_is_held_and_released_by_a_good_probe() {
+    is_held_and_released(ProviderName::Apns, 403, "InvalidProviderToken", to_iphone).await;
+}
+
+#[tokio::test]
+async fn an_app_whose_topic_apple_refuses_is_held_and_released_by_a_good_probe() {
+    is_held_and_released(ProviderName::Apns, 400, "TopicDisallowed", to_iphone).await;
+}
+
+#[tokio::test]
+async fn an_app_whose_account_may_not_send_is_held_and_released_by_a_good_probe() {
+    is_held_and_released(ProviderName::Fcm, 403, "IAM_PERMISSION_DENIED", to_android).await;
 }
 
 #[tokio::test]

@@ -20,4 +20,6 @@ mod load;
 mod outbound;
 mod provider_answers;
 mod raw_http;
+mod self_hosting;
 mod shutdown;
+mod tls;

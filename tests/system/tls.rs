@@ -1,0 +1,107 @@
+//! TLS by ourselves.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::{Deployment, eventually, ios};
+use crate::http::post;
+
+/// Writes a certificate of its own and its key.
+fn write_certificate(directory: &Path) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(directory.join("tls.pem"), certificate.pem()).unwrap();
+    std::fs::write(directory.join("tls-key.pem"), key.serialize_pem()).unwrap();
+}
+
+/// A client that trusts the certificate of the moment, and keeps its tickets.
+fn client(directory: &Path) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(directory.join("tls.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Sends one push and returns the answer and how the handshake went; `None` if there was none.
+async fn push(deployment: &Deployment, client: &TlsConnector) -> Option<(String, HandshakeKind)> {
+    let tcp = TcpStream::connect(deployment.service.gateway).await.unwrap();
+    let mut tls = client.connect(ServerName::try_from("localhost").unwrap(), tcp).await.ok()?;
+    let request = post("/api/v1/send_push", ios(json!({})).to_string().as_bytes());
+    let request =
+        String::from_utf8(request).unwrap().replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1);
+    tls.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).await.unwrap();
+    Some((answer, tls.get_ref().1.handshake_kind().unwrap()))
+}
+
+fn with_tls() -> Deployment {
+    Deployment::with_simulator(
+        |_| {},
+        |_, config| {
+            let directory = config.split('"').nth(1).unwrap().to_owned();
+            write_certificate(Path::new(&directory));
+            config
+                + "\n[gateway.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls-key.pem\"\n[credentials]\npoll_ms = 20\n"
+        },
+    )
+}
+
+#[tokio::test]
+async fn a_push_over_tls_is_answered_and_the_next_connection_resumes_the_session() {
+    let deployment = with_tls();
+    let client = client(deployment.directory.path());
+    let mut kinds = Vec::new();
+    // The threads accept each other's tickets.
+    for _ in 0..6 {
+        let (answer, kind) = push(&deployment, &client).await.unwrap();
+        assert!(answer.contains(r#"{"status":"OK"}"#), "{answer}");
+        kinds.push(kind);
+    }
+
+    assert_eq!(kinds[0], HandshakeKind::Full);
+    assert!(kinds[1..].iter().all(|kind| *kind == HandshakeKind::Resumed), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
+    let deployment = with_tls();
+    let directory = deployment.directory.path();
+    write_certificate(directory);
+    eventually("it is read", || deployment.service.log().contains("the listener has a new certificate"))
+        .await;
+    assert!(push(&deployment, &client(directory)).await.is_some());
+
+    let good = std::fs::read(directory.join("tls.pem")).unwrap();
+    std::fs::write(directory.join("tls.pem"), "junk").unwrap();
+    eventually("it is told", || deployment.service.log().contains("new certificate cannot be used")).await;
+    std::fs::write(directory.join("tls.pem"), good).unwrap();
+    assert!(push(&deployment, &client(directory)).await.is_some());
+    assert!(deployment.metric("listener_certificate_days_left", "").await > 1000.0);
+}
+
+#[tokio::test]
+async fn plain_http_on_a_tls_port_gets_nothing_and_harms_nothing() {
+    let deployment = with_tls();
+    let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+
+    assert!(!answer.starts_with(b"HTTP"));
+    assert!(push(&deployment, &client(deployment.directory.path())).await.is_some());
+}
