@@ -1,5 +1,5 @@
 # Each target is one line that CI calls too.
-.PHONY: run test check bench fmt doc deny setup clean
+.PHONY: run test check bench faults fuzz fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
 	cargo run --quiet --package hpns -- all --demo
@@ -10,8 +10,14 @@ test: setup check ## Everything: style, documentation, all tests
 check: ## Format, lints, documentation
 	scripts/check.sh
 
-bench: ## What a push costs, as a table and JSON (release build, some minutes)
-	scripts/bench.sh
+bench: ## What a push costs, as a table and JSON (release build, some minutes); BASELINE=commit compares
+	scripts/bench.sh $(or $(SECONDS),10) $(BASELINE)
+
+faults: ## Every provider fault against a running service, as the table of docs/FAULTS.md
+	scripts/faults.sh
+
+fuzz: ## Every fuzz target for 60 seconds (installs cargo-fuzz when missing)
+	scripts/fuzz.sh
 
 setup: ## Install what the tests need, as far as this user may
 	scripts/setup.sh

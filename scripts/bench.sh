@@ -1,7 +1,24 @@
 #!/usr/bin/env bash
 # Release build, then the benchmark: service, simulator and load client in a process each, on loopback.
-# The argument is the seconds of each run.
+#   scripts/bench.sh [SECONDS] [COMMIT]
+# SECONDS is the length of each run. With a COMMIT that commit is built too (under target/baseline), every
+# run is made with both builds in turn, and ratios are printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --locked --package hpns --package system-tests --bin hpns --bin bench
-target/release/bench "${1:-10}"
+if [ -z "${2:-}" ]; then
+  exec target/release/bench "${1:-10}"
+fi
+commit=$(git rev-parse --short "$2^{commit}")
+baseline=target/baseline/hpns-$commit
+if [ ! -x "$baseline" ]; then
+  source=$(mktemp -d)
+  trap 'rm -rf "$source"' EXIT
+  git archive "$commit" | tar x -C "$source"
+  # A target directory of its own, kept for the next comparison.
+  BUILD_COMMIT=$commit CARGO_TARGET_DIR=$PWD/target/baseline/target \
+    cargo build --release --locked --manifest-path "$source/Cargo.toml" --package hpns
+  cp target/baseline/target/release/hpns "$baseline"
+fi
+echo "baseline: $commit"
+target/release/bench "${1:-10}" --baseline "$baseline"

@@ -1,136 +1,199 @@
 //! `make bench`: what a push costs.
 //!
 //! Starts the release binary and the simulator as processes of their own, sends from this one, and
-//! prints a table and a JSON line for each run: pushes a second, CPU per push of each process,
-//! latency, memory. Everything is on loopback, bounded in time, and ends by itself.
+//! prints a table and a JSON line: pushes a second, CPU per push of each process, latency, memory,
+//! connections to Apple. With `--baseline BINARY` every run is also made with another build, right
+//! before, and the ratio is printed. Everything is on loopback, bounded in time, and ends by itself.
 
-#![expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "figures for people"
-)]
-
-mod client;
-mod process;
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::client::{Load, Outcome};
-use crate::process::{Cpu, Process};
+use system_tests::client::{self, Load, Outcome, Status};
+use system_tests::cost::{Cpu, rss_mb};
+use system_tests::process::{self, Process, SimulatorOptions};
 
 const TENANTS: u32 = 100;
-const TOKENS: u32 = 100_000;
+const DEVICES: u32 = 100_000;
 const WARM_UP: Duration = Duration::from_secs(3);
 
 struct Run {
     name: &'static str,
-    platform: &'static str,
+    platforms: &'static [&'static str],
     connections: usize,
-    provider_delay_ms: u64,
+    /// `None`: closed loop.
+    per_second: Option<f64>,
+    padding: usize,
+    delay_ms: u64,
+    rtt_ms: u64,
 }
 
-const RUNS: [Run; 4] = [
-    Run { name: "apns, 64 connections", platform: "apple_rn-v2", connections: 64, provider_delay_ms: 0 },
-    Run { name: "apns, 256 connections", platform: "apple_rn-v2", connections: 256, provider_delay_ms: 0 },
+const CLOSED: Run = Run {
+    name: "",
+    platforms: &["apple_rn-v2"],
+    connections: 64,
+    per_second: None,
+    padding: 0,
+    delay_ms: 0,
+    rtt_ms: 0,
+};
+
+/// Makes the body to Apple 1,000 bytes long.
+const KILOBYTE: usize = 610;
+
+const RUNS: [Run; 8] = [
+    Run { name: "apns, 64 connections", ..CLOSED },
+    Run { name: "apns, 256 connections", connections: 256, ..CLOSED },
+    Run { name: "apns, 512 connections, 20 ms provider", connections: 512, delay_ms: 20, ..CLOSED },
+    Run { name: "fcm, 64 connections", platforms: &["android_rn-v2"], ..CLOSED },
     Run {
-        name: "apns, 512 connections, 20 ms provider",
-        platform: "apple_rn-v2",
-        connections: 512,
-        provider_delay_ms: 20,
+        name: "two ios apps and android, 64 connections",
+        platforms: &["apple_rn-v2", "apple_rnbeta-v2", "android_rn-v2"],
+        ..CLOSED
     },
-    Run { name: "fcm, 64 connections", platform: "android_rn-v2", connections: 64, provider_delay_ms: 0 },
+    Run { name: "apns, open loop, 10,000/s", connections: 256, per_second: Some(10_000.0), ..CLOSED },
+    Run {
+        name: "fcm, open loop, 5,000/s, 60 ms",
+        platforms: &["android_rn-v2"],
+        connections: 512,
+        per_second: Some(5000.0),
+        delay_ms: 60,
+        ..CLOSED
+    },
+    Run {
+        name: "apns, open loop, 4,000/s, 80 ms RTT, 1 kB",
+        connections: 1024,
+        per_second: Some(4000.0),
+        padding: KILOBYTE,
+        rtt_ms: 80,
+        ..CLOSED
+    },
 ];
 
 fn main() -> anyhow::Result<()> {
-    let seconds = std::env::args()
-        .nth(1)
-        .map_or(Ok(10), |text| text.parse())
-        .context("the argument is a number of seconds")?;
+    let (mut seconds, mut baseline, mut only) = (10, None, None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--baseline" => baseline = arguments.next().map(PathBuf::from),
+            "--only" => only = arguments.next(),
+            text => seconds = text.parse().context("the argument is a number of seconds")?,
+        }
+    }
     let hpns = std::env::current_exe()?.with_file_name("hpns");
     anyhow::ensure!(hpns.exists(), "build the release binary first: cargo build --release -p hpns");
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "{TENANTS} tenants, {TOKENS} device tokens, {seconds} s a run, default logging to a file\n"
+        "{TENANTS} tenants, {DEVICES} device tokens, {seconds} s a run, default logging to a file\n"
     )?;
     writeln!(
         out,
-        "{:<40} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>6}",
-        "run", "pushes/s", "hpns µs", "sim µs", "load µs", "p50 ms", "p99 ms", "p99.9", "RSS MB", "FAIL"
+        "{:<44} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>6}",
+        "run", "pushes/s", "hpns µs", "sim µs", "load µs", "p50 ms", "p99 ms", "p99.9", "RSS MB", "links"
     )?;
     let mut lines = Vec::new();
-    for run in &RUNS {
-        let line = measure(&hpns, run, Duration::from_secs(seconds))?;
-        writeln!(
-            out,
-            "{:<40} {:>9.0} {:>9.1} {:>8.1} {:>8.1} {:>8.2} {:>8.2} {:>8.2} {:>7.1} {:>6}",
-            run.name,
-            line["pushes_per_second"].as_f64().unwrap_or_default(),
-            line["hpns_us_per_push"].as_f64().unwrap_or_default(),
-            line["simulator_us_per_push"].as_f64().unwrap_or_default(),
-            line["load_us_per_push"].as_f64().unwrap_or_default(),
-            line["p50_ms"].as_f64().unwrap_or_default(),
-            line["p99_ms"].as_f64().unwrap_or_default(),
-            line["p999_ms"].as_f64().unwrap_or_default(),
-            line["hpns_rss_mb"].as_f64().unwrap_or_default(),
-            line["failed"],
-        )?;
+    for run in RUNS.iter().filter(|run| only.as_ref().is_none_or(|part| run.name.contains(part.as_str()))) {
+        let before = match &baseline {
+            Some(other) => Some(measure(other, &hpns, run, Duration::from_secs(seconds))?),
+            None => None,
+        };
+        let mut line = measure(&hpns, &hpns, run, Duration::from_secs(seconds))?;
+        print_line(&mut out, &line)?;
+        if let Some(before) = before {
+            let ratio =
+                |key: &str| line[key].as_f64().unwrap_or(0.0) / before[key].as_f64().unwrap_or(f64::NAN);
+            let (speed, cost, tail) =
+                (ratio("pushes_per_second"), ratio("hpns_us_per_push"), ratio("p99_ms"));
+            writeln!(
+                out,
+                "    against the baseline: pushes/s ×{speed:.3}, µs per push ×{cost:.3}, p99 ×{tail:.2}"
+            )?;
+            line["baseline"] = before;
+        }
         lines.push(line);
     }
     writeln!(out, "\n{}", json!({ "cores": std::thread::available_parallelism()?.get(), "runs": lines }))?;
     Ok(())
 }
 
-fn measure(hpns: &Path, run: &Run, time: Duration) -> anyhow::Result<serde_json::Value> {
+fn print_line(out: &mut impl Write, line: &Value) -> std::io::Result<()> {
+    let figure = |key: &str| line[key].as_f64().unwrap_or_default();
+    writeln!(
+        out,
+        "{:<44} {:>9.0} {:>9.1} {:>8.1} {:>8.1} {:>8.2} {:>8.2} {:>8.2} {:>7.1} {:>6}",
+        line["name"].as_str().unwrap_or_default(),
+        figure("pushes_per_second"),
+        figure("hpns_us_per_push"),
+        figure("simulator_us_per_push"),
+        figure("load_us_per_push"),
+        figure("p50_ms"),
+        figure("p99_ms"),
+        figure("p999_ms"),
+        figure("hpns_rss_mb"),
+        line["provider_connections"],
+    )
+}
+
+/// Measures `hpns`; the simulator is always the present build's, so that only one thing differs.
+fn measure(hpns: &Path, simulator: &Path, run: &Run, time: Duration) -> anyhow::Result<Value> {
     let directory = tempfile::tempdir()?;
-    let simulator = Process::simulator(hpns, directory.path(), run.provider_delay_ms)?;
-    let config = process::config(directory.path(), &simulator)?;
-    let keys = process::seed(hpns, &config, TENANTS)?;
+    let options = SimulatorOptions { accept_all: true, delay_ms: run.delay_ms, rtt_ms: run.rtt_ms };
+    let simulator = Process::simulator(simulator, directory.path(), &options)?;
+    let config = process::config(hpns, directory.path(), &simulator, "")?;
+    let keys = seed(hpns, &config, TENANTS)?;
     let service = Process::service(hpns, &config, directory.path())?;
     let load = Load {
         address: service.address,
-        keys,
-        platform: run.platform,
-        tokens: TOKENS,
+        prefixes: keys.iter().map(|key| format!("/t/{key}")).collect(),
+        platforms: run.platforms.to_vec(),
+        devices: DEVICES,
         connections: run.connections,
+        per_second: run.per_second,
+        padding: run.padding,
     };
     client::run(&load, WARM_UP)?;
-    let accepted_before = simulator.accepted()?;
-    let before = (service.cpu()?, simulator.cpu()?, Cpu::of_this_process()?);
-    let Outcome { mut latencies_us, failed, elapsed } = client::run(&load, time)?;
-    let after = (service.cpu()?, simulator.cpu()?, Cpu::of_this_process()?);
-    let accepted = simulator.accepted()? - accepted_before;
-    anyhow::ensure!(failed == 0, "{failed} pushes failed");
-    anyhow::ensure!(
-        accepted == latencies_us.len() as u64,
-        "{accepted} pushes were accepted, {} answered OK",
-        latencies_us.len()
-    );
-    latencies_us.sort_unstable();
-    let pushes = latencies_us.len() as f64;
-    let at = |share: f64| {
-        let index = (share * (pushes - 1.0)) as usize;
-        latencies_us.get(index).map_or(0.0, |us| f64::from(*us) / 1000.0)
-    };
-    let each = |before: Cpu, after: Cpu| (after.micros - before.micros) / pushes;
+    let accepted_before = simulator.stat("accepted")?;
+    let before = (Cpu::of(service.id())?, Cpu::of(simulator.id())?, Cpu::of_this_process()?);
+    let outcome = client::run(&load, time)?;
+    let after = (Cpu::of(service.id())?, Cpu::of(simulator.id())?, Cpu::of_this_process()?);
+    let (ok, accepted) = (outcome.count(Status::Ok), simulator.stat("accepted")? - accepted_before);
+    let failed = outcome.samples.len() as u64 - ok;
+    anyhow::ensure!(failed == 0, "{failed} pushes failed in \"{}\"", run.name);
+    anyhow::ensure!(accepted == ok, "{accepted} pushes were accepted, {ok} answered OK");
+    let at = |share: f64| outcome.percentile_ms(share, |_| true);
+    let each = |before: Cpu, after: Cpu| (after.micros - before.micros) / ok as f64;
     Ok(json!({
         "name": run.name,
         "connections": run.connections,
-        "provider_delay_ms": run.provider_delay_ms,
-        "pushes_per_second": pushes / elapsed.as_secs_f64(),
+        "provider_delay_ms": run.delay_ms,
+        "provider_rtt_ms": run.rtt_ms,
+        "pushes_per_second": per_second(&outcome),
         "hpns_us_per_push": each(before.0, after.0),
         "simulator_us_per_push": each(before.1, after.1),
         "load_us_per_push": each(before.2, after.2),
         "p50_ms": at(0.5),
         "p99_ms": at(0.99),
         "p999_ms": at(0.999),
-        "hpns_rss_mb": service.rss_mb()?,
-        "failed": failed,
+        "hpns_rss_mb": rss_mb(service.id())?,
+        "provider_connections": simulator.stat("apns_connections")? + simulator.stat("fcm_connections")?,
     }))
+}
+
+fn per_second(outcome: &Outcome) -> f64 {
+    outcome.samples.len() as f64 / outcome.elapsed.as_secs_f64()
+}
+
+/// Makes tenants and returns their keys.
+fn seed(hpns: &Path, config: &Path, tenants: u32) -> anyhow::Result<Vec<String>> {
+    let arguments = ["seed", "--rate", "1000000", "--tenants", &tenants.to_string(), "--config"];
+    let output = Command::new(hpns).args(arguments).arg(config).output()?;
+    anyhow::ensure!(output.status.success(), "seed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
 }

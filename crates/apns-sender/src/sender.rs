@@ -17,7 +17,6 @@ use push_domain::{
     ApnsRequest, Attempt, OutboundProxy, Outcome, ProviderRequest, PushSender, PushType, Reason, RetryScope,
     Timestamp,
 };
-use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -26,7 +25,7 @@ use crate::connection::Dialler;
 use crate::pool::{Pool, Slot};
 use crate::tls::{TlsError, client_config};
 use crate::token::{InvalidCredentials, ProviderToken};
-use crate::verdict::{NO_REASON, Remedy, UNREADABLE, verdict};
+use crate::verdict::{Remedy, UNREADABLE, read_error, verdict};
 
 const APNS_TOPIC: HeaderName = HeaderName::from_static("apns-topic");
 const APNS_PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
@@ -297,26 +296,6 @@ async fn read_body(mut body: RecvStream) -> Option<(String, Option<Timestamp>)> 
     Some(read_error(&text))
 }
 
-/// Apple's error body: `{"reason": …, "timestamp": <milliseconds, with a 410>}`.
-fn read_error(body: &[u8]) -> (String, Option<Timestamp>) {
-    #[derive(Deserialize)]
-    struct ErrorBody {
-        #[serde(default)]
-        reason: Option<String>,
-        #[serde(default)]
-        timestamp: Option<u64>,
-    }
-    if body.is_empty() {
-        return (NO_REASON.into(), None);
-    }
-    match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(error) => {
-            (error.reason.unwrap_or_else(|| NO_REASON.into()), error.timestamp.map(Timestamp::from_millis))
-        }
-        Err(_) => (UNREADABLE.into(), None),
-    }
-}
-
 /// A refused stream, or one above the last that a GOAWAY names, was not processed (RFC 9113, 6.8 and 8.7).
 fn fault(error: &h2::Error) -> Fault {
     let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
@@ -363,25 +342,5 @@ impl Drop for ApnsSender {
 impl fmt::Debug for ApnsSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApnsSender").field("pool", &self.pool).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_body_is_read_whatever_it_is() {
-        let timestamp = Some(Timestamp::from_millis(1_700_000_000_000));
-
-        assert_eq!(
-            read_error(br#"{"reason":"Unregistered","timestamp":1700000000000}"#),
-            ("Unregistered".into(), timestamp)
-        );
-        assert_eq!(read_error(br#"{"reason":"BadTopic"}"#), ("BadTopic".into(), None));
-        assert_eq!(read_error(b""), (NO_REASON.into(), None));
-        assert_eq!(read_error(b"{}"), (NO_REASON.into(), None));
-        assert_eq!(read_error(b"<html>"), (UNREADABLE.into(), None));
-        assert_eq!(read_error(br#"{"reason":1}"#), (UNREADABLE.into(), None));
     }
 }

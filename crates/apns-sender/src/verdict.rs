@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use push_domain::{Outcome, Reason, RetryScope, Timestamp};
+use serde::Deserialize;
 
 /// What the sender does about an answer, besides reporting it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,28 @@ fn reason(word: &str) -> Reason {
         .map_or_else(|| Reason::foreign(word), |known| Reason::known(known))
 }
 
+/// Reads Apple's error body: `{"reason": …, "timestamp": <milliseconds, with a 410>}`. Whatever else it
+/// is has a reason of ours.
+#[must_use]
+pub fn read_error(body: &[u8]) -> (String, Option<Timestamp>) {
+    #[derive(Deserialize)]
+    struct ErrorBody {
+        #[serde(default)]
+        reason: Option<String>,
+        #[serde(default)]
+        timestamp: Option<u64>,
+    }
+    if body.is_empty() {
+        return (NO_REASON.into(), None);
+    }
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(error) => {
+            (error.reason.unwrap_or_else(|| NO_REASON.into()), error.timestamp.map(Timestamp::from_millis))
+        }
+        Err(_) => (UNREADABLE.into(), None),
+    }
+}
+
 /// Judges an answer by its status and the `reason` of its body.
 ///
 /// `timestamp` is that of a 410; `retry_after` is not in Apple's documents, but is obeyed if it comes.
@@ -121,6 +144,21 @@ pub fn verdict(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_body_is_read_whatever_it_is() {
+        let timestamp = Some(Timestamp::from_millis(1_700_000_000_000));
+
+        assert_eq!(
+            read_error(br#"{"reason":"Unregistered","timestamp":1700000000000}"#),
+            ("Unregistered".into(), timestamp)
+        );
+        assert_eq!(read_error(br#"{"reason":"BadTopic"}"#), ("BadTopic".into(), None));
+        assert_eq!(read_error(b""), (NO_REASON.into(), None));
+        assert_eq!(read_error(b"{}"), (NO_REASON.into(), None));
+        assert_eq!(read_error(b"<html>"), (UNREADABLE.into(), None));
+        assert_eq!(read_error(br#"{"reason":1}"#), (UNREADABLE.into(), None));
+    }
 
     /// `status reasons… → outcome remedy`, every row of Apple's table.
     const TABLE: &[(u16, &[&str], &str, Remedy)] = &[

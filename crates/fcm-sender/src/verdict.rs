@@ -138,7 +138,7 @@ pub fn verdict(status: u16, body: &[u8], retry_after: Option<Duration>) -> Verdi
     let after = retry_after.max(error.retry_delay());
     let reauthenticate = status == 401 && !error.has("THIRD_PARTY_AUTH_ERROR");
     let outcome = match status {
-        _ if error.has("UNREGISTERED") => Outcome::TokenDead { since: None, reason: word },
+        400..=499 if error.has("UNREGISTERED") => Outcome::TokenDead { since: None, reason: word },
         400 if error.names_the_token() => Outcome::TokenDead { since: None, reason: word },
         403 if error.has("SENDER_ID_MISMATCH") => {
             Outcome::WrongApp { reason: Reason::known("SENDER_ID_MISMATCH") }
@@ -332,6 +332,7 @@ mod tests {
             ("internal without detail", 500, error("INTERNAL", "x", ""), "try_later", "INTERNAL"),
             ("bad gateway", 502, "<html>".into(), "try_later", "UNREADABLE_ANSWER"),
             ("unavailable", 503, error("UNAVAILABLE", "x", &fcm("UNAVAILABLE")), "try_later", "UNAVAILABLE"),
+            ("a broken answer that names the word", 500, error("INTERNAL", "x", &fcm("UNREGISTERED")), "try_later", "UNREGISTERED"),
             ("redirect", 302, String::new(), "misconfigured", "UNREADABLE_ANSWER"),
             ("request timeout", 408, String::new(), "try_later", "UNREADABLE_ANSWER"),
             ("teapot", 418, "{}".into(), "refused", "UNREADABLE_ANSWER"),

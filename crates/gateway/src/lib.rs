@@ -12,6 +12,8 @@ mod gate;
 mod mattermost;
 mod state;
 
+#[cfg(fuzzing)]
+pub use mattermost::fuzzing;
 pub use config::{Access, Config, MattermostConfig};
 pub use front::{Front, front};
 pub use gate::{Gate, keep_fresh};

@@ -42,7 +42,7 @@ pub(crate) struct Apns {
     pub(crate) key: Vec<u8>,
     pub(crate) record: Arc<Record>,
     pub(crate) scripts: Arc<Scripts>,
-    pub(crate) conductor: Conductor,
+    pub(crate) conductor: Arc<Conductor>,
     pub(crate) clock: Arc<VirtualClock>,
     pub(crate) devices: RateWindows,
     /// Everything is accepted and nothing is kept.

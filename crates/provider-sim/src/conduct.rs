@@ -27,6 +27,20 @@ pub enum Excess {
     GoAway,
 }
 
+/// What becomes of new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// They are served.
+    Open,
+    /// They are closed at once.
+    Shut,
+    /// They are accepted and never spoken to.
+    Dark,
+    /// They are shown a certificate that has expired.
+    Expired,
+}
+
 /// How long answers take: half of them at most `p50_ms`, 95 of 100 at most `p95_ms` (log-normal).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +55,8 @@ pub struct Latency {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conduct {
+    /// What becomes of new connections.
+    pub door: Door,
     /// Everything that the server says arrives so much later.
     pub rtt_ms: u64,
     /// And up to so much more, by chance.
@@ -79,6 +95,7 @@ impl Conduct {
     /// What is known of Apple.
     pub(crate) const fn apple() -> Self {
         Self {
+            door: Door::Open,
             rtt_ms: 0,
             jitter_ms: 0,
             latency: None,

@@ -60,6 +60,8 @@ pub(crate) struct Credentials {
     pub(crate) tls: Arc<ServerConfig>,
     /// For Apple, who takes a certificate in place of a provider token.
     pub(crate) tls_with_client: Arc<ServerConfig>,
+    /// For either, when its certificate has expired.
+    pub(crate) tls_expired: Arc<ServerConfig>,
     /// The uncompressed point of the APNs key.
     pub(crate) apns_public: Vec<u8>,
     /// The PKCS#1 form of the service account's key.
@@ -124,8 +126,9 @@ impl Credentials {
         }
         let ca = CertificateDer::from_pem_file(files.ca()).map_err(|_| CredentialError::Key)?;
         Ok(Self {
-            tls: server_config(&issuer, None)?,
-            tls_with_client: server_config(&issuer, Some(ca))?,
+            tls: server_config(&issuer, None, false)?,
+            tls_with_client: server_config(&issuer, Some(ca), false)?,
+            tls_expired: server_config(&issuer, None, true)?,
             apns_public: rcgen::PublicKeyData::der_bytes(&apns).to_vec(),
             fcm_public: rsa.public_key().as_ref().to_vec(),
         })
@@ -228,11 +231,16 @@ pub(crate) fn topics_of(certificate: &CertificateDer<'_>) -> Vec<String> {
 fn server_config(
     issuer: &Issuer<'_, KeyPair>,
     clients: Option<CertificateDer<'static>>,
+    expired: bool,
 ) -> Result<Arc<ServerConfig>, CredentialError> {
     let names =
         ["localhost", "127.0.0.1", "api.push.apple.com", "fcm.googleapis.com", "oauth2.googleapis.com"];
     let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(names.map(str::to_owned))?.signed_by(&key, issuer)?;
+    let mut parameters = CertificateParams::new(names.map(str::to_owned))?;
+    if expired {
+        parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    }
+    let certificate = parameters.signed_by(&key, issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder =

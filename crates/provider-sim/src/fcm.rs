@@ -44,7 +44,7 @@ pub(crate) struct Fcm {
     pub(crate) oauth: OAuth,
     pub(crate) record: Arc<Record>,
     pub(crate) scripts: Arc<Scripts>,
-    pub(crate) conductor: Conductor,
+    pub(crate) conductor: Arc<Conductor>,
     pub(crate) clock: Arc<VirtualClock>,
     pub(crate) rates: RateWindows,
     /// Everything is accepted and nothing is kept.

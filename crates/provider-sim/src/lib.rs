@@ -19,7 +19,7 @@ mod record;
 mod script;
 mod simulator;
 
-pub use conduct::{Blow, Conduct, Excess, Latency, ProviderName};
+pub use conduct::{Blow, Conduct, Door, Excess, Latency, ProviderName};
 pub use credentials::{APNS_KEY_ID, APNS_TEAM_ID, CredentialError, FCM_PROJECT};
 pub use record::{Received, Stats};
 pub use script::{Action, Script, ScriptedAnswer};

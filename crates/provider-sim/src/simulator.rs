@@ -15,7 +15,7 @@ use tracing::{debug, info};
 
 use crate::apns::{Apns, ApnsConnection};
 use crate::clock::VirtualClock;
-use crate::conduct::{Blow, Conduct, Conductor, Orders, ProviderName};
+use crate::conduct::{Blow, Conduct, Conductor, Door, ProviderName};
 use crate::control::{self, Control};
 use crate::credentials::{
     APNS_KEY_ID, APNS_TEAM_ID, CredentialError, Credentials, FCM_PROJECT, Files, topics_of,
@@ -111,30 +111,27 @@ impl Simulator {
         let (control_listener, control) = listen(settings.control)?;
         let (proxy_listener, proxy) = listen(settings.proxy)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let (tls, tls_with_client) = (credentials.tls.clone(), credentials.tls_with_client.clone());
         let tunnels = settings.proxy_login.clone();
+        let (tls, tls_with_client) = (credentials.tls.clone(), credentials.tls_with_client.clone());
+        let expired = TlsAcceptor::from(Arc::clone(&credentials.tls_expired));
         let parts = assemble(settings, credentials, fcm);
         let connections = Arc::<AtomicU64>::default();
-        let port = |tls| Port {
+        let port = |tls, conductor| Port {
             acceptor: TlsAcceptor::from(tls),
+            expired: expired.clone(),
+            conductor,
             stop: stop.clone(),
             tasks: tasks.clone(),
             connections: Arc::clone(&connections),
         };
         let (apple, google) = (Arc::clone(&parts.apple), Arc::clone(&parts.google));
-        tasks.spawn(port(tls_with_client).serve(apns_listener, move |certificate| {
-            let orders = apple.conductor.orders();
-            (
-                ApnsConnection::new(
-                    Arc::clone(&apple),
-                    certificate.map(|certificate| topics_of(&certificate)),
-                ),
-                orders,
-            )
+        let apple_port = port(tls_with_client, Arc::clone(&apple.conductor));
+        let google_port = port(tls, Arc::clone(&google.conductor));
+        tasks.spawn(apple_port.serve(apns_listener, move |certificate| {
+            let topics = certificate.map(|certificate| topics_of(&certificate));
+            ApnsConnection::new(Arc::clone(&apple), topics)
         }));
-        tasks.spawn(port(tls).serve(fcm_listener, move |_| {
-            (FcmConnection::new(Arc::clone(&google)), google.conductor.orders())
-        }));
+        tasks.spawn(google_port.serve(fcm_listener, move |_| FcmConnection::new(Arc::clone(&google))));
         let tunnel = Proxy {
             record: Arc::clone(&parts.record),
             login: tunnels,
@@ -306,7 +303,7 @@ fn assemble(settings: Settings, credentials: Credentials, fcm: SocketAddr) -> Co
         } else {
             Conduct { rtt_ms, ..usual }
         };
-        Conductor::new(conduct)
+        Arc::new(Conductor::new(conduct))
     };
     let apple = Arc::new(Apns {
         topics: Mutex::new(Arc::new(topics)),
@@ -343,6 +340,8 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> 
 #[derive(Clone)]
 struct Port {
     acceptor: TlsAcceptor,
+    expired: TlsAcceptor,
+    conductor: Arc<Conductor>,
     stop: CancellationToken,
     tasks: TaskTracker,
     connections: Arc<AtomicU64>,
@@ -353,7 +352,7 @@ impl Port {
     async fn serve<S, F>(self, listener: TcpListener, service: F)
     where
         S: Service + Send + 'static,
-        F: Fn(Option<CertificateDer<'static>>) -> (S, Orders) + Send + Sync + 'static,
+        F: Fn(Option<CertificateDer<'static>>) -> S + Send + Sync + 'static,
     {
         let service = Arc::new(service);
         loop {
@@ -380,10 +379,16 @@ impl Port {
         &self,
         stream: TcpStream,
         id: u64,
-        service: &(dyn Fn(Option<CertificateDer<'static>>) -> (S, Orders) + Send + Sync),
+        service: &(dyn Fn(Option<CertificateDer<'static>>) -> S + Send + Sync),
     ) {
         let _ = stream.set_nodelay(true);
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await;
+        let acceptor = match self.conductor.conduct().door {
+            Door::Open => &self.acceptor,
+            Door::Expired => &self.expired,
+            Door::Shut => return,
+            Door::Dark => return std::future::pending().await,
+        };
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
         let Ok(Ok(transport)) = handshake else {
             debug!(connection = id, "TLS handshake failed");
             return;
@@ -393,8 +398,8 @@ impl Port {
             return;
         }
         let certificate = transport.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-        let (service, orders) = service(certificate.map(CertificateDer::into_owned));
-        if let Err(error) = converse(transport, id, service, orders).await {
+        let service = service(certificate.map(CertificateDer::into_owned));
+        if let Err(error) = converse(transport, id, service, self.conductor.orders()).await {
             debug!(connection = id, %error, "connection ended");
         }
     }

@@ -19,5 +19,7 @@ mod text;
 pub(crate) use metrics::Metrics;
 pub(crate) use routes::router;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,245 @@
+//! The faults: how each begins and ends, in the simulator's words.
+
+use serde_json::{Value, json};
+
+use system_tests::process::Process;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Provider {
+    Apple,
+    Google,
+}
+
+impl Provider {
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Apple => Self::Google,
+            Self::Google => Self::Apple,
+        }
+    }
+
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Apple => "Apple",
+            Self::Google => "Google",
+        }
+    }
+
+    pub(crate) const fn platform(self) -> &'static str {
+        match self {
+            Self::Apple => "apple_rn-v2",
+            Self::Google => "android_rn-v2",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Apple => "apns",
+            Self::Google => "fcm",
+        }
+    }
+}
+
+/// What a fault does.
+pub(crate) enum Kind {
+    /// Answers of this kind to so many of a hundred pushes: to Apple, to Google.
+    Answers(u8, &'static str, &'static str),
+    /// A blow to all open connections, once or again and again.
+    Blow { blow: &'static str, repeats: bool },
+    /// Nobody gets in any more, and who is in is put out.
+    Door(&'static str),
+    /// Other habits, and those that end them.
+    Conduct(&'static str, &'static str),
+    /// All access tokens are revoked.
+    Revoke,
+}
+
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// A push may have arrived although its answer was lost.
+    pub(crate) is_ambiguous: bool,
+    /// Devices are called dead.
+    pub(crate) removes: bool,
+}
+
+const fn fault(name: &'static str, kind: Kind) -> Fault {
+    Fault { name, kind, is_ambiguous: false, removes: false }
+}
+
+const fn ambiguous(name: &'static str, kind: Kind) -> Fault {
+    Fault { is_ambiguous: true, ..fault(name, kind) }
+}
+
+use Kind::{Answers, Blow, Conduct, Door, Revoke};
+
+pub(crate) const FAULTS: [Fault; 29] = [
+    fault("connections refused", Door("shut")),
+    fault("new connections never answered", Door("dark")),
+    fault("certificate expired", Door("expired")),
+    fault("open connections fall silent", Blow { blow: r#""black_hole""#, repeats: false }),
+    fault("open connections freeze", Blow { blow: r#""freeze""#, repeats: false }),
+    ambiguous("connections cut", Blow { blow: r#""close""#, repeats: true }),
+    ambiguous("open requests reset", Blow { blow: r#""reset""#, repeats: true }),
+    fault("GOAWAY", Blow { blow: r#""go_away""#, repeats: true }),
+    fault("GOAWAY in plain text", Blow { blow: r#""go_away_text""#, repeats: true }),
+    fault("GOAWAY with a low last stream", Blow { blow: r#""go_away_unprocessed""#, repeats: true }),
+    fault("streams lowered to 1", Blow { blow: r#""streams","streams":1"#, repeats: true }),
+    fault(
+        "20 ms of round-trip time more",
+        Conduct(r#""rtt_ms":20,"jitter_ms":10"#, r#""rtt_ms":0,"jitter_ms":0"#),
+    ),
+    fault("GOAWAY after every 20 requests", Conduct(r#""max_requests":20"#, r#""max_requests":0"#)),
+    fault(
+        "30 s until an answer",
+        Answers(100, r#"{"delay_ms":30000,"status":503}"#, r#"{"delay_ms":30000,"status":503}"#),
+    ),
+    fault(
+        "never an answer, 20 %",
+        Answers(20, r#"{"action":"hang","status":503}"#, r#"{"action":"hang","status":503}"#),
+    ),
+    fault(
+        "500",
+        Answers(
+            100,
+            r#"{"status":500,"reason":"InternalServerError"}"#,
+            r#"{"status":500,"reason":"INTERNAL"}"#,
+        ),
+    ),
+    fault(
+        "503",
+        Answers(
+            100,
+            r#"{"status":503,"reason":"ServiceUnavailable"}"#,
+            r#"{"status":503,"reason":"UNAVAILABLE"}"#,
+        ),
+    ),
+    fault(
+        "503, 5 %",
+        Answers(
+            5,
+            r#"{"status":503,"reason":"ServiceUnavailable"}"#,
+            r#"{"status":503,"reason":"UNAVAILABLE"}"#,
+        ),
+    ),
+    fault(
+        "503 with Retry-After",
+        Answers(
+            100,
+            r#"{"status":503,"reason":"ServiceUnavailable","retry_after":"1"}"#,
+            r#"{"status":503,"reason":"UNAVAILABLE","retry_after":"1"}"#,
+        ),
+    ),
+    ambiguous(
+        "503 but delivered, 5 %",
+        Answers(
+            5,
+            r#"{"status":503,"reason":"ServiceUnavailable","delivered":true}"#,
+            r#"{"status":503,"reason":"UNAVAILABLE","delivered":true}"#,
+        ),
+    ),
+    fault(
+        "429 by device, 20 %",
+        Answers(
+            20,
+            r#"{"status":429,"reason":"TooManyRequests","retry_after":"1"}"#,
+            r#"{"status":429,"reason":"QUOTA_EXCEEDED","retry_after":"1"}"#,
+        ),
+    ),
+    fault(
+        "429 for the whole project",
+        Answers(100, "", r#"{"status":429,"reason":"RATE_LIMIT_EXCEEDED","retry_after":"1"}"#),
+    ),
+    fault("streams refused, 5 %", Answers(5, r#"{"action":"refuse"}"#, r#"{"action":"refuse"}"#)),
+    ambiguous("answers break off, 5 %", Answers(5, r#"{"action":"half"}"#, r#"{"action":"half"}"#)),
+    fault(
+        "HTML instead of JSON",
+        Answers(100, r#"{"status":502,"body":"<html>"}"#, r#"{"status":502,"body":"<html>"}"#),
+    ),
+    fault(
+        "credentials refused",
+        Answers(
+            100,
+            r#"{"status":403,"reason":"InvalidProviderToken"}"#,
+            r#"{"status":403,"reason":"IAM_PERMISSION_DENIED"}"#,
+        ),
+    ),
+    fault(
+        "provider token expired, connection wedged",
+        Answers(2, r#"{"status":403,"reason":"ExpiredProviderToken"}"#, ""),
+    ),
+    fault("access tokens revoked", Revoke),
+    Fault {
+        removes: true,
+        ..fault(
+            "dead devices, 20 %",
+            Answers(
+                20,
+                r#"{"status":410,"reason":"Unregistered"}"#,
+                r#"{"status":404,"reason":"UNREGISTERED"}"#,
+            ),
+        )
+    },
+];
+
+impl Fault {
+    /// Says whether a provider has this fault at all.
+    pub(crate) const fn hits(&self, provider: Provider) -> bool {
+        match (&self.kind, provider) {
+            (Answers(_, answer, _), Provider::Apple) | (Answers(_, _, answer), Provider::Google) => {
+                !answer.is_empty()
+            }
+            (Revoke, provider) => matches!(provider, Provider::Google),
+            (Blow { .. } | Door(_) | Conduct(..), _) => true,
+        }
+    }
+
+    /// Says whether it has to be begun again and again.
+    pub(crate) const fn repeats(&self) -> bool {
+        matches!(self.kind, Blow { repeats: true, .. } | Revoke)
+    }
+
+    pub(crate) fn begin(&self, simulator: &Process, provider: Provider) -> anyhow::Result<()> {
+        let name = provider.name();
+        match self.kind {
+            Answers(percent, apple, google) => {
+                let answer = if provider == Provider::Apple { apple } else { google };
+                script(simulator, name, percent, &serde_json::from_str(answer)?)
+            }
+            Blow { blow, .. } => strike(simulator, name, blow),
+            Door(door) => {
+                conduct(simulator, name, &format!(r#""door":"{door}""#))?;
+                strike(simulator, name, r#""close""#)
+            }
+            Conduct(begin, _) => conduct(simulator, name, begin),
+            Revoke => simulator.ask("POST", "/sim/revoke-access-tokens", "").map(drop),
+        }
+    }
+
+    pub(crate) fn end(&self, simulator: &Process, provider: Provider) -> anyhow::Result<()> {
+        let name = provider.name();
+        match self.kind {
+            Answers(..) => script(simulator, name, 0, &json!({})),
+            Blow { .. } if self.name == "streams lowered to 1" => {
+                strike(simulator, name, r#""streams","streams":100"#)
+            }
+            Blow { .. } | Revoke => Ok(()),
+            Door(_) => conduct(simulator, name, r#""door":"open""#),
+            Conduct(_, end) => conduct(simulator, name, end),
+        }
+    }
+}
+
+/// Every answer is like this from now on, or as usual if the answer is empty.
+fn script(simulator: &Process, provider: &str, percent: u8, answer: &Value) -> anyhow::Result<()> {
+    let script = json!({ "token": "*", "provider": provider, "answers": [answer], "repeat": true, "percent": percent });
+    simulator.ask("POST", "/sim/script", &script.to_string()).map(drop)
+}
+
+fn strike(simulator: &Process, provider: &str, blow: &str) -> anyhow::Result<()> {
+    simulator.ask("POST", "/sim/strike", &format!(r#"{{"provider":"{provider}","blow":{blow}}}"#)).map(drop)
+}
+
+fn conduct(simulator: &Process, provider: &str, habits: &str) -> anyhow::Result<()> {
+    simulator.ask("POST", "/sim/conduct", &format!(r#"{{"provider":"{provider}",{habits}}}"#)).map(drop)
+}

@@ -1,0 +1,230 @@
+//! `make faults`: what each provider fault costs, as a table.
+//!
+//! For every fault and provider: a service and a simulator of their own, a steady open-loop load to both
+//! providers, 2 s of calm, 3 s of the fault, 5 s after it. Then both ledgers are compared. A cell
+//! is run three times, and latencies are the median of three. The run fails if a push is lost, if an
+//! `OK` is not true, if a push arrives twice that should not, or if the other provider suffers.
+
+mod faults;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use system_tests::client::{self, Load, Outcome, Sample, Status};
+use system_tests::process::{self, Process, SimulatorOptions};
+use tokio::time::Instant;
+
+use crate::faults::{FAULTS, Fault, Provider};
+
+const CALM: Duration = Duration::from_secs(2);
+const FAULT: Duration = Duration::from_secs(3);
+const AFTER: Duration = Duration::from_secs(5);
+const PER_SECOND: f64 = 200.0;
+/// An open loop needs a free connection at every moment; a push may take 10 s.
+const CONNECTIONS: usize = 500;
+const REPEATS: usize = 3;
+/// Cells that run side by side; the load of one is small.
+const LANES: usize = 3;
+
+/// What came of one run.
+#[derive(Clone, Default)]
+struct Cell {
+    sent: u64,
+    ok: u64,
+    remove: u64,
+    fail: u64,
+    lost: u64,
+    duplicates: u64,
+    untrue: u64,
+    other_calm_p99_ms: f64,
+    other_p99_ms: f64,
+    recovery: Duration,
+}
+
+fn main() -> anyhow::Result<()> {
+    let only = std::env::args().nth(1);
+    let hpns = std::env::current_exe()?.with_file_name("hpns");
+    let chosen: Vec<_> = FAULTS
+        .iter()
+        .flat_map(|fault| [Provider::Apple, Provider::Google].map(|provider| (fault, provider)))
+        .filter(|(fault, provider)| fault.hits(*provider))
+        .filter(|(fault, _)| only.as_ref().is_none_or(|part| fault.name.contains(part.as_str())))
+        .collect();
+    let (next, cells) = (AtomicUsize::new(0), Mutex::new(vec![Vec::new(); chosen.len()]));
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES)
+            .map(|_| {
+                scope.spawn(|| -> anyhow::Result<()> {
+                    loop {
+                        let turn = next.fetch_add(1, Ordering::Relaxed);
+                        let Some((fault, provider)) = chosen.get(turn / REPEATS) else { return Ok(()) };
+                        let cell = run(&hpns, fault, *provider)?;
+                        let mut cells = cells.lock().map_err(|_| anyhow::anyhow!("a lane panicked"))?;
+                        cells[turn / REPEATS].push(cell);
+                    }
+                })
+            })
+            .collect();
+        lanes.into_iter().try_for_each(|lane| lane.join().map_err(|_| anyhow::anyhow!("a lane panicked"))?)
+    })?;
+    let cells = cells.into_inner().map_err(|_| anyhow::anyhow!("a lane panicked"))?;
+    report(&chosen, &cells)
+}
+
+/// Prints the table, and fails if a promise is broken.
+fn report(chosen: &[(&Fault, Provider)], cells: &[Vec<Cell>]) -> anyhow::Result<()> {
+    let mut broken = Vec::new();
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "| fault | provider | sent | OK | REMOVE | FAIL | lost | duplicates | other p99, calm → fault, ms | recovery |"
+    )?;
+    writeln!(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")?;
+    for ((fault, provider), runs) in chosen.iter().zip(cells) {
+        let (cell, provider) = (middle(runs), provider.label());
+        writeln!(
+            out,
+            "| {} | {provider} | {} | {} | {} | {} | {} | {} | {:.1} → {:.1} | {:.1} s |",
+            fault.name,
+            cell.sent,
+            cell.ok,
+            cell.remove,
+            cell.fail,
+            cell.lost,
+            cell.duplicates,
+            cell.other_calm_p99_ms,
+            cell.other_p99_ms,
+            cell.recovery.as_secs_f64(),
+        )?;
+        broken.extend(
+            cell.complaints(fault).into_iter().map(|text| format!("{} / {provider}: {text}", fault.name)),
+        );
+    }
+    for complaint in &broken {
+        writeln!(std::io::stderr(), "BROKEN {complaint}")?;
+    }
+    anyhow::ensure!(broken.is_empty(), "{} promises are broken", broken.len());
+    Ok(())
+}
+
+/// The sum of all runs, with the median of what is judged by time.
+fn middle(runs: &[Cell]) -> Cell {
+    let sum = |of: fn(&Cell) -> u64| runs.iter().map(of).sum();
+    let median = |of: fn(&Cell) -> f64| {
+        let mut values: Vec<_> = runs.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    Cell {
+        sent: sum(|cell| cell.sent),
+        ok: sum(|cell| cell.ok),
+        remove: sum(|cell| cell.remove),
+        fail: sum(|cell| cell.fail),
+        lost: sum(|cell| cell.lost),
+        duplicates: sum(|cell| cell.duplicates),
+        untrue: sum(|cell| cell.untrue),
+        other_calm_p99_ms: median(|cell| cell.other_calm_p99_ms),
+        other_p99_ms: median(|cell| cell.other_p99_ms),
+        recovery: Duration::from_secs_f64(median(|cell| cell.recovery.as_secs_f64())),
+    }
+}
+
+impl Cell {
+    fn complaints(&self, fault: &Fault) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if self.lost > 0 {
+            complaints.push(format!("{} pushes were not answered", self.lost));
+        }
+        if self.untrue > 0 {
+            complaints.push(format!("{} more pushes were answered OK than arrived", self.untrue));
+        }
+        if self.duplicates > 0 && !fault.is_ambiguous {
+            complaints.push(format!("{} pushes arrived twice", self.duplicates));
+        }
+        if self.remove > 0 && !fault.removes {
+            complaints.push(format!("{} devices were removed", self.remove));
+        }
+        let bound = (self.other_calm_p99_ms * 2.0).max(self.other_calm_p99_ms + 20.0);
+        if self.other_p99_ms > bound {
+            complaints.push(format!("the other provider's p99 rose to {:.1} ms", self.other_p99_ms));
+        }
+        complaints
+    }
+}
+
+/// Runs one cell once.
+fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
+    let directory = tempfile::tempdir()?;
+    let options = SimulatorOptions { accept_all: false, delay_ms: 0, rtt_ms: 0 };
+    let simulator = Process::simulator(hpns, directory.path(), &options)?;
+    let config = process::config(hpns, directory.path(), &simulator, "gateway.access = \"open\"\n")?;
+    let service = Process::service(hpns, &config, directory.path())?;
+    // The provider's connections are warm before anything is measured.
+    for platform in [provider, provider.other()] {
+        client::run(&Load { connections: 4, ..load(&service, platform) }, Duration::from_millis(300))?;
+    }
+    simulator.ask("POST", "/sim/reset", "")?;
+    let time = CALM + FAULT + AFTER;
+    let (hit, other) = std::thread::scope(|scope| -> anyhow::Result<_> {
+        let hit = scope.spawn(|| client::run(&load(&service, provider), time));
+        let other = scope.spawn(|| client::run(&load(&service, provider.other()), time));
+        let started = Instant::now();
+        wait_until(started + CALM);
+        while started.elapsed() < CALM + FAULT {
+            fault.begin(&simulator, provider)?;
+            wait_until(if fault.repeats() {
+                Instant::now() + Duration::from_millis(400)
+            } else {
+                started + CALM + FAULT
+            });
+        }
+        fault.end(&simulator, provider)?;
+        let joined = |it: std::thread::ScopedJoinHandle<'_, anyhow::Result<Outcome>>| {
+            it.join().map_err(|_| anyhow::anyhow!("a load panicked"))?
+        };
+        Ok((joined(hit)?, joined(other)?))
+    })?;
+    let arrived = simulator.stat("accepted")?;
+    let answered_ok = hit.count(Status::Ok) + other.count(Status::Ok);
+    let calm = |sample: &Sample| sample.at < CALM;
+    let under_fault = |sample: &Sample| sample.at >= CALM && sample.at < CALM + FAULT;
+    Ok(Cell {
+        sent: hit.samples.len() as u64,
+        ok: hit.count(Status::Ok),
+        remove: hit.count(Status::Remove),
+        fail: hit.count(Status::Fail),
+        lost: hit.count(Status::Lost) + other.count(Status::Lost),
+        duplicates: simulator.stat("duplicates")?,
+        untrue: answered_ok.saturating_sub(arrived),
+        other_calm_p99_ms: other.percentile_ms(0.99, calm),
+        other_p99_ms: other.percentile_ms(0.99, under_fault),
+        recovery: recovery(&hit),
+    })
+}
+
+fn load(service: &Process, provider: Provider) -> Load {
+    Load {
+        address: service.address,
+        prefixes: vec![String::new()],
+        platforms: vec![provider.platform()],
+        devices: 0,
+        connections: CONNECTIONS,
+        per_second: Some(PER_SECOND),
+        padding: 0,
+    }
+}
+
+/// How long after the end of the fault the last push left that was not answered `OK`.
+fn recovery(outcome: &Outcome) -> Duration {
+    let end = CALM + FAULT;
+    let late = outcome.samples.iter().filter(|sample| sample.at >= end && sample.status != Status::Ok);
+    late.map(|sample| sample.at.saturating_sub(end)).max().unwrap_or_default()
+}
+
+fn wait_until(time: Instant) {
+    #[expect(clippy::disallowed_methods, reason = "a schedule of a measurement, not of a test")]
+    std::thread::sleep(time.saturating_duration_since(Instant::now()));
+}

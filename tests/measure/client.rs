@@ -1,0 +1,187 @@
+//! The load: keep-alive connections that each send a push, wait for the answer, and go on.
+//!
+//! Closed loop: the next push leaves when the answer is there. Open loop: pushes leave at their time,
+//! whatever becomes of the others, and latency counts from that time.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+/// What to send, and from how many connections.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// The gateway.
+    pub address: SocketAddr,
+    /// What stands before the route, such as `/t/<key>`; used in turn.
+    pub prefixes: Vec<String>,
+    /// Used in turn.
+    pub platforms: Vec<&'static str>,
+    /// How many devices there are; 0: every push goes to a new one.
+    pub devices: u32,
+    /// How many connections send.
+    pub connections: usize,
+    /// Pushes a second, all connections together; `None`: closed loop.
+    pub per_second: Option<f64>,
+    /// What is added to the message of a stock push, in bytes.
+    pub padding: usize,
+}
+
+/// What a push was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The provider took it.
+    Ok,
+    /// The device is dead.
+    Remove,
+    /// Neither, with a reason.
+    Fail,
+    /// The connection broke before an answer.
+    Lost,
+}
+
+/// One push.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// When it was to leave, after the start.
+    pub at: Duration,
+    /// How long its answer took from that time.
+    pub took: Duration,
+    /// What the answer was.
+    pub status: Status,
+}
+
+/// What came of a load.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// All pushes, in no particular order.
+    pub samples: Vec<Sample>,
+    /// How long it took until all were answered.
+    pub elapsed: Duration,
+}
+
+impl Outcome {
+    /// Counts the pushes that were answered so.
+    #[must_use]
+    pub fn count(&self, status: Status) -> u64 {
+        self.samples.iter().filter(|sample| sample.status == status).count() as u64
+    }
+
+    /// The latency below which `share` of the pushes lie that `chosen` selects, in milliseconds.
+    #[must_use]
+    pub fn percentile_ms(&self, share: f64, chosen: impl Fn(&Sample) -> bool) -> f64 {
+        let mut times: Vec<_> =
+            self.samples.iter().filter(|sample| chosen(sample)).map(|sample| sample.took).collect();
+        times.sort_unstable();
+        let index = (share * times.len().saturating_sub(1) as f64) as usize;
+        times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+    }
+}
+
+/// Sends for `time` on a runtime of its own.
+pub fn run(load: &Load, time: Duration) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let load = Arc::new(load.clone());
+        let started = Instant::now();
+        let mut connections = JoinSet::new();
+        for number in 0..load.connections {
+            connections.spawn(converse(Arc::clone(&load), number, started, time));
+        }
+        let mut all = Outcome::default();
+        while let Some(samples) = connections.join_next().await {
+            all.samples.extend(samples?);
+        }
+        all.elapsed = started.elapsed();
+        Ok(all)
+    })
+}
+
+async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Duration) -> Vec<Sample> {
+    let mut stream = None;
+    let mut samples = Vec::new();
+    let (mut request, mut response) = (Vec::new(), vec![0; 4096]);
+    let step = load.per_second.map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));
+    let mut random = 0x9e37_79b9_u64.wrapping_mul(number as u64 + 1);
+    for turn in 0_u32.. {
+        let at = match step {
+            None => started.elapsed(),
+            Some(step) => step.mul_f64(number as f64 / load.connections as f64) + step * turn,
+        };
+        if at >= time {
+            break;
+        }
+        sleep_until(started + at).await;
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let device = if load.devices == 0 {
+            u64::from(turn) * load.connections as u64 + number as u64
+        } else {
+            (random >> 33) % u64::from(load.devices)
+        };
+        write_request(&mut request, &load, device);
+        let status =
+            exchange(&mut stream, load.address, &request, &mut response).await.unwrap_or(Status::Lost);
+        if status == Status::Lost {
+            stream = None;
+        }
+        samples.push(Sample { at, took: (started.elapsed()).saturating_sub(at), status });
+    }
+    samples
+}
+
+/// Sends one request and reads its answer; connects first if there is no connection.
+async fn exchange(
+    stream: &mut Option<TcpStream>,
+    address: SocketAddr,
+    request: &[u8],
+    response: &mut [u8],
+) -> std::io::Result<Status> {
+    let connected = if let Some(stream) = stream {
+        stream
+    } else {
+        let new = TcpStream::connect(address).await?;
+        new.set_nodelay(true)?;
+        stream.insert(new)
+    };
+    connected.write_all(request).await?;
+    let mut read = 0;
+    // An answer ends with the line feed behind its JSON.
+    while !response[..read].ends_with(b"}\n") {
+        let more = connected.read(&mut response[read..]).await?;
+        if more == 0 {
+            return Ok(Status::Lost);
+        }
+        read += more;
+    }
+    let says = |word: &[u8]| response[..read].windows(word.len()).any(|part| part == word);
+    Ok(if says(b"\"OK\"") {
+        Status::Ok
+    } else if says(b"\"REMOVE\"") {
+        Status::Remove
+    } else {
+        Status::Fail
+    })
+}
+
+/// A message as a stock server writes it: some 580 bytes, with a signature.
+fn write_request(request: &mut Vec<u8>, load: &Load, device: u64) {
+    let in_turn = device as usize;
+    let prefix = &load.prefixes[in_turn % load.prefixes.len()];
+    let platform = load.platforms[in_turn % load.platforms.len()];
+    let body = format!(
+        r#"{{"ack_id":"kyrk5x1kd3yr7ycwqcs6xg{device:04}","platform":"{platform}","server_id":"8wfsxkz1ntr1ue8yf6sba9anqc","device_id":"{device:064x}","post_id":"8ydn8ctqcbbz5m9o8yhpz9oste","category":"CAN_REPLY","message":"@bob: did you see the numbers of last week? :+1:{padding}","badge":3,"team_id":"7z1jfoyk9ibafb4f7jsqgmkfqe","channel_id":"kjrs7q1ij3g5pnsbxrrdjuk54o","channel_name":"Town Square","type":"message","sender_id":"3p5ekq7gs3dcipy1bxcqxwfbhe","sender_name":"bob","version":"v2","is_crt_enabled":false,"is_id_loaded":false,"signature":"eyJhbGciOiJFUzI1NiJ9.eyJhY2tfaWQiOiJrIn0.c2ln"}}"#,
+        padding = "x".repeat(load.padding),
+    );
+    request.clear();
+    // Writing into memory cannot fail.
+    let _ = write!(
+        request,
+        "POST {prefix}/api/v1/send_push HTTP/1.1\r\nHost: push.example.com\r\nUser-Agent: Mattermost-Bot/1.1\r\nContent-Length: {}\r\nAccept-Encoding: gzip\r\n\r\n{body}",
+        body.len()
+    );
+}

@@ -1,0 +1,12 @@
+//! What measurements share: processes of their own, a load client, and what a process has used.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
+
+pub mod client;
+pub mod cost;
+pub mod process;

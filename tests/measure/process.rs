@@ -1,0 +1,140 @@
+//! The processes that are measured.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+use serde_json::Value;
+
+/// A running process; it is ended when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// The service's gateway, or the simulator's control port.
+    pub address: SocketAddr,
+    /// How a service pushes to it, if it is the simulator.
+    configuration: String,
+}
+
+/// How the simulator is to be.
+#[derive(Debug, Clone, Default)]
+pub struct SimulatorOptions {
+    /// It accepts everything and keeps nothing.
+    pub accept_all: bool,
+    /// How long every answer takes.
+    pub delay_ms: u64,
+    /// How much later everything arrives that it says.
+    pub rtt_ms: u64,
+}
+
+impl Process {
+    /// Starts the simulator.
+    pub fn simulator(hpns: &Path, directory: &Path, options: &SimulatorOptions) -> anyhow::Result<Self> {
+        let mut command = Command::new(hpns);
+        command.arg("simulate").args(options.accept_all.then_some("--accept-all"));
+        for port in ["--control", "--apns", "--fcm", "--proxy"] {
+            command.args([port, "127.0.0.1:0"]);
+        }
+        let mut child = command
+            .args(["--delay-ms", &options.delay_ms.to_string(), "--rtt-ms", &options.rtt_ms.to_string()])
+            .arg("--directory")
+            .arg(directory.join("simulator"))
+            .stdout(Stdio::piped())
+            .spawn()?;
+        // Facts, an empty line, the piece of configuration, an empty line.
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut part = || -> anyhow::Result<String> {
+            let mut text = String::new();
+            for line in lines.by_ref() {
+                let line = line?;
+                if line.is_empty() {
+                    return Ok(text);
+                }
+                text += &(line + "\n");
+            }
+            anyhow::bail!("the simulator ended")
+        };
+        let (facts, configuration) = (part()?, part()?);
+        let control = facts.lines().find_map(|line| line.strip_prefix("simulator: http://"));
+        let address = control.context("no control address")?.parse()?;
+        Ok(Self { child, address, configuration })
+    }
+
+    /// Starts the service; its log goes to a file.
+    pub fn service(hpns: &Path, config: &Path, directory: &Path) -> anyhow::Result<Self> {
+        let log = directory.join("hpns.log");
+        let child = Command::new(hpns)
+            .args(["all", "--config"])
+            .arg(config)
+            .stderr(std::fs::File::create(&log)?)
+            .spawn()?;
+        let mut process =
+            Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), configuration: String::new() };
+        for _ in 0..1000 {
+            let text = std::fs::read_to_string(&log)?;
+            let mut listening = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let address = listening.find_map(|line| line.get("gateway")?.as_str()?.parse().ok());
+            if let Some(address) = address {
+                process.address = address;
+                return Ok(process);
+            }
+            anyhow::ensure!(process.child.try_wait()?.is_none(), "the service ended: {text}");
+            #[expect(clippy::disallowed_methods, reason = "nothing is measured yet")]
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        anyhow::bail!("the service did not start")
+    }
+
+    /// Asks the simulator for one of its counts.
+    pub fn stat(&self, name: &str) -> anyhow::Result<u64> {
+        let stats: Value = serde_json::from_str(&self.ask("GET", "/sim/stats", "")?)?;
+        stats.get(name).and_then(Value::as_u64).with_context(|| format!("no count {name}"))
+    }
+
+    /// Sends one request to the simulator's control port, and returns the body of the answer.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(self.address)?;
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "the simulator says: {answer}");
+        Ok(answer.split("\r\n\r\n").nth(1).context("no body")?.to_owned())
+    }
+
+    /// Returns the process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Writes the configuration of the service: `settings`, ports, apps, and no limit to Google where the
+/// build knows that setting; everything else at its default.
+pub fn config(hpns: &Path, directory: &Path, simulator: &Process, settings: &str) -> anyhow::Result<PathBuf> {
+    let (data_dir, apps) = (directory.display(), &simulator.configuration);
+    let path = directory.join("hpns.toml");
+    for limit in ["rate_per_second = 0\n", ""] {
+        let apps = apps.replace("provider = \"fcm\"\n", &format!("provider = \"fcm\"\n{limit}"));
+        let text = format!(
+            "data_dir = \"{data_dir}\"\n{settings}\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
+        );
+        std::fs::write(&path, text)?;
+        if Command::new(hpns).args(["check-config", "--config"]).arg(&path).output()?.status.success() {
+            break;
+        }
+    }
+    Ok(path)
+}
