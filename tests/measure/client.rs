@@ -116,7 +116,9 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
         if at >= time {
             break;
         }
-        sleep_until(started + at).await;
+        if step.is_some() {
+            sleep_until(started + at).await;
+        }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let device = if load.devices == 0 {
             u64::from(turn) * load.connections as u64 + number as u64

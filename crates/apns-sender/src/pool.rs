@@ -29,6 +29,8 @@ const MAX_DIAL_BACK_OFF: Duration = Duration::from_secs(2);
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 /// How long a new connection may be alone in being tried before another is opened beside it.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// A wait that is worth another connection; a shorter one is a small crowd on its way.
+const CROWD: Duration = Duration::from_millis(10);
 /// A request that has waited for less says nothing about its connection.
 const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(1);
 /// How often refused credentials may be answered with a new connection.
@@ -63,6 +65,8 @@ struct State {
     failures: u32,
     not_before: Option<Instant>,
     last_replaced: Option<Instant>,
+    /// Somebody will look whether those who wait need another connection.
+    watched: bool,
     /// No connection is opened any more.
     closed: bool,
 }
@@ -84,6 +88,7 @@ struct Link {
 
 struct Waiting {
     bytes: usize,
+    since: Instant,
     caller: oneshot::Sender<Result<Slot, Unreachable>>,
 }
 
@@ -188,7 +193,7 @@ impl Pool {
                 return Err(Unreachable);
             }
             let (caller, granted) = oneshot::channel();
-            state.waiting.push_back(Waiting { bytes, caller });
+            state.waiting.push_back(Waiting { bytes, since: Instant::now(), caller });
             self.grow(&mut state);
             granted
         };
@@ -232,12 +237,17 @@ impl Pool {
         }
     }
 
-    /// Opens a connection if callers wait, none is being opened or warming up, and there may be one more.
+    /// Opens a connection if callers have waited for a while, none is being opened or warming up, and
+    /// there may be one more.
     fn grow(&self, state: &mut State) {
+        let Some(front) = state.waiting.front() else { return };
         let warming =
             state.links.iter().any(|link| link.answered_at.is_none() && link.opened_at.elapsed() < WARM_UP);
-        if state.waiting.is_empty()
-            || state.closed
+        if !state.links.is_empty() && !warming && front.since.elapsed() < CROWD {
+            self.look_again(state);
+            return;
+        }
+        if state.closed
             || state.dialling
             || state.pause() > SHORT_PAUSE
             || warming
@@ -253,6 +263,19 @@ impl Pool {
             }
             pool.dial().await;
         });
+    }
+
+    /// Looks once more when the first of those who wait has waited for long enough.
+    fn look_again(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.watched, true) {
+            let pool = self.clone();
+            self.shared.tasks.spawn(async move {
+                tokio::time::sleep(CROWD).await;
+                let mut state = pool.shared.lock();
+                state.watched = false;
+                pool.serve(state);
+            });
+        }
     }
 
     async fn dial(&self) {

@@ -273,4 +273,14 @@ mod tests {
         assert_eq!(scope("TooManyRequests"), RetryScope::Device);
         assert_eq!(scope("TooManyProviderTokenUpdates"), RetryScope::Credential);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_answer_is_judged_and_only_a_200_is_a_yes(status in 100..600_u16, body: Vec<u8>) {
+            let (word, timestamp) = read_error(&body);
+            let outcome = verdict(status, &word, timestamp, None).outcome;
+
+            assert_eq!(outcome == Outcome::Accepted, status == 200);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Google gives a project so many pushes a minute, all regions together; a project that is over it is
 //! paused for as long as Google says, and then brought back to speed over a minute (FCM, "Scale").
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,9 +19,12 @@ const RAMP_FROM: f64 = 0.1;
 const SHORT_PAUSE: Duration = Duration::from_millis(250);
 const MAX_JITTER: Duration = Duration::from_secs(10);
 
-/// The pace of one credential, for all apps and threads that use it.
+/// The pace of one credential, for all apps and threads that use it. Without a limit and a pause a turn
+/// costs one atomic read.
 #[derive(Debug)]
 pub(crate) struct Pace {
+    /// Whether there is a limit, or was a pause not long ago.
+    applies: AtomicBool,
     /// Pushes a second; 0 stands for no limit.
     per_second: f64,
     /// So many may wait at once; more would keep other credentials' pushes from being worked on.
@@ -45,6 +48,7 @@ impl Pace {
     pub(crate) fn new(per_second: u32, max_waiting: usize) -> Self {
         let state = State { next: Instant::now(), paused_until: None };
         Self {
+            applies: AtomicBool::new(per_second > 0),
             per_second: per_second.into(),
             max_waiting,
             waiting: AtomicUsize::new(0),
@@ -60,9 +64,19 @@ impl Pace {
     ///
     /// Cancel safe: the turn is lost, nothing else.
     pub(crate) async fn turn(&self, deadline: Instant) -> Result<(), TooFast> {
+        if !self.applies.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let now = Instant::now();
         let latest = if self.waiting.load(Ordering::Relaxed) < self.max_waiting { deadline } else { now };
-        let at = self.lock().reserve(now, self.per_second, latest).ok_or(TooFast)?;
+        let at = {
+            let mut state = self.lock();
+            let at = state.reserve(now, self.per_second, latest).ok_or(TooFast)?;
+            if self.per_second == 0.0 && state.paused_until.is_none() {
+                self.applies.store(false, Ordering::Relaxed);
+            }
+            at
+        };
         if at > now {
             let _place = Place::take(&self.waiting);
             tokio::time::sleep_until(at).await;
@@ -77,6 +91,7 @@ impl Pace {
         let until = Instant::now() + time.min(Duration::from_hours(24)) + jitter;
         let mut state = self.lock();
         state.paused_until = state.paused_until.max(Some(until));
+        self.applies.store(true, Ordering::Relaxed);
     }
 
     /// Ends a pause: the credential is a new one.
@@ -85,7 +100,8 @@ impl Pace {
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        self.lock().paused_until.is_some_and(|until| Instant::now() < until)
+        self.applies.load(Ordering::Relaxed)
+            && self.lock().paused_until.is_some_and(|until| Instant::now() < until)
     }
 }
 

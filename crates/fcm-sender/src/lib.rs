@@ -9,7 +9,7 @@ mod account;
 mod sender;
 mod shards;
 mod token;
-pub pub mod verdict;
+pub mod verdict;
 
 pub use account::{InvalidAccount, ServiceAccount};
 pub use sender::{FcmSender, GOOGLE_FCM, GOOGLE_TOKEN_URL, Settings};

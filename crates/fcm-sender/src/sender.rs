@@ -104,11 +104,11 @@ impl Inner {
         let on_the_wire = Arc::new(OnceLock::new());
         let begun = Arc::clone(&on_the_wire);
         let mut sending = Box::pin(async move {
-            let Some((number, _permits)) = inner.shards.permit().await else {
+            let Some(permit) = inner.shards.permit().await else {
                 return Err(later(false, "NO_CONNECTION"));
             };
-            let _ = begun.set((number, Instant::now()));
-            inner.exchange(number, body, token).await
+            let _ = begun.set((permit.shard, Instant::now()));
+            inner.exchange(permit.shard, body, token).await
         });
         match (timeout_at(deadline, &mut sending).await, on_the_wire.get()) {
             (Ok(verdict), _) => verdict,

@@ -4,6 +4,7 @@
 //! more would queue unseen inside hyper. So there are several clients, each with its permits.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use push_domain::OutboundProxy;
 use reqwest::{Certificate, Client, Proxy};
 use secrecy::ExposeSecret;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 /// FCM allows 100 streams on a connection.
@@ -25,6 +26,9 @@ pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// So many requests in a row without any answer, and none for so long, mean that the connection is dead.
 const SILENT_REQUESTS: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long requests wait for the first one on a new connection.
+const COLD_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +84,10 @@ pub(crate) fn client(ca_file: Option<&Path>, proxy: Option<&OutboundProxy>) -> R
 struct Shard {
     client: ArcSwap<Client>,
     permits: Semaphore,
+    /// Whether its connection has answered. Until then requests follow each other: at once, each of them
+    /// would open a connection, as hyper does not know yet that one is enough.
+    warm: AtomicBool,
+    first: tokio::sync::Mutex<()>,
     health: Mutex<Health>,
 }
 
@@ -108,6 +116,15 @@ impl Shard {
         }
         dead
     }
+}
+
+/// The right to send one request, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit<'a> {
+    /// The number of the shard.
+    pub(crate) shard: usize,
+    _permits: [SemaphorePermit<'a>; 2],
+    _first: Option<tokio::sync::MutexGuard<'a, ()>>,
 }
 
 /// The clients of one project.
@@ -139,6 +156,8 @@ impl Shards {
             Ok(Shard {
                 client: ArcSwap::from_pointee(make.client()?),
                 permits: Semaphore::new(STREAMS),
+                warm: AtomicBool::new(false),
+                first: tokio::sync::Mutex::new(()),
                 health: Mutex::new(Health { answered_at: Instant::now(), unanswered: 0 }),
             })
         };
@@ -147,17 +166,22 @@ impl Shards {
         Ok(Self { app, all, places, make })
     }
 
-    /// Waits for the right to send one request, in order, and returns the number of its shard. Fills one shard to half before it opens the
+    /// Waits for the right to send one request, in order. Fills one shard to half before it opens the
     /// next, so that low load keeps few connections; then the shard with most room serves.
     ///
     /// Cancel safe.
-    pub(crate) async fn permit(&self) -> Option<(usize, [SemaphorePermit<'_>; 2])> {
+    pub(crate) async fn permit(&self) -> Option<Permit<'_>> {
         let place = self.places.acquire().await.ok()?;
         let free = |(_, shard): &(usize, &Shard)| shard.permits.available_permits();
         let roomy = self.all.iter().enumerate().find(|shard| free(shard) > STREAMS / 2);
         let (number, shard) = roomy.or_else(|| self.all.iter().enumerate().max_by_key(free))?;
         let permit = shard.permits.acquire().await.ok()?;
-        Some((number, [permit, place]))
+        let mut first = None;
+        if !shard.warm.load(Ordering::Relaxed) {
+            let waited = timeout(COLD_WAIT, shard.first.lock()).await.ok();
+            first = waited.filter(|_| !shard.warm.load(Ordering::Relaxed));
+        }
+        Some(Permit { shard: number, _permits: [permit, place], _first: first })
     }
 
     /// Returns the present client of a shard.
@@ -167,6 +191,7 @@ impl Shards {
 
     /// Notes that a shard's connection answers.
     pub(crate) fn answered(&self, number: usize) {
+        self.all[number].warm.store(true, Ordering::Relaxed);
         *self.all[number].health() = Health { answered_at: Instant::now(), unanswered: 0 };
     }
 
@@ -180,6 +205,7 @@ impl Shards {
         match self.make.client() {
             Ok(client) => {
                 shard.client.store(Arc::new(client));
+                shard.warm.store(false, Ordering::Relaxed);
                 metrics::counter!("fcm_connections_replaced_total", "app" => self.app.clone()).increment(1);
                 warn!(app = self.app, "a connection to FCM answers nothing; it is replaced");
             }

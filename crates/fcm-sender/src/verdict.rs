@@ -332,7 +332,13 @@ mod tests {
             ("internal without detail", 500, error("INTERNAL", "x", ""), "try_later", "INTERNAL"),
             ("bad gateway", 502, "<html>".into(), "try_later", "UNREADABLE_ANSWER"),
             ("unavailable", 503, error("UNAVAILABLE", "x", &fcm("UNAVAILABLE")), "try_later", "UNAVAILABLE"),
-            ("a broken answer that names the word", 500, error("INTERNAL", "x", &fcm("UNREGISTERED")), "try_later", "UNREGISTERED"),
+            (
+                "a broken answer that names the word",
+                500,
+                error("INTERNAL", "x", &fcm("UNREGISTERED")),
+                "try_later",
+                "UNREGISTERED",
+            ),
             ("redirect", 302, String::new(), "misconfigured", "UNREADABLE_ANSWER"),
             ("request timeout", 408, String::new(), "try_later", "UNREADABLE_ANSWER"),
             ("teapot", 418, "{}".into(), "refused", "UNREADABLE_ANSWER"),
@@ -388,5 +394,23 @@ mod tests {
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(retry_after("99999999999999999999", now), Some(Duration::MAX));
         assert_eq!(retry_after("soon", now), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_answer_is_judged_and_only_a_4xx_calls_a_device_dead(status in 100..600_u16, body: Vec<u8>, code in "[A-Z_]{0,20}|UNREGISTERED") {
+            for body in [body, error("X", "Invalid registration token", &fcm(&code)).into_bytes()] {
+                let outcome = verdict(status, &body, None).outcome;
+
+                let dead = matches!(outcome, Outcome::TokenDead { .. });
+                assert!(!dead || (400..500).contains(&status));
+                assert!(outcome != Outcome::Accepted || status == 200);
+            }
+        }
+
+        #[test]
+        fn any_retry_after_is_read_or_ignored(text: String) {
+            let _ = retry_after(&text, UNIX_EPOCH);
+        }
     }
 }

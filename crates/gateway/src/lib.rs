@@ -12,9 +12,9 @@ mod gate;
 mod mattermost;
 mod state;
 
-#[cfg(fuzzing)]
-pub use mattermost::fuzzing;
 pub use config::{Access, Config, MattermostConfig};
 pub use front::{Front, front};
 pub use gate::{Gate, keep_fresh};
+#[cfg(fuzzing)]
+pub use mattermost::fuzzing;
 pub use state::{Gateway, Parts, Version};

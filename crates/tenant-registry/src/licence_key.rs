@@ -127,4 +127,13 @@ mod tests {
 
         assert!(!format!("{key:?}").contains(&key.expose()[22..]));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_key_that_reads_the_same_or_none(text in "\\PC*|hpns_[a-z]{2}_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}") {
+            if let Ok(key) = LicenceKey::parse(&text) {
+                assert_eq!(key.expose(), text);
+            }
+        }
+    }
 }

@@ -26,7 +26,14 @@ pub fn request(bytes: &[u8]) {
     };
     let now = Timestamp::from_millis(1_800_000_000_000);
     let device = |provider, text: String| DeviceToken::parse(provider, text).expect("a good token");
-    let ios = apns::request(&push, app_version, device(Provider::Apns, "ab".repeat(32)), JobId::new(), now, &config);
+    let ios = apns::request(
+        &push,
+        app_version,
+        device(Provider::Apns, "ab".repeat(32)),
+        JobId::new(),
+        now,
+        &config,
+    );
     let android = fcm::request(&push, device(Provider::Fcm, "token".into()), &config);
     for request in [ios.map(ProviderRequest::Apns), android.map(ProviderRequest::Fcm)].into_iter().flatten() {
         let body = match &request {

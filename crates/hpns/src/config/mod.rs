@@ -334,4 +334,12 @@ mod tests {
 
         assert!(!format!("{config:?}").contains("canary"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_configuration_or_a_refusal(text: String, key in "[a-z_.]{1,20}") {
+            let _ = Config::parsed(&text);
+            let _ = Config::parsed(&format!("{key} = 1"));
+        }
+    }
 }
