@@ -160,7 +160,7 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
     let directory = tempfile::tempdir()?;
     let options = SimulatorOptions { accept_all: false, delay_ms: 0, rtt_ms: 0 };
     let simulator = Process::simulator(hpns, directory.path(), &options)?;
-    let config = process::config(hpns, directory.path(), &simulator, "gateway.access = \"open\"\n")?;
+    let config = process::config(hpns, directory.path(), &simulator, "gateway.access = \"open\"\n", "")?;
     let service = Process::service(hpns, &config, directory.path())?;
     // The provider's connections are warm before anything is measured.
     for platform in [provider, provider.other()] {

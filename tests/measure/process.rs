@@ -121,13 +121,21 @@ impl Drop for Process {
     }
 }
 
-/// Writes the configuration of the service: `settings`, ports, apps, and no limit to Google where the
-/// build knows that setting; everything else at its default.
-pub fn config(hpns: &Path, directory: &Path, simulator: &Process, settings: &str) -> anyhow::Result<PathBuf> {
+/// Writes the configuration of the service: `settings`, ports, apps with `apns_settings`, and no limit to
+/// Google where the build knows that setting; everything else at its default.
+pub fn config(
+    hpns: &Path,
+    directory: &Path,
+    simulator: &Process,
+    settings: &str,
+    apns_settings: &str,
+) -> anyhow::Result<PathBuf> {
     let (data_dir, apps) = (directory.display(), &simulator.configuration);
     let path = directory.join("hpns.toml");
     for limit in ["rate_per_second = 0\n", ""] {
-        let apps = apps.replace("provider = \"fcm\"\n", &format!("provider = \"fcm\"\n{limit}"));
+        let apps = apps
+            .replace("provider = \"fcm\"\n", &format!("provider = \"fcm\"\n{limit}"))
+            .replace("provider = \"apns\"\n", &format!("provider = \"apns\"\n{apns_settings}"));
         let text = format!(
             "data_dir = \"{data_dir}\"\n{settings}\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
         );

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use provider_sim::{Action, Blow, Excess, ProviderName, Script, ScriptedAnswer};
+use provider_sim::{Action, Blow, Excess, Latency, ProviderName, Script, ScriptedAnswer};
 use serde_json::{Value, json};
 
-use crate::harness::{Deployment, IOS_TOKEN, android, eventually, ios};
+use crate::harness::{ANDROID_TOKEN, Deployment, IOS_TOKEN, android, eventually, ios};
 use crate::load::{Load, at_once, to_android, to_iphone};
 
 type Push = fn(u64) -> Value;
@@ -22,21 +22,14 @@ fn says(status: u16, reason: &str) -> ScriptedAnswer {
     ScriptedAnswer { status, reason: Some(reason.into()), ..ScriptedAnswer::default() }
 }
 
-/// A service that gives an attempt half a second, so that silence is noticed soon.
-fn impatient() -> Deployment {
-    let settings =
-        "[gateway]\naccess = \"open\"\n[worker]\napns_attempt_timeout_ms = 500\nfcm_attempt_timeout_ms = 500";
-    Deployment::configured(settings, |config| {
-        config.replace("[apps.ios]", "[apps.ios]\nping_interval_ms = 200")
-    })
-}
-
 /// Strikes a provider's connections several times under load; the answers have to be all `OK`, nothing
 /// may arrive twice.
 async fn nothing_is_noticed_of(blows: &[Blow]) {
     for (provider, push) in BOTH {
         let deployment = Deployment::start();
-        deployment.simulator.conduct(provider, |conduct| conduct.rtt_ms = 5);
+        deployment.simulator.conduct(provider, |conduct| {
+            (conduct.rtt_ms, conduct.latency) = (5, Some(Latency { p50_ms: 5.0, p95_ms: 15.0 }));
+        });
         let load = Load::start(&deployment, push, 16);
         for round in 1..=3 {
             for blow in blows {
@@ -53,6 +46,7 @@ async fn nothing_is_noticed_of(blows: &[Blow]) {
         answers.assert_all_ok();
         let stats = deployment.simulator.stats();
         assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0), "{provider:?}");
+        assert!(stats.struck_requests > 10, "the blows met only {} open requests", stats.struck_requests);
     }
 }
 
@@ -74,14 +68,26 @@ async fn streams_that_are_taken_away_and_given_back_cost_no_push() {
 #[tokio::test]
 async fn requests_beyond_apples_streams_are_refused_or_end_the_connection_and_cost_no_push() {
     for excess in [Excess::Refuse, Excess::GoAway] {
-        let deployment = Deployment::start();
+        let deployment = Deployment::with(ONE_THREAD);
         deployment.simulator.conduct(ProviderName::Apns, |conduct| {
-            (conduct.streams, conduct.excess, conduct.rtt_ms) = (3, excess, 20);
+            (conduct.excess, conduct.rtt_ms) = (excess, 5);
+            conduct.latency = Some(Latency { p50_ms: 5.0, p95_ms: 15.0 });
         });
+        let load = Load::start(&deployment, to_iphone, 24);
+        let mut round = 0;
+        while deployment.simulator.stats().excess_requests < 5 && round < 50 {
+            round += 1;
+            let before = load.answered();
+            eventually("load is answered", || load.answered() >= before + 30).await;
+            let streams = if round % 2 == 0 { 1000 } else { 2 };
+            deployment.simulator.strike(ProviderName::Apns, Blow::Streams { streams });
+        }
+        let answers = load.stop().await;
 
-        at_once(&deployment, (0..60).map(to_iphone)).await.assert_all_ok();
-
-        assert_eq!(deployment.simulator.stats().duplicates, 0, "{excess:?}");
+        answers.assert_all_ok();
+        let stats = deployment.simulator.stats();
+        assert!(stats.excess_requests >= 5, "{excess:?}: {stats:?}");
+        assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0), "{excess:?}");
     }
 }
 
@@ -116,26 +122,29 @@ async fn a_goaway_on_an_idle_connection_costs_no_push() {
 #[tokio::test]
 async fn apples_connections_that_fall_silent_are_replaced_and_nothing_arrives_twice() {
     for blow in [Blow::BlackHole, Blow::Freeze] {
-        let deployment = impatient();
-        let load = Load::start(&deployment, to_iphone, 8);
-        eventually("load is answered", || load.answered() >= 50).await;
+        let deployment = Deployment::start();
+        let load = Load::start(&deployment, to_iphone, 24);
+        eventually("load is answered", || load.answered() >= 500).await;
 
         deployment.simulator.strike(ProviderName::Apns, blow);
 
         let before = deployment.simulator.stats().accepted;
-        eventually("pushes go on", || deployment.simulator.stats().accepted >= before + 100).await;
+        eventually("pushes go on", || deployment.simulator.stats().accepted >= before + 500).await;
         let answers = load.stop().await;
         answers.assert_all_ok();
         let stats = deployment.simulator.stats();
         assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0), "{blow:?}");
+        assert!(deployment.service.log().contains("no PING was answered"));
     }
 }
 
 #[tokio::test]
 async fn an_idle_connection_that_fell_silent_is_found_by_its_ping() {
-    let deployment = impatient();
+    let deployment = Deployment::configured("[gateway]\naccess = \"open\"", |config| {
+        config.replace("[apps.ios]", "[apps.ios]\nping_interval_ms = 1000")
+    });
     assert_eq!(deployment.push(&to_iphone(1)).await.json(), ok());
-    eventually("PINGs are sent", || deployment.simulator.stats().pings > 0).await;
+    eventually("PINGs are sent", || deployment.simulator.stats().apns_pings > 0).await;
 
     deployment.simulator.strike(ProviderName::Apns, Blow::BlackHole);
 
@@ -146,8 +155,9 @@ async fn an_idle_connection_that_fell_silent_is_found_by_its_ping() {
 #[tokio::test]
 async fn googles_connections_that_fall_silent_are_replaced() {
     for blow in [Blow::BlackHole, Blow::Freeze] {
-        let deployment = impatient();
-        assert_eq!(deployment.push(&to_android(999)).await.json(), ok());
+        let settings = format!("{ONE_THREAD}\n[worker]\nfcm_attempt_timeout_ms = 500");
+        let deployment = Deployment::with(&settings);
+        assert_eq!(deployment.push(&to_android(999_999_999)).await.json(), ok());
         deployment.simulator.strike(ProviderName::Fcm, blow);
         let load = Load::start(&deployment, to_android, 4);
 
@@ -159,45 +169,81 @@ async fn googles_connections_that_fall_silent_are_replaced() {
         assert_eq!((stats.accepted, stats.duplicates), (answers.ok() + 1, 0), "{blow:?}");
         let late = |answer: &&Value| !answer["error"].as_str().unwrap().starts_with("provider_down: ");
         assert!(!answers.others().iter().any(late), "{:?}", answers.others());
+        assert!(deployment.service.log().contains("a connection to FCM answers nothing; it is replaced"));
     }
 }
 
 #[tokio::test]
-async fn google_is_never_asked_by_ping_without_a_request() {
-    let deployment = Deployment::configured(ONE_THREAD, |config| {
-        config.replace("[apps.ios]", "[apps.ios]\nping_interval_ms = 200")
+async fn a_push_that_apple_took_before_it_fell_silent_may_arrive_twice_but_under_one_apns_id() {
+    let deployment = Deployment::start();
+    deployment.simulator.conduct(ProviderName::Apns, |conduct| {
+        conduct.latency = Some(Latency { p50_ms: 20.0, p95_ms: 40.0 });
     });
-    assert_eq!(deployment.push(&to_android(0)).await.json(), ok());
-    // Apple's connection, whose PINGs come every 200 ms, tells the time.
-    assert_eq!(deployment.push(&to_iphone(0)).await.json(), ok());
-    eventually("time passes", || deployment.simulator.stats().pings >= 5).await;
+    let load = Load::start(&deployment, to_iphone, 16);
+    eventually("load is answered", || load.answered() >= 100).await;
 
-    assert_eq!(deployment.push(&to_android(1)).await.json(), ok());
+    deployment.simulator.strike(ProviderName::Apns, Blow::BlackHole);
+
+    let before = deployment.simulator.stats().accepted;
+    eventually("pushes go on", || deployment.simulator.stats().accepted >= before + 100).await;
+    let answers = load.stop().await;
+    answers.assert_all_ok();
     let stats = deployment.simulator.stats();
-    assert_eq!(stats.fcm_connections, 2, "one for the access token, one for both pushes");
+    // A re-send under another id would count as a push of its own.
+    assert_eq!(stats.accepted - stats.duplicates, answers.ok());
+    assert!(stats.struck_requests > 0 && stats.duplicates > 0, "{stats:?}");
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_or_is_lost_is_tried_again_under_the_same_apns_id() {
-    for action in [Action::Half, Action::Reset, Action::Close] {
+async fn google_is_asked_by_ping_only_while_a_request_is_open() {
+    let deployment = Deployment::configured(ONE_THREAD, |config| {
+        let config = config.replace("[apps.ios]", "[apps.ios]\nping_interval_ms = 200");
+        config.replace("[apps.android]", "[apps.android]\nping_interval_ms = 50")
+    });
+    deployment.simulator.conduct(ProviderName::Fcm, |conduct| conduct.pings = 0);
+    assert_eq!(deployment.push(&to_android(0)).await.json(), ok());
+    // Apple's connection, whose PINGs come every 200 ms, tells the time.
+    assert_eq!(deployment.push(&to_iphone(0)).await.json(), ok());
+    eventually("time passes", || deployment.simulator.stats().apns_pings >= 5).await;
+    assert_eq!(deployment.simulator.stats().fcm_pings, 0);
+
+    deployment.script("token:1", vec![ScriptedAnswer { delay_ms: 500, ..ScriptedAnswer::default() }]);
+    assert_eq!(deployment.push(&to_android(1)).await.json(), ok());
+    assert!(deployment.simulator.stats().fcm_pings > 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_tried_again_under_the_same_apns_id() {
+    for action in [Action::Reset, Action::Close] {
         let deployment = Deployment::start();
-        let lost = ScriptedAnswer {
-            status: 200,
-            body: Some("{}".into()),
-            action: Some(action),
-            ..ScriptedAnswer::default()
-        };
+        let lost = ScriptedAnswer { action: Some(action), ..ScriptedAnswer::default() };
         deployment.script(IOS_TOKEN, vec![lost]);
 
         let answer = deployment.push(&ios(json!({}))).await.json();
 
         assert_eq!(answer, ok(), "{action:?}");
         let ids: Vec<_> = deployment.received().iter().map(|it| it.headers["apns-id"].clone()).collect();
-        if action != Action::Half {
-            assert_eq!(ids.len(), 2, "{action:?}");
-            assert_eq!(ids[0], ids[1]);
-        }
+        assert_eq!(ids.len(), 2, "{action:?}");
+        assert_eq!(ids[0], ids[1]);
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_no_answer_where_its_body_matters() {
+    let half = ScriptedAnswer { action: Some(Action::Half), ..ScriptedAnswer::default() };
+    let deployment = Deployment::start();
+    // Apple's 200 has no body: its status is the answer. Google's has, and a name in it.
+    deployment.script(IOS_TOKEN, vec![half.clone()]);
+    deployment.script(ANDROID_TOKEN, vec![half.clone()]);
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
+    assert_eq!(deployment.push(&android(json!({}))).await.json(), ok());
+    let stats = deployment.simulator.stats();
+    assert_eq!((stats.apns_requests, stats.fcm_requests), (1, 2));
+
+    // The reason of a refusal breaks off: a 410 is not believed without one.
+    let refused = ScriptedAnswer { action: Some(Action::Half), ..says(410, "Unregistered") };
+    deployment.script(IOS_TOKEN, vec![refused]);
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
 }
 
 #[tokio::test]
@@ -223,7 +269,6 @@ async fn an_expired_provider_token_wedges_its_connection_and_no_push_is_sent_the
     let connections: Vec<_> = deployment.received().iter().map(|it| it.connection).collect();
     assert_eq!(connections[0], connections[1]);
     assert!(connections[2] > connections[1] && connections[3] == connections[2], "{connections:?}");
-    assert_eq!(deployment.simulator.stats().resends_after_refusal, 0);
 }
 
 #[tokio::test]
@@ -258,36 +303,42 @@ async fn an_app_that_was_added_to_the_team_later_gets_new_connections() {
 #[tokio::test]
 async fn a_pause_that_a_provider_asks_for_is_never_cut_short_in_whatever_form_it_comes() {
     let deployment = Deployment::start();
+    // Whether no pause is left: to Apple, whose documents know no such header, and to Google.
     let values = [
-        "1",
-        "0",
-        "-5",
-        "120",
-        "Sun, 06 Nov 1994 08:49:37 GMT",
-        "Fri, 31 Dec 2066 23:59:59 GMT",
-        "soon",
-        "99999999999999999999",
-        "",
+        ("0", true, true),
+        ("-5", false, true),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", false, true),
+        ("1", false, false),
+        ("120", false, false),
+        ("Fri, 31 Dec 2066 23:59:59 GMT", false, false),
+        ("99999999999999999999", false, false),
+        ("soon", false, false),
+        ("", false, false),
     ];
-    for (number, value) in (0..).zip(values) {
-        for (provider, push) in BOTH {
+    for (number, (value, apple, google)) in (0..).zip(values) {
+        for ((provider, push), tried_again) in BOTH.into_iter().zip([apple, google]) {
             let token = push(number)["device_id"].as_str().unwrap().to_owned();
             let busy = ScriptedAnswer { retry_after: Some(value.into()), ..says(503, "UNAVAILABLE") };
+            let answers = vec![busy].into();
+            let before = deployment.received().len();
             deployment.simulator.script(Script {
                 token,
                 provider: Some(provider),
-                answers: vec![busy].into(),
+                answers,
                 ..Script::default()
             });
 
             let answer = deployment.push(&push(number)).await.json();
 
-            let told = answer["status"] == "FAIL" || answer == ok();
-            assert!(told, "{provider:?} {value:?} {answer}");
+            let sends = deployment.received().len() - before;
+            assert_eq!(
+                (answer == ok(), sends),
+                (tried_again, 1 + usize::from(tried_again)),
+                "{provider:?} {value:?}"
+            );
         }
     }
-    let stats = deployment.simulator.stats();
-    assert_eq!((stats.early_resends, stats.resends_after_refusal), (0, 0));
+    assert_eq!(deployment.simulator.stats().early_resends, 0);
 }
 
 #[tokio::test]
@@ -362,22 +413,35 @@ async fn many_bad_tokens_slow_apple_down_and_end_connections_but_every_push_gets
     };
     deployment.simulator.script(bad);
 
-    let answers = at_once(&deployment, (0..200).map(to_iphone)).await;
-
-    let removed = answers.0.iter().filter(|answer| answer["status"] == "REMOVE").count() as u64;
-    assert_eq!(answers.ok() + removed, 200, "{:?}", answers.others());
-    assert!(removed > 20, "{removed}");
+    let (mut ok, mut removed) = (0, 0);
+    for batch in 0..20 {
+        let answers = at_once(&deployment, (batch * 20..batch * 20 + 20).map(to_iphone)).await;
+        ok += answers.ok();
+        removed += answers.0.iter().filter(|answer| answer["status"] == "REMOVE").count() as u64;
+    }
+    assert_eq!(ok + removed, 400);
+    assert!(removed > 50, "{removed}");
+    let stats = deployment.simulator.stats();
+    assert!(stats.apns_connections > 4 && stats.most_connections_in_a_second < 40, "{stats:?}");
 }
 
 #[tokio::test]
 async fn a_message_to_google_is_tried_again_on_5xx_and_never_on_a_final_answer() {
     let deployment = Deployment::start();
-    for answers in [vec![says(500, "INTERNAL"), says(503, "UNAVAILABLE")], vec![says(502, "")]] {
-        deployment.script("android:APA91b-token_1", answers);
-        deployment.push(&android(json!({ "ack_id": "a" }))).await;
-    }
-    deployment.script("android:APA91b-token_1", vec![says(400, "INVALID_ARGUMENT")]);
-    deployment.push(&android(json!({ "ack_id": "b" }))).await;
+    for (answers, status, sends) in [
+        (vec![says(500, "INTERNAL"), says(503, "UNAVAILABLE")], "OK", 3),
+        (vec![says(502, "")], "FAIL", 1),
+        (vec![says(400, "INVALID_ARGUMENT")], "FAIL", 1),
+        (vec![says(403, "IAM_PERMISSION_DENIED")], "FAIL", 1),
+        (vec![says(404, "UNREGISTERED")], "REMOVE", 1),
+    ] {
+        let before = deployment.received().len();
+        deployment.script(ANDROID_TOKEN, answers.clone());
 
+        let answer = deployment.push(&android(json!({ "ack_id": format!("{answers:?}") }))).await.json();
+
+        let sent = deployment.received().len() - before;
+        assert_eq!((answer["status"].as_str().unwrap(), sent), (status, sends), "{answers:?}");
+    }
     assert_eq!(deployment.simulator.stats().resends_after_refusal, 0);
 }

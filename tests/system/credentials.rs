@@ -3,7 +3,7 @@
 use provider_sim::{ProviderName, Script, ScriptedAnswer};
 use serde_json::{Value, json};
 
-use crate::harness::{Deployment, android, eventually, ios};
+use crate::harness::{Deployment, android, eventually, ios, put};
 use crate::load::{Load, at_once, to_android, to_iphone};
 
 const OFTEN: &str = "[gateway]\naccess = \"open\"\n[credentials]\npoll_ms = 20";
@@ -40,8 +40,7 @@ async fn new_credential_files_are_used_under_load_and_no_push_is_lost() {
             let before = load.answered();
             eventually("load is answered", || load.answered() >= before + 50).await;
             // The same key, written differently.
-            let text = std::fs::read_to_string(&path).unwrap();
-            std::fs::write(&path, text + "\n").unwrap();
+            put(&path, &(std::fs::read_to_string(&path).unwrap() + "\n"));
             let renewed = || deployment.service.log().matches("an app has new credentials").count();
             let apps = if file == "apns.p8" { 2 } else { 1 };
             eventually("the credentials are renewed", || renewed() == round * apps).await;
@@ -62,7 +61,7 @@ async fn broken_credential_files_change_nothing_and_are_told() {
     let deployment = Deployment::with(OFTEN);
     assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
 
-    std::fs::write(deployment.simulator.apns_key_file(), "canary").unwrap();
+    put(&deployment.simulator.apns_key_file(), "canary");
 
     eventually("it is told", || deployment.service.log().contains("the old ones stay in use")).await;
     assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
@@ -184,13 +183,13 @@ async fn access_tokens_that_are_revoked_cost_no_push() {
 }
 
 #[tokio::test]
-async fn an_access_token_is_renewed_before_google_takes_it_for_expired() {
+async fn an_access_token_that_google_takes_for_expired_is_renewed_at_the_cost_of_no_push() {
     let deployment = Deployment::start();
-    deployment.simulator.conduct(ProviderName::Fcm, |conduct| conduct.token_life_seconds = 61);
+    deployment.simulator.conduct(ProviderName::Fcm, |conduct| conduct.token_life_seconds = 600);
     let load = Load::start(&deployment, to_android, 4);
     eventually("load is answered", || load.answered() >= 50).await;
     // Ours still takes the token for good; Google does not.
-    deployment.simulator.advance_clock(std::time::Duration::from_secs(62));
+    deployment.simulator.advance_clock(std::time::Duration::from_secs(601));
     let before = load.answered();
     eventually("load is answered", || load.answered() >= before + 50).await;
 
@@ -214,7 +213,7 @@ async fn a_wrong_environment_removes_no_device_after_the_guard_has_tripped_until
 
     // Mended: the right key is put in place, and a device is really dead.
     let path = deployment.simulator.apns_key_file();
-    std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + "\n").unwrap();
+    put(&path, &(std::fs::read_to_string(&path).unwrap() + "\n"));
     eventually("it is read", || deployment.service.log().contains("an app has new credentials")).await;
     deployment.simulator.script(usual(ProviderName::Apns));
     assert_eq!(deployment.push(&to_iphone(1000)).await.json(), ok());

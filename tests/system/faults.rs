@@ -1,22 +1,12 @@
 //! Bursts and broken providers.
 
-use provider_sim::{Settings, Simulator};
-use serde_json::{Value, json};
 use std::collections::HashSet;
 
-use crate::harness::{Deployment, android, eventually, ios};
-use crate::load::{Load, at_once, to_android, to_iphone};
+use provider_sim::{Blow, Door, ProviderName};
+use serde_json::Value;
 
-/// Starts a simulator on the ports of one that has stopped, as soon as nothing else uses them.
-async fn restarted(settings: Settings) -> Simulator {
-    let mut started = None;
-    eventually("the ports are free", || {
-        started = Simulator::start(settings.clone()).ok();
-        started.is_some()
-    })
-    .await;
-    started.unwrap()
-}
+use crate::harness::{Deployment, eventually};
+use crate::load::{Load, at_once, to_android, to_iphone};
 
 #[tokio::test]
 async fn a_cold_burst_of_500_pushes_is_accepted_whole() {
@@ -42,48 +32,44 @@ async fn a_thousand_cold_senders_to_android_ask_for_one_access_token() {
 }
 
 #[tokio::test]
-async fn a_provider_that_restarts_under_load_costs_no_push_its_true_answer() {
-    let mut deployment = Deployment::start();
-    at_once(&deployment, (0..10).map(to_iphone)).await.assert_all_ok();
-    let settings = Settings {
-        apns: deployment.simulator.apns(),
-        fcm: deployment.simulator.fcm(),
-        ..Settings::on_free_ports(&deployment.directory.path().join("simulator"))
-    };
-    let load = Load::start(&deployment, to_iphone, 8);
-    eventually("load is accepted", || deployment.simulator.stats().accepted >= 100).await;
+async fn a_provider_that_goes_away_and_comes_back_under_load_costs_no_push_its_true_answer() {
+    for (provider, push) in
+        [(ProviderName::Apns, to_iphone as fn(u64) -> Value), (ProviderName::Fcm, to_android)]
+    {
+        let deployment = Deployment::start();
+        let load = Load::start(&deployment, push, 8);
+        eventually("load is answered", || load.answered() >= 100).await;
 
-    let old = std::mem::replace(
-        &mut deployment.simulator,
-        Simulator::start(Settings::on_free_ports(&deployment.directory.path().join("other"))).unwrap(),
-    );
-    let accepted_before = old.stop().await.accepted;
-    deployment.simulator = restarted(settings).await;
-    eventually("load is accepted", || deployment.simulator.stats().accepted >= 100).await;
-    let answers = load.stop().await;
+        deployment.simulator.conduct(provider, |conduct| conduct.door = Door::Shut);
+        deployment.simulator.strike(provider, Blow::Close);
+        let before = load.answered();
+        eventually("load is answered", || load.answered() >= before + 50).await;
+        deployment.simulator.conduct(provider, |conduct| conduct.door = Door::Open);
+        let before = deployment.simulator.stats().accepted;
+        eventually("load is accepted", || deployment.simulator.stats().accepted >= before + 100).await;
+        let answers = load.stop().await;
 
-    let (ok, failed) = (answers.ok(), answers.others());
-    let down = |answer: &&Value| answer["error"].as_str().unwrap().starts_with("provider_down: ");
-    assert!(failed.iter().all(down), "{failed:?}");
-    let accepted = accepted_before + deployment.simulator.stats().accepted;
-    assert!(ok <= accepted, "{ok} answered OK, {accepted} accepted");
-    at_once(&deployment, (0..20).map(to_iphone)).await.assert_all_ok();
+        let failed = answers.others();
+        let down = |answer: &&Value| answer["error"].as_str().unwrap().starts_with("provider_down: ");
+        assert!(failed.iter().all(down) && failed.len() >= 40, "{provider:?} {failed:?}");
+        let stats = deployment.simulator.stats();
+        assert!(
+            answers.ok() <= stats.accepted - stats.duplicates,
+            "{provider:?}: {} OK, {stats:?}",
+            answers.ok()
+        );
+        at_once(&deployment, (5_000_000..5_000_020).map(push)).await.assert_all_ok();
+    }
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_is_told_quickly_and_does_not_hold_the_other() {
-    let mut deployment = Deployment::start();
-    let replacement =
-        Simulator::start(Settings::on_free_ports(&deployment.directory.path().join("other"))).unwrap();
-    let fcm = deployment.simulator.fcm();
-    let old = std::mem::replace(&mut deployment.simulator, replacement);
-    old.stop().await;
-    let only_google =
-        Settings { fcm, ..Settings::on_free_ports(&deployment.directory.path().join("simulator")) };
-    deployment.simulator = restarted(only_google).await;
+async fn a_provider_that_is_down_does_not_hold_the_other() {
+    let deployment = Deployment::start();
+    deployment.simulator.conduct(ProviderName::Apns, |conduct| conduct.door = Door::Dark);
+    let load = Load::start(&deployment, to_iphone, 16);
+    eventually("Apple is tried", || deployment.simulator.stats().apns_requests == 0).await;
 
-    let answer = deployment.push(&ios(json!({}))).await;
+    at_once(&deployment, (0..200).map(to_android)).await.assert_all_ok();
 
-    assert!(answer.error().starts_with("provider_down: "));
-    assert_eq!(deployment.push(&android(json!({}))).await.json(), json!({ "status": "OK" }));
+    assert_eq!(load.stop().await.ok(), 0);
 }

@@ -43,6 +43,13 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     Command::new(hpns()).args(arguments).output().unwrap()
 }
 
+/// Puts a file in place at once, so that nobody reads half of it.
+pub(crate) fn put(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
 /// Throw-away credentials, made once: an RSA key takes its time.
 fn credentials(directory: &Path) {
     static MADE: OnceLock<TempDir> = OnceLock::new();

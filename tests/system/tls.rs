@@ -12,15 +12,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{Deployment, eventually, ios};
+use crate::harness::{Deployment, eventually, ios, put};
 use crate::http::post;
 
 /// Writes a certificate of its own and its key.
 fn write_certificate(directory: &Path) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
-    std::fs::write(directory.join("tls.pem"), certificate.pem()).unwrap();
-    std::fs::write(directory.join("tls-key.pem"), key.serialize_pem()).unwrap();
+    put(&directory.join("tls.pem"), &certificate.pem());
+    put(&directory.join("tls-key.pem"), &key.serialize_pem());
 }
 
 /// A client that trusts the certificate of the moment, and keeps its tickets.
@@ -86,11 +86,11 @@ async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not()
         .await;
     assert!(push(&deployment, &client(directory)).await.is_some());
 
-    let good = std::fs::read(directory.join("tls.pem")).unwrap();
-    std::fs::write(directory.join("tls.pem"), "junk").unwrap();
-    eventually("it is told", || deployment.service.log().contains("new certificate cannot be used")).await;
-    std::fs::write(directory.join("tls.pem"), good).unwrap();
-    assert!(push(&deployment, &client(directory)).await.is_some());
+    let client = client(directory);
+    put(&directory.join("tls.pem"), "junk");
+    eventually("it is told", || deployment.service.log().contains("not a PEM file with X.509 certificates"))
+        .await;
+    assert!(push(&deployment, &client).await.is_some(), "the old certificate is still served");
     assert!(deployment.metric("listener_certificate_days_left", "").await > 1000.0);
 }
 

@@ -17,6 +17,8 @@ const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
 struct State<T> {
     transport: T,
+    /// Counts what was read.
+    reads: u64,
     buffer: Vec<u8>,
     written: usize,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Drain<T>(Arc<Mutex<State<T>>>);
 
 /// Puts a buffer in front of `transport`.
 pub(crate) fn coalesce<T>(transport: T) -> (Coalesced<T>, Drain<T>) {
-    let state = Arc::new(Mutex::new(State { transport, buffer: Vec::new(), written: 0 }));
+    let state = Arc::new(Mutex::new(State { transport, reads: 0, buffer: Vec::new(), written: 0 }));
     (Coalesced(Arc::clone(&state)), Drain(state))
 }
 
@@ -54,6 +56,13 @@ impl<T: AsyncWrite + Unpin> State<T> {
     }
 }
 
+impl<T> Drain<T> {
+    /// Returns a number that changes with every read.
+    pub(crate) fn reads(&self) -> u64 {
+        lock(&self.0).reads
+    }
+}
+
 impl<T: AsyncWrite + Unpin> Drain<T> {
     /// Writes what was collected, as far as the transport takes it.
     pub(crate) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -63,7 +72,10 @@ impl<T: AsyncWrite + Unpin> Drain<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Coalesced<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut lock(&self.0).transport).poll_read(cx, buf)
+        let mut state = lock(&self.0);
+        let read = Pin::new(&mut state.transport).poll_read(cx, buf);
+        state.reads += u64::from(read.is_ready());
+        read
     }
 }
 

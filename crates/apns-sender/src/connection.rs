@@ -27,14 +27,12 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::coalesce::{Coalesced, Drain, coalesce};
+use crate::pulse::{Look, Pulse, WATCH};
 use crate::sender::Endpoint;
 
 /// Ours to cap, whatever Apple would allow: the most requests in flight on one connection.
 const MAX_STREAMS: usize = 1000;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A PING has to be answered in this share of the interval: 15 s of a minute.
-const PING_SHARE: u32 = 4;
 
 /// Why a connection could not be made, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -104,9 +102,8 @@ impl Dialler {
             requests: Some(requests.clone()),
             limit: 1,
             ping,
-            waits_for_pong: false,
-            ping_interval: self.ping_interval,
-            timer: Box::pin(tokio::time::sleep(self.ping_interval)),
+            pulse: Pulse::new(self.ping_interval),
+            timer: Box::pin(tokio::time::sleep(WATCH.min(self.ping_interval))),
         };
         Ok((requests, driver))
     }
@@ -150,18 +147,19 @@ pub(crate) struct Driver {
     requests: Option<SendRequest<Bytes>>,
     limit: usize,
     ping: PingPong,
-    waits_for_pong: bool,
-    ping_interval: Duration,
+    pulse: Pulse,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Driver {
     /// Runs until the connection ends. `limit_changed` hears how many requests Apple allows at once;
-    /// after `retired` the connection ends by itself once the requests in flight are answered.
+    /// `is_busy` tells whether any are open; after `retired` the connection ends by itself once they are
+    /// answered.
     pub(crate) async fn run(
         mut self,
         retired: CancellationToken,
         limit_changed: impl Fn(usize),
+        is_busy: impl Fn() -> bool,
     ) -> Result<(), ConnectionError> {
         let mut retirement = pin!(retired.cancelled());
         poll_fn(|cx| {
@@ -176,7 +174,7 @@ impl Driver {
             if ended.is_ready() {
                 return ended;
             }
-            self.poll_ping(cx).map(Err)
+            self.poll_pulse(cx, &is_busy).map(Err)
         })
         .await
     }
@@ -191,24 +189,24 @@ impl Driver {
     }
 
     /// Ready only when the connection is found dead.
-    fn poll_ping(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
-        loop {
-            if self.waits_for_pong && self.ping.poll_pong(cx).is_ready() {
-                self.waits_for_pong = false;
-                self.timer.as_mut().reset(Instant::now() + self.ping_interval);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if self.waits_for_pong {
-                return Poll::Ready(ConnectionError::PingTimeout);
-            }
-            if let Err(error) = self.ping.send_ping(Ping::opaque()) {
-                return Poll::Ready(error.into());
-            }
-            self.waits_for_pong = true;
-            self.timer.as_mut().reset(Instant::now() + self.ping_interval / PING_SHARE);
-            cx.waker().wake_by_ref();
+    fn poll_pulse(&mut self, cx: &mut Context<'_>, is_busy: &impl Fn() -> bool) -> Poll<ConnectionError> {
+        if self.pulse.pong_due.is_some() && self.ping.poll_pong(cx).is_ready() {
+            self.pulse.answered(Instant::now());
         }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            match self.pulse.look(now, self.drain.reads(), is_busy()) {
+                Look::Well => {}
+                Look::Dead => return Poll::Ready(ConnectionError::PingTimeout),
+                Look::Ask => {
+                    if let Err(error) = self.ping.send_ping(Ping::opaque()) {
+                        return Poll::Ready(error.into());
+                    }
+                    cx.waker().wake_by_ref();
+                }
+            }
+            self.timer.as_mut().reset(now + WATCH.min(self.pulse.interval));
+        }
+        Poll::Pending
     }
 }

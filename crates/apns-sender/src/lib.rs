@@ -11,6 +11,7 @@ mod certificate;
 mod coalesce;
 mod connection;
 mod pool;
+mod pulse;
 mod sender;
 mod tls;
 mod token;

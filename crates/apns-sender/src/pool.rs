@@ -29,6 +29,8 @@ const MAX_DIAL_BACK_OFF: Duration = Duration::from_secs(2);
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 /// How long a new connection may be alone in being tried before another is opened beside it.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// How long others are preferred to a connection on which Apple was out of order.
+const TROUBLE: Duration = Duration::from_millis(500);
 /// A wait that is worth another connection; a shorter one is a small crowd on its way.
 const CROWD: Duration = Duration::from_millis(10);
 /// A request that has waited for less says nothing about its connection.
@@ -62,7 +64,9 @@ struct State {
     waiting: VecDeque<Waiting>,
     next_id: u64,
     dialling: bool,
+    /// Connections in a row that came to nothing, and dials.
     failures: u32,
+    dial_failures: u32,
     not_before: Option<Instant>,
     last_replaced: Option<Instant>,
     /// Somebody will look whether those who wait need another connection.
@@ -83,6 +87,8 @@ struct Link {
     answered_at: Option<Instant>,
     /// Whether a push has succeeded on it: its end is then no failure.
     proven: bool,
+    /// When it last answered that Apple is out of order: a retry prefers another.
+    troubled_at: Option<Instant>,
     retired: CancellationToken,
 }
 
@@ -96,6 +102,10 @@ impl Link {
     fn has_room(&self, bytes: usize) -> bool {
         let fits = self.in_flight == 0 || self.in_flight_bytes + bytes <= WINDOW_BYTES;
         self.in_flight < self.limit && fits && !self.retired.is_cancelled()
+    }
+
+    fn is_troubled(&self) -> bool {
+        self.troubled_at.is_some_and(|at| at.elapsed() < TROUBLE)
     }
 }
 
@@ -143,6 +153,13 @@ impl Slot {
         drop(state);
         if silent {
             self.pool.retire(self.link);
+        }
+    }
+
+    /// Notes that Apple was out of order on it.
+    pub(crate) fn troubled(&self) {
+        if let Some(link) = self.pool.shared.lock().link(self.link) {
+            link.troubled_at = Some(Instant::now());
         }
     }
 
@@ -201,8 +218,8 @@ impl Pool {
     }
 
     fn take(&self, state: &mut State, bytes: usize) -> Option<Slot> {
-        let link =
-            state.links.iter_mut().filter(|link| link.has_room(bytes)).min_by_key(|link| link.in_flight)?;
+        let roomy = state.links.iter_mut().filter(|link| link.has_room(bytes));
+        let link = roomy.min_by_key(|link| (link.is_troubled(), link.in_flight))?;
         link.in_flight += 1;
         link.in_flight_bytes += bytes;
         Some(Slot { pool: self.clone(), link: link.id, bytes, requests: link.requests.clone() })
@@ -284,8 +301,9 @@ impl Pool {
             Err(error) => {
                 let mut state = self.shared.lock();
                 state.dialling = false;
-                state.back_off(MAX_DIAL_BACK_OFF);
-                let failures = state.failures;
+                let failures = state.dial_failures;
+                state.dial_failures += 1;
+                state.back_off(failures, MAX_DIAL_BACK_OFF);
                 self.serve(state);
                 warn!(app = self.shared.name, failures, %error, "cannot connect to APNs");
                 metrics::counter!("apns_connect_failures_total", "app" => self.shared.name.clone())
@@ -303,6 +321,7 @@ impl Pool {
         let id = state.next_id;
         state.next_id += 1;
         state.dialling = false;
+        state.dial_failures = 0;
         state.links.push(Link {
             id,
             requests,
@@ -312,6 +331,7 @@ impl Pool {
             opened_at: Instant::now(),
             answered_at: None,
             proven: false,
+            troubled_at: None,
             retired: retired.clone(),
         });
         self.serve(state);
@@ -324,7 +344,8 @@ impl Pool {
         });
         let pool = self.clone();
         self.shared.tasks.spawn(async move {
-            let ended = driver.run(retired, |limit| pool.limit_changed(id, limit)).await;
+            let is_busy = || pool.shared.lock().link(id).is_some_and(|link| link.in_flight > 0);
+            let ended = driver.run(retired, |limit| pool.limit_changed(id, limit), is_busy).await;
             pool.closed(id, ended);
         });
     }
@@ -354,7 +375,7 @@ impl Pool {
         state.links = staying;
         let going: Vec<Link> = going;
         if going.iter().any(|link| !link.proven) {
-            state.back_off(MAX_BACK_OFF);
+            state.came_to_nothing();
         }
         self.serve(state);
         for link in going {
@@ -375,8 +396,8 @@ impl Pool {
 
     fn closed(&self, id: u64, ended: Result<(), ConnectionError>) {
         let mut state = self.shared.lock();
-        if state.link(id).is_some_and(|link| link.answered_at.is_none()) {
-            state.back_off(MAX_BACK_OFF);
+        if state.link(id).is_some_and(|link| !link.proven) {
+            state.came_to_nothing();
         }
         state.links.retain(|link| link.id != id);
         self.serve(state);
@@ -397,10 +418,17 @@ impl State {
         self.links.iter_mut().find(|link| link.id == id)
     }
 
-    /// Waits 0.1 s, 0.2 s, … `longest`, each shortened by chance to half at most.
-    fn back_off(&mut self, longest: Duration) {
-        let full = FIRST_BACK_OFF.saturating_mul(1 << self.failures.min(10)).min(longest);
+    /// A connection ended before a push succeeded on it.
+    fn came_to_nothing(&mut self) {
+        let before = self.failures;
         self.failures += 1;
+        self.back_off(before, MAX_BACK_OFF);
+    }
+
+    /// Waits 0.1 s, 0.2 s, … `longest`, by the number of failures before this one; each shortened by
+    /// chance to half at most.
+    fn back_off(&mut self, before: u32, longest: Duration) {
+        let full = FIRST_BACK_OFF.saturating_mul(1 << before.min(10)).min(longest);
         self.not_before = Some(Instant::now() + full.mul_f64(rand::rng().random_range(0.5..1.0)));
     }
 }

@@ -186,12 +186,13 @@ impl ApnsSender {
         let mut renew = false;
         let mut remedied = false;
         let mut resends = 0;
+        let mut refused = None;
         let pool = if attempt.isolate { &self.isolated } else { &self.pool };
         loop {
             let slot = match timeout_at(attempt.deadline, pool.slot(push.body.size_bytes())).await {
                 Ok(Ok(slot)) => Arc::new(slot),
-                Ok(Err(_)) => return later(false, "Unreachable"),
-                Err(_) => return later(false, "NoConnection"),
+                Ok(Err(_)) => return refused.unwrap_or_else(|| later(false, "Unreachable")),
+                Err(_) => return refused.unwrap_or_else(|| later(false, "NoConnection")),
             };
             // Only now: a connection must not see an older token after a newer one.
             let Ok(header) = self.authorization(renew) else {
@@ -203,6 +204,9 @@ impl ApnsSender {
             match self.exchange(&slot, request, push.body.expose(), attempt).await {
                 Ok(reply) => {
                     let verdict = verdict(reply.status, &reply.reason, reply.timestamp, reply.retry_after);
+                    if reply.status >= 500 {
+                        slot.troubled();
+                    }
                     let again = match verdict.remedy {
                         Remedy::None => false,
                         Remedy::Leave => {
@@ -215,6 +219,7 @@ impl ApnsSender {
                         return verdict.outcome;
                     }
                     remedied = true;
+                    refused = Some(verdict.outcome);
                     renew = verdict.remedy == Remedy::Reauthenticate;
                 }
                 Err(Fault::Unsent(word)) => {

@@ -1,7 +1,7 @@
 //! Fails fast while a provider is out of order, so that callers are told at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use push_domain::{Outcome, RetryScope};
@@ -10,8 +10,11 @@ use tokio::time::Instant;
 use crate::circuit::{Circuit, Passage, Pauses};
 
 const WINDOW: Duration = Duration::from_secs(2);
-/// So many failures in a window, being more than the successes, shut the breaker.
+/// So many failures in a window, being more than the successes, shut the breaker,
 const FAILURES: u32 = 10;
+/// if they go on for so long: a connection that breaks fails all its requests at once, and the next one may
+/// be good.
+const LASTING: Duration = Duration::from_millis(500);
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
 /// Watches one app's attempts. A success costs one atomic write.
@@ -34,23 +37,37 @@ impl Breaker {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, (Instant, u32)> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes one attempt's outcome, and says whether the breaker has just opened or closed by it.
     pub(crate) fn note(&self, outcome: &Outcome, passage: &mut Passage<'_>) -> bool {
         if !matches!(outcome, Outcome::TryLater { scope: RetryScope::Attempt, .. }) {
             self.successes.fetch_add(1, Ordering::Relaxed);
-            return passage.succeeded();
+            let opened = passage.succeeded();
+            if opened {
+                *self.lock() = (Instant::now(), 0);
+            }
+            return opened;
         }
         if passage.is_try() {
             passage.failed();
             return false;
         }
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.circuit.is_stale(passage) {
+            return false;
+        }
+        let mut failures = self.lock();
         if failures.0.elapsed() >= WINDOW {
             *failures = (Instant::now(), 0);
             self.successes.store(0, Ordering::Relaxed);
         }
         failures.1 += 1;
-        failures.1 >= FAILURES && failures.1 > self.successes.load(Ordering::Relaxed) && self.circuit.shut()
+        failures.1 >= FAILURES
+            && failures.0.elapsed() >= LASTING
+            && failures.1 > self.successes.load(Ordering::Relaxed)
+            && self.circuit.shut()
     }
 }
 
@@ -70,11 +87,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ten_failures_in_two_seconds_stop_attempts_until_a_try_succeeds() {
+    async fn lasting_failures_stop_attempts_until_a_try_succeeds() {
         let breaker = Breaker::new();
-        (0..9).for_each(|_| note(&breaker, &failure()));
-        assert!(breaker.circuit.is_open());
+        (0..100).for_each(|_| note(&breaker, &failure()));
+        assert!(breaker.circuit.is_open(), "they came all at once");
 
+        tokio::time::advance(LASTING).await;
         note(&breaker, &failure());
         assert!(breaker.circuit.pass().is_none());
         tokio::time::advance(PAUSES.first).await;
@@ -82,6 +100,24 @@ mod tests {
         assert!(breaker.circuit.pass().is_none());
         tokio::time::advance(PAUSES.first * 2).await;
         note(&breaker, &Outcome::Accepted);
+        assert!(breaker.circuit.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_attempts_from_before_the_recovery_do_not_count() {
+        let breaker = Breaker::new();
+        let mut stale: Vec<_> = (0..50).map(|_| breaker.circuit.pass().unwrap()).collect();
+        (0..10).for_each(|_| note(&breaker, &failure()));
+        tokio::time::advance(LASTING).await;
+        note(&breaker, &failure());
+        tokio::time::advance(PAUSES.first).await;
+        note(&breaker, &Outcome::Accepted);
+
+        for passage in &mut stale {
+            assert!(!breaker.note(&failure(), passage));
+        }
+        note(&breaker, &failure());
+
         assert!(breaker.circuit.is_open());
     }
 

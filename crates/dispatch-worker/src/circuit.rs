@@ -1,6 +1,6 @@
 //! A gate that can be shut for a while: then one push at a time tries whether it may open again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub(crate) struct Pauses {
 pub(crate) struct Circuit {
     pauses: Pauses,
     open: AtomicBool,
+    /// Counts how often it was opened: what was begun before says nothing about what came after.
+    generation: AtomicU32,
     shut: Mutex<Shut>,
 }
 
@@ -34,12 +36,13 @@ struct Shut {
 #[derive(Debug)]
 pub(crate) struct Passage<'a> {
     tries: Option<&'a Circuit>,
+    generation: u32,
 }
 
 impl Circuit {
     pub(crate) fn new(pauses: Pauses) -> Self {
         let shut = Shut { until: Instant::now(), pause: pauses.first, tried: false };
-        Self { pauses, open: AtomicBool::new(true), shut: Mutex::new(shut) }
+        Self { pauses, open: AtomicBool::new(true), generation: AtomicU32::new(0), shut: Mutex::new(shut) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shut> {
@@ -52,15 +55,16 @@ impl Circuit {
 
     /// Lets everybody pass, or one who tries, or nobody.
     pub(crate) fn pass(&self) -> Option<Passage<'_>> {
+        let generation = self.generation.load(Ordering::Relaxed);
         if self.is_open() {
-            return Some(Passage { tries: None });
+            return Some(Passage { tries: None, generation });
         }
         let mut shut = self.lock();
         if shut.tried || Instant::now() < shut.until {
             return None;
         }
         shut.tried = true;
-        Some(Passage { tries: Some(self) })
+        Some(Passage { tries: Some(self), generation })
     }
 
     /// Shuts the gate, and says whether it was open.
@@ -76,7 +80,16 @@ impl Circuit {
 
     /// Opens the gate, and says whether it was shut.
     pub(crate) fn open(&self) -> bool {
-        !self.open.swap(true, Ordering::Relaxed)
+        let was_shut = !self.open.swap(true, Ordering::Relaxed);
+        if was_shut {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+        was_shut
+    }
+
+    /// Says whether a passage was granted before the gate was last opened.
+    pub(crate) fn is_stale(&self, passage: &Passage<'_>) -> bool {
+        passage.generation != self.generation.load(Ordering::Relaxed)
     }
 }
 
@@ -98,6 +111,15 @@ impl Passage<'_> {
             let mut shut = circuit.lock();
             shut.tried = false;
             shut.pause = (shut.pause * 2).min(circuit.pauses.longest);
+            shut.wait();
+        }
+    }
+
+    /// The try says nothing: the gate stays shut, for as long as before.
+    pub(crate) fn inconclusive(&mut self) {
+        if let Some(circuit) = self.tries.take() {
+            let mut shut = circuit.lock();
+            shut.tried = false;
             shut.wait();
         }
     }

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use metrics::Gauge;
-use push_domain::{App, AppCatalogue, AppId, Attempt, Outcome, RetryScope, TenantId};
-use tokio::time::Instant;
+use push_domain::{App, AppCatalogue, AppId, Outcome, RetryScope, TenantId};
 use tracing::{error, info, warn};
 
 use crate::breaker::Breaker;
@@ -18,7 +17,7 @@ use crate::removals::RemovalGuard;
 /// How fast pushes may leave under which credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PaceLimit {
-    /// Names the credential; apps under one name share its pace.
+    /// Names the credential; apps under one name share its pace, the slowest that any of them asks for.
     pub credential: String,
     /// Pushes a second; 0 stands for no limit.
     pub per_second: u32,
@@ -61,6 +60,8 @@ pub(crate) enum Barred {
 /// The right to make one attempt; its outcome has to be told to it.
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
+    /// Whether the tenant's pushes travel by themselves.
+    pub(crate) isolate: bool,
     guard: &'a AppGuard,
     breaker: Passage<'a>,
     hold: Passage<'a>,
@@ -70,13 +71,24 @@ impl Guards {
     /// Makes a guard for every app. At most `max_waiting` pushes wait for the pace of one credential.
     #[must_use]
     pub fn new(apps: &AppCatalogue, limit: impl Fn(&App) -> PaceLimit, max_waiting: usize) -> Self {
-        let mut paces = HashMap::new();
-        let guards = apps.iter().map(|app| {
-            let limit = limit(app);
-            let pace = paces
-                .entry(limit.clone())
-                .or_insert_with(|| Arc::new(Pace::new(limit.per_second, max_waiting)));
-            (app.id.clone(), AppGuard::new(app, Arc::clone(pace)))
+        let mut slowest = HashMap::new();
+        for PaceLimit { credential, per_second } in apps.iter().map(|app| limit(app)) {
+            let rate = slowest.entry(credential).or_insert(per_second);
+            *rate = if *rate == 0 {
+                per_second
+            } else if per_second == 0 {
+                *rate
+            } else {
+                per_second.min(*rate)
+            };
+        }
+        let paces: HashMap<_, _> = slowest
+            .into_iter()
+            .map(|(credential, rate)| (credential, Arc::new(Pace::new(rate, max_waiting))))
+            .collect();
+        let guards = apps.iter().filter_map(|app| {
+            let pace = paces.get(&limit(app).credential)?;
+            Some((app.id.clone(), AppGuard::new(app, Arc::clone(pace))))
         });
         Self(Arc::new(guards.collect()))
     }
@@ -92,7 +104,6 @@ impl Guards {
             info!(%app, "an app is released: it has new credentials");
         }
         guard.removals.reset();
-        guard.pace.resume();
     }
 
     /// Shows the state of all apps in the metrics.
@@ -125,19 +136,15 @@ impl AppGuard {
     }
 
     /// Lets an attempt be made, or says why not.
-    pub(crate) fn admit(&self) -> Result<Admission<'_>, Barred> {
+    pub(crate) fn admit(&self, tenant: TenantId) -> Result<Admission<'_>, Barred> {
         let breaker = self.breaker.circuit.pass().ok_or(Barred::Broken)?;
         let hold = self.hold.circuit.pass().ok_or(Barred::Held)?;
-        Ok(Admission { guard: self, breaker, hold })
+        Ok(Admission { isolate: self.isolation.holds(tenant), guard: self, breaker, hold })
     }
 
     /// Says whether attempts are barred; a try that may be made at the moment is not asked for.
     pub(crate) fn is_well(&self) -> bool {
         self.breaker.circuit.is_open() && self.hold.circuit.is_open()
-    }
-
-    pub(crate) fn attempt(&self, tenant: TenantId, number: u32, deadline: Instant) -> Attempt {
-        Attempt { number, deadline, isolate: self.isolation.holds(tenant) }
     }
 
     fn publish(&self) {
@@ -153,10 +160,13 @@ impl AppGuard {
 
 impl Admission<'_> {
     /// Takes the outcome of the attempt.
-    pub(crate) fn conclude(mut self, tenant: TenantId, attempt: Attempt, outcome: &Outcome) {
+    pub(crate) fn conclude(mut self, tenant: TenantId, outcome: &Outcome) {
         let (guard, app) = (self.guard, &self.guard.app);
-        // What happens on a tenant's own connections says little about the app.
-        if (!attempt.isolate || self.breaker.is_try()) && guard.breaker.note(outcome, &mut self.breaker) {
+        // A failure on a tenant's own connections says little about the app.
+        let failed = matches!(outcome, Outcome::TryLater { scope: RetryScope::Attempt, .. });
+        if self.isolate && failed {
+            self.breaker.inconclusive();
+        } else if guard.breaker.note(outcome, &mut self.breaker) {
             if guard.breaker.circuit.is_open() {
                 info!(%app, "a provider works again");
             } else {

@@ -65,6 +65,9 @@ impl Hold {
             passage.failed();
             return Change::None;
         }
+        if self.circuit.is_stale(passage) {
+            return Change::None;
+        }
         let refusals = self.refusals.fetch_add(1, Ordering::Relaxed) + 1;
         if refusals >= REFUSALS && self.circuit.shut() { Change::Held } else { Change::None }
     }

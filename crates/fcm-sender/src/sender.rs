@@ -24,6 +24,7 @@ pub const GOOGLE_FCM: &str = "https://fcm.googleapis.com";
 /// Google's token endpoint. A key file's own `token_uri` is never followed.
 pub const GOOGLE_TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 
+const UNREADABLE_PAUSE: Duration = Duration::from_mins(1);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What one app's sender needs to know.
@@ -39,6 +40,9 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// How many connections carry pushes; each takes 90 at once.
     pub shards: usize,
+    /// How long an open request may be silent before its connection is asked whether it still lives. A
+    /// connection without requests never is: Google ends those that ask.
+    pub ping_interval: Duration,
     /// The way out to `base_url`, if it is not direct.
     pub proxy: Option<OutboundProxy>,
     /// The way out to `token_url`, if it is not direct.
@@ -61,7 +65,8 @@ impl FcmSender {
     /// Makes a sender for the project of `tokens`; it connects when it is first used.
     pub fn new(settings: &Settings, tokens: TokenSource, tasks: TaskTracker) -> Result<Self, ClientError> {
         let url = format!("{}/v1/projects/{}/messages:send", settings.base_url, tokens.project());
-        let make = ClientMaker { ca_file: settings.ca_file.clone(), proxy: settings.proxy.clone() };
+        let Settings { ca_file, proxy, ping_interval, .. } = settings.clone();
+        let make = ClientMaker { ca_file, proxy, ping_interval };
         let shards = Shards::new(settings.name.clone(), settings.shards, make)?;
         Ok(Self { inner: Arc::new(Inner { url, shards, tokens }), tasks })
     }
@@ -69,10 +74,10 @@ impl FcmSender {
 
 impl Inner {
     /// Sends once, and once more with a new access token if Google refused ours.
-    async fn push(self: &Arc<Self>, push: &FcmRequest, deadline: Instant, tasks: &TaskTracker) -> Outcome {
+    async fn push(self: &Arc<Self>, push: &FcmRequest, attempt: Attempt, tasks: &TaskTracker) -> Outcome {
         let mut reauthenticated = false;
         loop {
-            let token = match timeout_at(deadline, self.tokens.token()).await {
+            let token = match timeout_at(attempt.deadline, self.tokens.token()).await {
                 Ok(Ok(token)) => token,
                 Ok(Err(NoToken::Refused)) => {
                     return Outcome::Misconfigured { reason: Reason::known("OAUTH_REFUSED") };
@@ -80,7 +85,7 @@ impl Inner {
                 Ok(Err(NoToken::Unavailable)) | Err(_) => return later(false, "OAUTH_UNAVAILABLE"),
             };
             let generation = token.generation;
-            let verdict = match self.attempt(push, token, deadline, tasks).await {
+            let verdict = match self.attempt(push, token, attempt, tasks).await {
                 Ok(verdict) => verdict,
                 Err(outcome) => return outcome,
             };
@@ -97,14 +102,15 @@ impl Inner {
         self: &Arc<Self>,
         push: &FcmRequest,
         token: AccessToken,
-        deadline: Instant,
+        attempt: Attempt,
         tasks: &TaskTracker,
     ) -> Result<Verdict, Outcome> {
+        let Attempt { number, deadline, .. } = attempt;
         let (inner, body) = (Arc::clone(self), push.body.expose());
         let on_the_wire = Arc::new(OnceLock::new());
         let begun = Arc::clone(&on_the_wire);
         let mut sending = Box::pin(async move {
-            let Some(permit) = inner.shards.permit().await else {
+            let Some(permit) = inner.shards.permit(number).await else {
                 return Err(later(false, "NO_CONNECTION"));
             };
             let _ = begun.set((permit.shard, Instant::now()));
@@ -114,7 +120,10 @@ impl Inner {
             (Ok(verdict), _) => verdict,
             (Err(_), Some((shard, sent_at))) => {
                 self.shards.unanswered(*shard, *sent_at);
-                tasks.spawn(sending);
+                // What still waits for a connection must not leave after its time.
+                if self.shards.is_connected(*shard) {
+                    tasks.spawn(sending);
+                }
                 Err(later(true, "TIMEOUT"))
             }
             (Err(_), None) => Err(later(false, "NO_CONNECTION")),
@@ -134,7 +143,10 @@ impl Inner {
         let mut answer = sent.map_err(|error| later(!error.is_connect(), "CONNECTION_LOST"))?;
         self.shards.answered(shard);
         let now = UNIX_EPOCH + Duration::from_millis(self.tokens.clock().now().millis());
-        let wait = answer.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
+        let wait = answer.headers().get(RETRY_AFTER).map(|value| {
+            // One that we cannot read is still a wish to wait.
+            value.to_str().ok().and_then(|text| retry_after(text, now)).unwrap_or(UNREADABLE_PAUSE)
+        });
         let status = answer.status().as_u16();
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|_| later(true, "CONNECTION_LOST"))? {
@@ -161,7 +173,7 @@ impl PushSender for FcmSender {
         let ProviderRequest::Fcm(push) = request else {
             return Outcome::Refused { reason: Reason::known("WRONG_PROVIDER") };
         };
-        self.inner.push(push, attempt.deadline, &self.tasks).await
+        self.inner.push(push, attempt, &self.tasks).await
     }
 }
 

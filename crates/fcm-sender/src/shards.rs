@@ -27,6 +27,8 @@ pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 const SILENT_REQUESTS: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// Under the 4 minutes after which Google ends an idle connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(210);
 /// How long requests wait for the first one on a new connection.
 const COLD_WAIT: Duration = Duration::from_secs(1);
 
@@ -46,14 +48,18 @@ pub enum ClientError {
 
 /// Makes one client: its own connection, no redirects, HTTPS only, keep-alive while requests are open
 /// (FCM ends connections that send PINGs without any). Never looks for a proxy by itself.
-pub(crate) fn client(ca_file: Option<&Path>, proxy: Option<&OutboundProxy>) -> Result<Client, ClientError> {
+pub(crate) fn client(
+    ca_file: Option<&Path>,
+    proxy: Option<&OutboundProxy>,
+    ping_interval: Duration,
+) -> Result<Client, ClientError> {
     let mut builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(SEND_TIMEOUT)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .http2_keep_alive_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(ping_interval)
+        .http2_keep_alive_timeout(ping_interval / 2)
         .http2_keep_alive_while_idle(false)
-        .pool_idle_timeout(Duration::from_secs(210))
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .https_only(true)
@@ -98,6 +104,12 @@ struct Health {
 }
 
 impl Shard {
+    /// Whether its connection answered not long ago; reqwest closes one that is idle.
+    fn is_warm(&self) -> bool {
+        let busy = self.permits.available_permits() < STREAMS - 1;
+        self.warm.load(Ordering::Relaxed) && (busy || self.health().answered_at.elapsed() < IDLE_TIMEOUT)
+    }
+
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,11 +154,12 @@ pub(crate) struct Shards {
 pub(crate) struct ClientMaker {
     pub(crate) ca_file: Option<std::path::PathBuf>,
     pub(crate) proxy: Option<OutboundProxy>,
+    pub(crate) ping_interval: Duration,
 }
 
 impl ClientMaker {
     fn client(&self) -> Result<Client, ClientError> {
-        client(self.ca_file.as_deref(), self.proxy.as_ref())
+        client(self.ca_file.as_deref(), self.proxy.as_ref(), self.ping_interval)
     }
 }
 
@@ -169,19 +182,29 @@ impl Shards {
     /// Waits for the right to send one request, in order. Fills one shard to half before it opens the
     /// next, so that low load keeps few connections; then the shard with most room serves.
     ///
+    /// A later attempt prefers another shard than the first.
+    ///
     /// Cancel safe.
-    pub(crate) async fn permit(&self) -> Option<Permit<'_>> {
+    pub(crate) async fn permit(&self, attempt: u32) -> Option<Permit<'_>> {
         let place = self.places.acquire().await.ok()?;
         let free = |(_, shard): &(usize, &Shard)| shard.permits.available_permits();
-        let roomy = self.all.iter().enumerate().find(|shard| free(shard) > STREAMS / 2);
+        let from = attempt.saturating_sub(1) as usize % self.all.len();
+        let (before, after) =
+            (self.all.iter().enumerate().take(from), self.all.iter().enumerate().skip(from));
+        let roomy = after.chain(before).find(|shard| free(shard) > STREAMS / 2);
         let (number, shard) = roomy.or_else(|| self.all.iter().enumerate().max_by_key(free))?;
         let permit = shard.permits.acquire().await.ok()?;
         let mut first = None;
-        if !shard.warm.load(Ordering::Relaxed) {
+        if !shard.is_warm() {
             let waited = timeout(COLD_WAIT, shard.first.lock()).await.ok();
-            first = waited.filter(|_| !shard.warm.load(Ordering::Relaxed));
+            first = waited.filter(|_| !shard.is_warm());
         }
         Some(Permit { shard: number, _permits: [permit, place], _first: first })
+    }
+
+    /// Says whether a shard's connection has been made, so that a request there is on the wire.
+    pub(crate) fn is_connected(&self, number: usize) -> bool {
+        self.all[number].is_warm()
     }
 
     /// Returns the present client of a shard.
@@ -221,7 +244,8 @@ mod tests {
     use super::*;
 
     fn shards() -> Shards {
-        Shards::new("test".into(), 1, ClientMaker { ca_file: None, proxy: None }).unwrap()
+        Shards::new("test".into(), 1, ClientMaker { ca_file: None, proxy: None, ping_interval: SILENCE })
+            .unwrap()
     }
 
     /// Whether a shard's client is another one after requests that were sent now and not answered.

@@ -104,7 +104,8 @@ impl TokenSource {
         tasks: TaskTracker,
     ) -> Result<Self, ClientError> {
         let (app, url) = (settings.name.clone(), settings.token_url.clone());
-        let client = client(settings.ca_file.as_deref(), settings.token_proxy.as_ref())?;
+        let client =
+            client(settings.ca_file.as_deref(), settings.token_proxy.as_ref(), settings.ping_interval)?;
         let (current, memory) = (ArcSwapOption::empty(), Mutex::default());
         let shared =
             Shared { app, account, url, client, clock, tasks, current, memory, flight: Arc::default() };

@@ -30,6 +30,8 @@ struct Managed {
 struct State {
     /// The files as they were when they were last looked at, good or not.
     seen: Fingerprint,
+    /// The files that the credentials in use came from.
+    used: Option<Fingerprint>,
     credentials: Option<Credentials>,
     seats: Vec<Seat>,
     expiry: Expiry,
@@ -58,7 +60,8 @@ impl Apps {
             };
             show_usable(name, credentials.is_some());
             let expiry = Expiry::new("app_credential_days_left", name);
-            let state = Mutex::new(State { seen, credentials, seats: Vec::new(), expiry });
+            let used = credentials.is_some().then_some(seen);
+            let state = Mutex::new(State { seen, used, credentials, seats: Vec::new(), expiry });
             Managed { name: name.clone(), state }
         };
         let managed = workshop.config.apps.iter().map(manage).collect();
@@ -103,7 +106,7 @@ impl Apps {
     fn refresh_one(&self, app: &Managed, config: &AppConfig, guards: &Guards) {
         let name = &app.name;
         let mut state = app.lock();
-        let State { seen, credentials, seats, expiry } = &mut *state;
+        let State { seen, used, credentials, seats, expiry } = &mut *state;
         let expires_at = credentials.as_ref().and_then(Credentials::expires_at);
         expiry.check(expires_at, self.workshop.clock.now());
         let now = self.workshop.fingerprint(config);
@@ -111,6 +114,9 @@ impl Apps {
             return;
         }
         *seen = now;
+        if *used == Some(now) {
+            return; // As before a change that came to nothing.
+        }
         let made = self.workshop.load(name, config).and_then(|new| {
             let senders =
                 seats.iter().map(|seat| new.sender(&seat.tasks)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -121,7 +127,7 @@ impl Apps {
                 for (seat, sender) in seats.iter().zip(senders) {
                     seat.sender.set(sender);
                 }
-                *credentials = Some(new);
+                (*credentials, *used) = (Some(new), Some(now));
                 guards.renew(&AppId::new(name));
                 show_usable(name, true);
                 info!(app = name, fingerprint = %now, "an app has new credentials");

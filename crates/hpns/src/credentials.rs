@@ -2,6 +2,7 @@
 //! into senders.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use apns_sender::{ApnsSender, Certificate, Endpoint, Identity, ProviderToken, TokenKey};
@@ -77,7 +78,7 @@ impl Workshop {
             topic: app.topic.clone(),
             ca_file: app.ca_file.as_deref().map(|path| self.config.path(path)),
             max_connections: app.max_connections.max(1),
-            ping_interval: std::time::Duration::from_millis(app.ping_interval_ms.max(1)),
+            ping_interval: Duration::from_millis(app.ping_interval_ms.max(1)),
         };
         let identity = self.identity(app)?;
         ApnsSender::new(settings.clone(), identity.clone(), self.tasks.clone())?;
@@ -124,6 +125,7 @@ impl Workshop {
             token_url,
             ca_file: app.ca_file.as_deref().map(|path| self.config.path(path)),
             shards: app.shards,
+            ping_interval: Duration::from_millis(app.ping_interval_ms.max(1)),
         };
         let tokens = TokenSource::new(&settings, account, Arc::clone(&self.clock), self.tasks.clone())?;
         Ok(Credentials::Fcm { settings, tokens })

@@ -17,12 +17,25 @@ impl Outbound {
     pub(crate) fn new(config: &OutboundConfig) -> anyhow::Result<Self> {
         let no_proxy = config.no_proxy.clone();
         Ok(match config.proxy.expose_secret() {
-            "none" => Self(None),
-            "environment" => Self(Some(Matcher::from_env())),
-            address => {
+            word @ ("none" | "environment") => {
                 ensure!(
-                    address.starts_with("http://"),
-                    "`outbound.proxy` has to be `environment`, `none` or http://[user:password@]host:port"
+                    no_proxy.is_empty(),
+                    "`outbound.no_proxy` needs an `outbound.proxy`; with `environment`, NO_PROXY counts"
+                );
+                Self((word == "environment").then(Matcher::from_env))
+            }
+            address => {
+                // The library takes what it cannot read for no proxy at all.
+                let plain = address.parse::<Uri>().is_ok_and(|uri| {
+                    uri.scheme_str() == Some("http")
+                        && matches!(uri.path(), "" | "/")
+                        && uri.query().is_none()
+                });
+                let probe = "https://example.com".parse().map_err(|_| anyhow::anyhow!("no probe"))?;
+                let works = Matcher::builder().all(address.to_owned()).build().intercept(&probe).is_some();
+                ensure!(
+                    plain && works,
+                    "`outbound.proxy` has to be `environment`, `none` or http://[user:password@]host:port, other characters than letters and digits of the login written as %40"
                 );
                 Self(Some(Matcher::builder().all(address.to_owned()).no(no_proxy).build()))
             }
@@ -72,6 +85,9 @@ mod tests {
     fn none_means_none_and_other_kinds_of_proxy_are_refused() {
         assert!(outbound("none", "").unwrap().proxy_for("https://fcm.googleapis.com").unwrap().is_none());
         assert!(outbound("socks5://x:1", "").is_err());
-        assert!(outbound("proxy.example:3128", "").is_err());
+        for wrong in ["proxy.example:3128", "http://ada:p^ss@proxy:1", "http://ada:p/ss@proxy:1", "http://"] {
+            assert!(outbound(wrong, "").is_err(), "{wrong}");
+        }
+        assert!(outbound("environment", "localhost").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Apple's half: the checks of `POST /3/device/<token>`, in Apple's words.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub(crate) struct ApnsConnection {
     /// The topics of the client's certificate, if it showed one.
     certified: Option<Vec<String>>,
     authorised: bool,
+    /// One request at a time: none was accepted yet, or not since a refusal.
+    throttled: bool,
     /// Checked tokens, and when each was issued.
     tokens: HashMap<String, Checked>,
     last_token: Option<(String, u64)>,
@@ -102,6 +105,7 @@ impl ApnsConnection {
             topics,
             certified,
             authorised: false,
+            throttled: true,
             tokens: HashMap::new(),
             last_token: None,
             bound_to: None,
@@ -226,9 +230,13 @@ impl ApnsConnection {
     fn react(&mut self, reply: &mut Reply, reason: Option<&str>) {
         let conduct = self.apns.conductor.conduct();
         let refused = (400..500).contains(&reply.status) && reply.status != 410;
-        if self.authorised {
-            reply.streams =
-                Some(if refused && conduct.throttles { STREAMS_UNAUTHORISED } else { conduct.streams });
+        if self.authorised && (self.throttled && reply.status == 200) {
+            self.throttled = false;
+            reply.streams = Some(conduct.streams);
+        }
+        if self.authorised && refused && conduct.throttles {
+            self.throttled = true;
+            reply.streams = Some(STREAMS_UNAUTHORISED);
         }
         if reason == Some("ExpiredProviderToken") {
             self.wedged = true;
@@ -316,9 +324,8 @@ impl Service for ApnsConnection {
             Some(answer) => answer.reply(usual, || scripted_body(answer, self.apns.clock.millis())),
             None => usual(),
         };
-        if let Some(id) = request.header("apns-id") {
-            reply.headers.push(("apns-id", id.to_owned()));
-        }
+        let id = request.header("apns-id").map(str::to_owned);
+        reply.headers.push(("apns-id", id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string())));
         self.react(&mut reply, reason.as_deref());
         reply.delay += self.apns.delay;
         reply
@@ -338,6 +345,14 @@ impl Service for ApnsConnection {
     }
 
     fn pinged(&self) {
-        count(&self.apns.record.pings);
+        count(&self.apns.record.apns_pings);
+    }
+
+    fn overran(&self) {
+        count(&self.apns.record.excess_requests);
+    }
+
+    fn struck(&self, open: usize) {
+        self.apns.record.struck_requests.fetch_add(open as u64, Ordering::Relaxed);
     }
 }

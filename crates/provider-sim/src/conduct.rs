@@ -63,6 +63,8 @@ pub struct Conduct {
     pub jitter_ms: u64,
     /// How long answers take besides.
     pub latency: Option<Latency>,
+    /// The sender gets its connection window back when it has used this much of its 65,535 bytes.
+    pub window_refill_bytes: u32,
     /// How many requests may be open on a connection (once a provider token was accepted, at Apple).
     pub streams: u32,
     /// What happens to more.
@@ -99,6 +101,7 @@ impl Conduct {
             rtt_ms: 0,
             jitter_ms: 0,
             latency: None,
+            window_refill_bytes: 32_768,
             streams: 1000,
             excess: Excess::Refuse,
             throttles: true,

@@ -1,6 +1,7 @@
 //! Google's half: the checks of `POST /v1/projects/<project>/messages:send`, in Google's words.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -97,30 +98,23 @@ fn device_quota() -> Refusal {
     let violation = json!({ "subject": "device", "description": "Message rate limit exceeded for device" });
     let details = vec![
         fcm_error("QUOTA_EXCEEDED"),
+        json!({ "@type": ERROR_INFO, "reason": "QUOTA_EXCEEDED", "domain": "googleapis.com" }),
         json!({ "@type": QUOTA_FAILURE, "violations": [violation] }),
         json!({ "@type": RETRY_INFO, "retryDelay": "42s" }),
     ];
     Refusal(429, "RESOURCE_EXHAUSTED", "Message rate limit exceeded for device".into(), details)
 }
 
-fn check_rates(fcm: &Fcm, token: &str) -> Result<(), Refusal> {
-    let (conduct, now) = (fcm.conductor.conduct(), fcm.clock.millis());
-    if fcm.rates.is_over(PROJECT, conduct.quota_per_minute, now) {
-        return Err(project_quota());
-    }
-    if fcm.rates.is_over(token, conduct.device_per_minute, now) {
-        return Err(device_quota());
-    }
-    Ok(())
-}
-
-fn check(oauth: &OAuth, request: &Request) -> Result<String, Refusal> {
+fn check(fcm: &Fcm, request: &Request) -> Result<String, Refusal> {
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    if !bearer.is_some_and(|token| oauth.knows(token)) {
+    if !bearer.is_some_and(|token| fcm.oauth.knows(token)) {
         let text = "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential.";
         let info =
             json!({ "@type": ERROR_INFO, "reason": "ACCESS_TOKEN_EXPIRED", "domain": "googleapis.com" });
         return Err(Refusal(401, "UNAUTHENTICATED", text.into(), vec![info]));
+    }
+    if fcm.rates.is_over(PROJECT, fcm.conductor.conduct().quota_per_minute, fcm.clock.millis()) {
+        return Err(project_quota());
     }
     if request.path != format!("/v1/projects/{FCM_PROJECT}/messages:send") || request.method != "POST" {
         return Err(Refusal(404, "NOT_FOUND", "Requested entity was not found.".into(), Vec::new()));
@@ -143,6 +137,9 @@ fn check(oauth: &OAuth, request: &Request) -> Result<String, Refusal> {
     }
     if let Some(android) = message.get("android") {
         check_android(android)?;
+    }
+    if fcm.rates.is_over(&token, fcm.conductor.conduct().device_per_minute, fcm.clock.millis()) {
+        return Err(device_quota());
     }
     Ok(token)
 }
@@ -248,7 +245,7 @@ impl FcmConnection {
             };
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let checked = check(&fcm.oauth, request).and_then(|token| check_rates(fcm, &token).map(|()| token));
+        let checked = check(fcm, request);
         let dry = body.get("validate_only").and_then(Value::as_bool) == Some(true);
         let usual = || match checked {
             Ok(_) => {
@@ -261,11 +258,15 @@ impl FcmConnection {
                 Reply {
                     status: 200,
                     body: Bytes::from(json!({ "name": name }).to_string()),
+                    delivered: dry.then_some(false),
                     ..Reply::default()
                 }
             }
             Err(refusal) => {
-                Reply { status: refusal.0, body: Bytes::from(refusal.body()), ..Reply::default() }
+                // Only a device's limit says how long it lasts.
+                let wait = refusal.body().contains(RETRY_INFO).then(|| ("retry-after", "42".to_owned()));
+                let headers = wait.into_iter().collect();
+                Reply { status: refusal.0, body: Bytes::from(refusal.body()), headers, ..Reply::default() }
             }
         };
         let mut reply = match fcm.scripts.next(ProviderName::Fcm, &device(request)) {
@@ -316,6 +317,14 @@ impl Service for FcmConnection {
     }
 
     fn pinged(&self) {
-        count(&self.0.record.pings);
+        count(&self.0.record.fcm_pings);
+    }
+
+    fn overran(&self) {
+        count(&self.0.record.excess_requests);
+    }
+
+    fn struck(&self, open: usize) {
+        self.0.record.struck_requests.fetch_add(open as u64, Ordering::Relaxed);
     }
 }

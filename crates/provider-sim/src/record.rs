@@ -64,8 +64,14 @@ pub struct Stats {
     pub duplicates: u64,
     /// Different provider tokens that APNs has seen.
     pub provider_tokens: u64,
-    /// PINGs, to both.
-    pub pings: u64,
+    /// PINGs to APNs.
+    pub apns_pings: u64,
+    /// PINGs to FCM.
+    pub fcm_pings: u64,
+    /// Requests beyond those that may be open.
+    pub excess_requests: u64,
+    /// Open requests that blows have hit.
+    pub struck_requests: u64,
     /// Requests that were sent again before the `Retry-After` of their last answer had passed.
     pub early_resends: u64,
     /// Requests that were sent again although the last answer was final.
@@ -86,7 +92,10 @@ pub(crate) struct Record {
     pub(crate) fcm_connections: AtomicU64,
     pub(crate) token_requests: AtomicU64,
     pub(crate) provider_tokens: AtomicU64,
-    pub(crate) pings: AtomicU64,
+    pub(crate) apns_pings: AtomicU64,
+    pub(crate) fcm_pings: AtomicU64,
+    pub(crate) excess_requests: AtomicU64,
+    pub(crate) struck_requests: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -127,12 +136,15 @@ fn identity(request: &Request) -> u64 {
 }
 
 /// What an answer asks of whoever sent the request.
-fn told(reply: &Reply) -> Option<Told> {
+fn told(provider: &str, reply: &Reply) -> Option<Told> {
     let header = reply.headers.iter().find(|(name, _)| *name == "retry-after");
     if let Some(seconds) = header.and_then(|(_, value)| value.parse::<u64>().ok()) {
         return Some(Told::NotBefore(Instant::now() + Duration::from_secs(seconds.min(86_400))));
     }
-    matches!(reply.status, 400 | 404 | 410 | 413).then_some(Told::Never)
+    // Apple's 403 may ask for another connection, Google's never changes.
+    let is_final =
+        matches!(reply.status, 400 | 404 | 410 | 413) || (provider == "fcm" && reply.status == 403);
+    is_final.then_some(Told::Never)
 }
 
 impl Record {
@@ -147,7 +159,10 @@ impl Record {
             fcm_connections: AtomicU64::default(),
             token_requests: AtomicU64::default(),
             provider_tokens: AtomicU64::default(),
-            pings: AtomicU64::default(),
+            apns_pings: AtomicU64::default(),
+            fcm_pings: AtomicU64::default(),
+            excess_requests: AtomicU64::default(),
+            struck_requests: AtomicU64::default(),
         }
     }
 
@@ -161,10 +176,10 @@ impl Record {
             .unwrap_or_else(|_| json!(String::from_utf8_lossy(&request.body)));
         let answered = matches!(reply.fate, Fate::Answer | Fate::Half);
         // A yes that gets lost on its way has been delivered all the same.
-        let delivered = reply.delivered || (reply.status == 200 && reply.fate.is_processed());
+        let delivered = reply.delivered.unwrap_or(reply.status == 200) && reply.fate.is_processed();
         let identity = identity(request);
         let Ok(mut kept) = self.kept.lock() else { return };
-        kept.judge(identity, delivered, reply);
+        kept.judge(identity, delivered, told(provider, reply));
         if delivered {
             count(&self.accepted);
         }
@@ -224,7 +239,10 @@ impl Record {
             fcm_connections: read(&self.fcm_connections),
             token_requests: read(&self.token_requests),
             provider_tokens: read(&self.provider_tokens),
-            pings: read(&self.pings),
+            apns_pings: read(&self.apns_pings),
+            fcm_pings: read(&self.fcm_pings),
+            excess_requests: read(&self.excess_requests),
+            struck_requests: read(&self.struck_requests),
             ..Stats::default()
         };
         if let Ok(kept) = self.kept.lock() {
@@ -250,7 +268,10 @@ impl Record {
             &self.fcm_connections,
             &self.token_requests,
             &self.provider_tokens,
-            &self.pings,
+            &self.apns_pings,
+            &self.fcm_pings,
+            &self.excess_requests,
+            &self.struck_requests,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
@@ -259,7 +280,7 @@ impl Record {
 
 impl Kept {
     /// Counts what a well-behaved sender would not have done, and remembers what this answer asks for.
-    fn judge(&mut self, identity: u64, delivered: bool, reply: &Reply) {
+    fn judge(&mut self, identity: u64, delivered: bool, told: Option<Told>) {
         match self.told.remove(&identity) {
             Some(Told::NotBefore(at)) if Instant::now() < at => self.early_resends += 1,
             Some(Told::Never) => self.resends_after_refusal += 1,
@@ -268,7 +289,7 @@ impl Kept {
         if self.told.len() >= MAX_IDS {
             self.told.clear();
         }
-        if let Some(told) = told(reply) {
+        if let Some(told) = told {
             self.told.insert(identity, told);
         }
         if delivered {

@@ -165,7 +165,7 @@ impl ScriptedAnswer {
         if let Some(value) = &self.retry_after {
             reply.headers.push(("retry-after", value.clone()));
         }
-        reply.delivered = self.delivered;
+        reply.delivered = self.delivered.then_some(true).or(reply.delivered);
         reply.delay = Duration::from_millis(self.delay_ms);
         reply.fate = match self.action {
             None => Fate::Answer,

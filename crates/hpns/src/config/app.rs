@@ -55,6 +55,8 @@ pub(crate) struct FcmConfig {
     service_account_file: Option<PathBuf>,
     #[serde(default = "four")]
     pub(crate) shards: usize,
+    #[serde(default = "five_seconds")]
+    pub(crate) ping_interval_ms: u64,
     #[serde(default = "four_fifths_of_a_quota")]
     rate_per_second: u32,
     pub(crate) base_url: Option<String>,
@@ -107,6 +109,10 @@ const fn eight() -> usize {
 
 const fn four() -> usize {
     4
+}
+
+const fn five_seconds() -> u64 {
+    5000
 }
 
 const fn a_minute() -> u64 {

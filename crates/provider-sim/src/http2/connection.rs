@@ -95,8 +95,9 @@ where
         let next = [protocol.next_event(), line.next()].into_iter().flatten().min();
         let step = tokio::select! {
             read = transport.read_buf(&mut buffer) => {
-                if read? == 0 {
-                    return Ok(());
+                if !matches!(read, Ok(1..)) {
+                    protocol.settle_the_rest();
+                    return read.map(drop).map_err(Ended::from);
                 }
                 read_frames(&mut protocol, &mut buffer, &mut greeted)
             }
@@ -106,6 +107,9 @@ where
                 blow.map_or(Ok(()), |blow| struck(&mut protocol, blow))
             }
         };
+        if step.is_err() {
+            protocol.settle_the_rest();
+        }
         match step {
             Ok(()) => {}
             Err(Ended::BlackHole) => {
@@ -152,6 +156,7 @@ fn read_frames<S: Service>(
 }
 
 fn struck<S: Service>(protocol: &mut Protocol<S>, blow: Blow) -> Result<(), Ended> {
+    protocol.struck();
     match blow {
         Blow::BlackHole => Err(Ended::BlackHole),
         Blow::Freeze => Err(Ended::Frozen),

@@ -73,8 +73,8 @@ pub(crate) struct Reply {
     pub(crate) fate: Fate,
     /// How many requests the peer may have open from now on.
     pub(crate) streams: Option<u32>,
-    /// Whether the push counts as delivered, whatever the status says.
-    pub(crate) delivered: bool,
+    /// Whether the push counts as delivered; if it is not said, the status says it.
+    pub(crate) delivered: Option<bool>,
     /// Whether the connection ends after this answer, and with which word.
     pub(crate) goodbye: Option<&'static str>,
 }
@@ -95,4 +95,10 @@ pub(crate) trait Service {
 
     /// A PING came.
     fn pinged(&self);
+
+    /// More requests were open than allowed.
+    fn overran(&self);
+
+    /// A blow hit a connection with so many open requests.
+    fn struck(&self, open: usize);
 }

@@ -18,8 +18,6 @@ use super::{Fate, Reply, Request, Service};
 use crate::conduct::{Conduct, Excess};
 
 const WINDOW_BYTES: i64 = 65_535;
-/// The sender gets its window back when it has used this much.
-const WINDOW_REFILL: u32 = 32_768;
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
@@ -211,6 +209,7 @@ impl<S: Service> Protocol<S> {
             return Ok(()); // Not processed, as the GOAWAY said.
         }
         if self.open.len() >= self.allowed as usize {
+            self.service.overran();
             if self.conduct.excess == Excess::GoAway {
                 let (code, text) = self.service.overrun();
                 return self.go_away(code, text.as_bytes());
@@ -232,7 +231,7 @@ impl<S: Service> Protocol<S> {
     fn data(&mut self, frame: &Frame) -> Result<(), Ended> {
         let size = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
         self.consumed += size;
-        if self.consumed >= WINDOW_REFILL {
+        if self.consumed >= self.conduct.window_refill_bytes {
             put(&mut self.out, WINDOW_UPDATE, 0, 0, &self.consumed.to_be_bytes());
             self.consumed = 0;
         }
@@ -269,7 +268,7 @@ impl<S: Service> Protocol<S> {
         let mut reply = self.service.answer(&request);
         reply.delay += self.conduct.latency();
         self.requests += 1;
-        if self.conduct.max_requests > 0 && self.requests == self.conduct.max_requests {
+        if self.conduct.max_requests > 0 && self.requests.is_multiple_of(self.conduct.max_requests) {
             self.go_away(0, b"max_age")?;
         }
         if reply.delay.is_zero() || reply.fate == Fate::Hang {
@@ -302,6 +301,7 @@ impl<S: Service> Protocol<S> {
             Fate::GoAwayUnprocessed => {
                 self.last_stream = id.saturating_sub(2);
                 self.open.retain(|open, _| *open < id);
+                self.streams.retain(|open, _| *open < id);
                 self.due =
                     std::mem::take(&mut self.due).into_iter().filter(|due| due.request.stream < id).collect();
                 return self.go_away(0, br#"{"reason":"Shutdown"}"#);
@@ -317,21 +317,20 @@ impl<S: Service> Protocol<S> {
 
     fn answer(&mut self, id: u32, reply: &Reply) {
         let block = head::write(reply);
+        if reply.fate == Fate::Half {
+            put(&mut self.out, HEADERS, END_HEADERS, id, &block);
+            put(&mut self.out, DATA, 0, id, &reply.body[..reply.body.len() / 2]);
+            put(&mut self.out, RST_STREAM, 0, id, &INTERNAL_ERROR.to_be_bytes());
+        } else if reply.body.is_empty() {
+            put(&mut self.out, HEADERS, END_HEADERS | END_STREAM, id, &block);
+        } else {
+            put(&mut self.out, HEADERS, END_HEADERS, id, &block);
+            self.blocked.push_back((id, reply.body.clone()));
+            self.send_blocked();
+        }
         if self.conduct.ping_after_answer {
             put(&mut self.out, PING, 0, 0, &[0; 8]);
         }
-        if reply.body.is_empty() {
-            put(&mut self.out, HEADERS, END_HEADERS | END_STREAM, id, &block);
-            return;
-        }
-        put(&mut self.out, HEADERS, END_HEADERS, id, &block);
-        if reply.fate == Fate::Half {
-            put(&mut self.out, DATA, 0, id, &reply.body[..reply.body.len() / 2]);
-            put(&mut self.out, RST_STREAM, 0, id, &INTERNAL_ERROR.to_be_bytes());
-            return;
-        }
-        self.blocked.push_back((id, reply.body.clone()));
-        self.send_blocked();
     }
 
     /// Sends bodies in order, in frames, as far as the peer's connection window allows.
@@ -369,10 +368,21 @@ impl<S: Service> Protocol<S> {
         for id in std::mem::take(&mut self.open).into_keys() {
             put(&mut self.out, RST_STREAM, 0, id, &INTERNAL_ERROR.to_be_bytes());
         }
+        self.settle_the_rest();
+    }
+
+    /// Deals with the requests that were taken and will never be answered: they were processed.
+    pub(super) fn settle_the_rest(&mut self) {
         for Due { request, reply, .. } in std::mem::take(&mut self.due) {
-            self.service.settled(&request, &Reply { fate: Fate::Reset, ..reply });
+            let fate = if reply.fate.is_processed() { Fate::Reset } else { reply.fate };
+            self.service.settled(&request, &Reply { fate, ..reply });
         }
         self.streams.clear();
+    }
+
+    /// Counts the requests that a blow hits.
+    pub(super) fn struck(&self) {
+        self.service.struck(self.open.len());
     }
 
     /// Takes back what was begun and not answered: it was not processed.

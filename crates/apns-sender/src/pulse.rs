@@ -1,0 +1,121 @@
+//! Whether a connection still lives: when it is asked, and when it is dead.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often a connection is looked after.
+pub(crate) const WATCH: Duration = Duration::from_millis(500);
+/// A PING on an idle connection has to be answered in this share of the interval: 15 s of a minute.
+const PING_SHARE: u32 = 4;
+/// The same where requests are open and nothing has come for a while.
+const DOUBTFUL_PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that answered a PING is not doubted again so soon: Apple may take its time.
+const TRUST: Duration = Duration::from_secs(5);
+
+/// What is known of one connection's life.
+pub(crate) struct Pulse {
+    pub(crate) interval: Duration,
+    asked_at: Instant,
+    /// By when the PING that is out has to be answered.
+    pub(crate) pong_due: Option<Instant>,
+    reads: u64,
+    was_busy: bool,
+    /// Not doubted before this time.
+    trusted_until: Instant,
+}
+
+/// What a look finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Well,
+    /// A PING should be sent.
+    Ask,
+    Dead,
+}
+
+impl Pulse {
+    pub(crate) fn new(interval: Duration) -> Self {
+        let now = Instant::now();
+        Self { interval, asked_at: now, pong_due: None, reads: 0, was_busy: false, trusted_until: now }
+    }
+
+    /// A PING was answered.
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.pong_due = None;
+        self.trusted_until = now + TRUST;
+    }
+
+    /// Looks after the connection. `reads` changes when anything is read; `busy` says whether requests
+    /// are open. One with open requests that has read nothing between two looks is doubted.
+    pub(crate) fn look(&mut self, now: Instant, reads: u64, busy: bool) -> Look {
+        let silent = busy && self.was_busy && reads == self.reads && now >= self.trusted_until;
+        (self.reads, self.was_busy) = (reads, busy);
+        if let Some(due) = self.pong_due {
+            return if now >= due { Look::Dead } else { Look::Well };
+        }
+        let idle = now.duration_since(self.asked_at) >= self.interval;
+        if !silent && !idle {
+            return Look::Well;
+        }
+        self.asked_at = now;
+        self.pong_due = Some(now + if silent { DOUBTFUL_PING_TIMEOUT } else { self.interval / PING_SHARE });
+        Look::Ask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks every half second for `looks` times, and returns what was seen other than that all is well.
+    async fn seen(pulse: &mut Pulse, looks: u32, reads: impl Fn(u32) -> u64, busy: bool) -> Vec<(u32, Look)> {
+        let mut seen = Vec::new();
+        for look in 1..=looks {
+            tokio::time::advance(WATCH).await;
+            match pulse.look(Instant::now(), reads(look), busy) {
+                Look::Well => {}
+                other => seen.push((look, other)),
+            }
+        }
+        seen
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_over_open_requests_is_found_dead_within_two_seconds() {
+        let mut pulse = Pulse::new(Duration::from_mins(1));
+
+        let seen = seen(&mut pulse, 4, |_| 7, true).await;
+
+        assert_eq!(seen, [(2, Look::Ask), (4, Look::Dead)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_reads_is_asked_once_a_minute() {
+        let mut pulse = Pulse::new(Duration::from_mins(1));
+
+        assert_eq!(seen(&mut pulse, 120, u64::from, true).await, [(120, Look::Ask)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_asked_once_a_minute_and_has_15_seconds() {
+        let mut pulse = Pulse::new(Duration::from_mins(1));
+
+        assert_eq!(seen(&mut pulse, 150, |_| 7, false).await, [(120, Look::Ask), (150, Look::Dead)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_apple_that_answers_pings_is_asked_now_and_then() {
+        let mut pulse = Pulse::new(Duration::from_mins(1));
+        let mut asked = 0;
+        for _ in 0..120 {
+            tokio::time::advance(WATCH).await;
+            if pulse.look(Instant::now(), 7, true) == Look::Ask {
+                asked += 1;
+                pulse.answered(Instant::now());
+            }
+        }
+
+        assert!((8..=12).contains(&asked), "{asked}");
+    }
+}
