@@ -74,11 +74,11 @@ const fn ambiguous(name: &'static str, kind: Kind) -> Fault {
 use Kind::{Answers, Blow, Conduct, Door, Revoke};
 
 pub(crate) const FAULTS: [Fault; 29] = [
-    fault("connections refused", Door("shut")),
-    fault("new connections never answered", Door("dark")),
-    fault("certificate expired", Door("expired")),
-    fault("open connections fall silent", Blow { blow: r#""black_hole""#, repeats: false }),
-    fault("open connections freeze", Blow { blow: r#""freeze""#, repeats: false }),
+    ambiguous("connections refused", Door("shut")),
+    ambiguous("new connections never answered", Door("dark")),
+    ambiguous("certificate expired", Door("expired")),
+    ambiguous("open connections fall silent", Blow { blow: r#""black_hole""#, repeats: false }),
+    ambiguous("open connections freeze", Blow { blow: r#""freeze""#, repeats: false }),
     ambiguous("connections cut", Blow { blow: r#""close""#, repeats: true }),
     ambiguous("open requests reset", Blow { blow: r#""reset""#, repeats: true }),
     fault("GOAWAY", Blow { blow: r#""go_away""#, repeats: true }),
@@ -208,10 +208,10 @@ impl Fault {
             }
             Blow { blow, .. } => strike(simulator, name, blow),
             Door(door) => {
-                conduct(simulator, name, &format!(r#""door":"{door}""#))?;
+                conduct(simulator, provider, &format!(r#""door":"{door}""#))?;
                 strike(simulator, name, r#""close""#)
             }
-            Conduct(begin, _) => conduct(simulator, name, begin),
+            Conduct(begin, _) => conduct(simulator, provider, begin),
             Revoke => simulator.ask("POST", "/sim/revoke-access-tokens", "").map(drop),
         }
     }
@@ -224,8 +224,8 @@ impl Fault {
                 strike(simulator, name, r#""streams","streams":100"#)
             }
             Blow { .. } | Revoke => Ok(()),
-            Door(_) => conduct(simulator, name, r#""door":"open""#),
-            Conduct(_, end) => conduct(simulator, name, end),
+            Door(_) => conduct(simulator, provider, r#""door":"open""#),
+            Conduct(_, end) => conduct(simulator, provider, end),
         }
     }
 }
@@ -240,6 +240,8 @@ fn strike(simulator: &Process, provider: &str, blow: &str) -> anyhow::Result<()>
     simulator.ask("POST", "/sim/strike", &format!(r#"{{"provider":"{provider}","blow":{blow}}}"#)).map(drop)
 }
 
-fn conduct(simulator: &Process, provider: &str, habits: &str) -> anyhow::Result<()> {
-    simulator.ask("POST", "/sim/conduct", &format!(r#"{{"provider":"{provider}",{habits}}}"#)).map(drop)
+/// Changes habits of a provider.
+pub(crate) fn conduct(simulator: &Process, provider: Provider, habits: &str) -> anyhow::Result<()> {
+    let name = provider.name();
+    simulator.ask("POST", "/sim/conduct", &format!(r#"{{"provider":"{name}",{habits}}}"#)).map(drop)
 }

@@ -11,7 +11,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// A stock server gives up so late.
+const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// What to send, and from how many connections.
 #[derive(Debug, Clone)]
@@ -126,8 +129,10 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
             (random >> 33) % u64::from(load.devices)
         };
         write_request(&mut request, &load, device);
+        let exchange = exchange(&mut stream, load.address, &request, &mut response);
+        // A service answers within 25 s, whatever happens.
         let status =
-            exchange(&mut stream, load.address, &request, &mut response).await.unwrap_or(Status::Lost);
+            timeout(GIVE_UP, exchange).await.map_or(Status::Lost, |done| done.unwrap_or(Status::Lost));
         if status == Status::Lost {
             stream = None;
         }

@@ -121,7 +121,7 @@ impl Drop for Process {
     }
 }
 
-/// Writes the configuration of the service: `settings`, ports, apps with `apns_settings`, and no limit to
+/// Writes the configuration of the service: the gateway with `settings`, ports, apps with `apns_settings`, and no limit to
 /// Google where the build knows that setting; everything else at its default.
 pub fn config(
     hpns: &Path,
@@ -137,7 +137,7 @@ pub fn config(
             .replace("provider = \"fcm\"\n", &format!("provider = \"fcm\"\n{limit}"))
             .replace("provider = \"apns\"\n", &format!("provider = \"apns\"\n{apns_settings}"));
         let text = format!(
-            "data_dir = \"{data_dir}\"\n{settings}\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
+            "data_dir = \"{data_dir}\"\n[gateway]\n{settings}listen = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
         );
         std::fs::write(&path, text)?;
         if Command::new(hpns).args(["check-config", "--config"]).arg(&path).output()?.status.success() {
