@@ -4,7 +4,7 @@ use provider_sim::{ProviderName, Script, ScriptedAnswer};
 use serde_json::{Value, json};
 
 use crate::harness::{Deployment, android, eventually, ios, put};
-use crate::load::{Load, at_once, to_android, to_iphone};
+use crate::load::{Load, Push, at_once, to_android, to_iphone};
 
 const OFTEN: &str = "[gateway]\naccess = \"open\"\n[credentials]\npoll_ms = 20";
 
@@ -31,7 +31,7 @@ fn usual(provider: ProviderName) -> Script {
 #[tokio::test]
 async fn new_credential_files_are_used_under_load_and_no_push_is_lost() {
     for (file, push) in
-        [("apns.p8", to_iphone as fn(u64) -> Value), ("service-account.json", to_android as fn(u64) -> Value)]
+        [("apns.p8", to_iphone as Push), ("service-account.json", to_android as fn(u64) -> Value)]
     {
         let deployment = Deployment::with(OFTEN);
         let path = deployment.directory.path().join("simulator").join(file);
@@ -85,7 +85,7 @@ async fn an_app_without_usable_credentials_starts_to_work_when_it_gets_some() {
     assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
 }
 
-async fn is_held_and_released(provider: ProviderName, code: u16, reason: &str, push: fn(u64) -> Value) {
+async fn is_held_and_released(provider: ProviderName, code: u16, reason: &str, push: Push) {
     let deployment = Deployment::start();
     deployment.simulator.script(refuses(provider, code, reason));
     for number in 0..50 {
@@ -231,7 +231,7 @@ async fn a_wrong_environment_removes_no_device_after_the_guard_has_tripped_until
 #[tokio::test]
 async fn a_wrong_topic_or_project_removes_no_device_at_all_and_holds_the_app() {
     for (provider, status, reason, push) in [
-        (ProviderName::Apns, 400, "DeviceTokenNotForTopic", to_iphone as fn(u64) -> Value),
+        (ProviderName::Apns, 400, "DeviceTokenNotForTopic", to_iphone as Push),
         (ProviderName::Fcm, 403, "SENDER_ID_MISMATCH", to_android),
     ] {
         let deployment = Deployment::start();

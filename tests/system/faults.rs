@@ -6,7 +6,7 @@ use provider_sim::{Blow, Door, ProviderName};
 use serde_json::Value;
 
 use crate::harness::{Deployment, eventually};
-use crate::load::{Load, at_once, to_android, to_iphone};
+use crate::load::{Load, Push, at_once, to_android, to_iphone};
 
 #[tokio::test]
 async fn a_cold_burst_of_500_pushes_is_accepted_whole() {
@@ -33,9 +33,7 @@ async fn a_thousand_cold_senders_to_android_ask_for_one_access_token() {
 
 #[tokio::test]
 async fn a_provider_that_goes_away_and_comes_back_under_load_costs_no_push_its_true_answer() {
-    for (provider, push) in
-        [(ProviderName::Apns, to_iphone as fn(u64) -> Value), (ProviderName::Fcm, to_android)]
-    {
+    for (provider, push) in [(ProviderName::Apns, to_iphone as Push), (ProviderName::Fcm, to_android)] {
         let deployment = Deployment::start();
         let load = Load::start(&deployment, push, 8);
         eventually("load is answered", || load.answered() >= 100).await;

@@ -9,6 +9,9 @@ use tokio::task::JoinSet;
 use crate::harness::{Deployment, android, ios};
 use crate::http::{exchange, post};
 
+/// Makes the push of a number.
+pub(crate) type Push = fn(u64) -> Value;
+
 /// A push to a device of its own.
 pub(crate) fn to_iphone(number: u64) -> Value {
     ios(json!({ "device_id": format!("{number:064x}"), "ack_id": format!("ack{number}") }))
@@ -27,7 +30,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(deployment: &Deployment, push: fn(u64) -> Value, senders: u64) -> Self {
+    pub(crate) fn start(deployment: &Deployment, push: Push, senders: u64) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let mut tasks = JoinSet::new();
         for sender in 0..senders {

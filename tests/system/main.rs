@@ -18,6 +18,7 @@ mod hostile;
 mod http;
 mod load;
 mod outbound;
+mod pauses;
 mod provider_answers;
 mod raw_http;
 mod self_hosting;

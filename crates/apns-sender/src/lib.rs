@@ -10,6 +10,7 @@
 mod certificate;
 mod coalesce;
 mod connection;
+mod link;
 mod pool;
 mod pulse;
 mod sender;

@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::connection::{ConnectionError, Dialler, Driver};
+use crate::link::Link;
 
-const WINDOW_BYTES: usize = 65_535;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 /// While Apple cannot be reached at all; the first success of a push must not wait for long.
 const MAX_DIAL_BACK_OFF: Duration = Duration::from_secs(2);
@@ -29,8 +29,6 @@ const MAX_DIAL_BACK_OFF: Duration = Duration::from_secs(2);
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 /// How long a new connection may be alone in being tried before another is opened beside it.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// How long others are preferred to a connection on which Apple was out of order.
-const TROUBLE: Duration = Duration::from_millis(500);
 /// A wait that is worth another connection; a shorter one is a small crowd on its way.
 const CROWD: Duration = Duration::from_millis(10);
 /// A request that has waited for less says nothing about its connection.
@@ -75,38 +73,10 @@ struct State {
     closed: bool,
 }
 
-/// One open connection.
-struct Link {
-    id: u64,
-    requests: SendRequest<Bytes>,
-    limit: usize,
-    in_flight: usize,
-    in_flight_bytes: usize,
-    opened_at: Instant,
-    /// When it last answered; until it does, Apple allows one request.
-    answered_at: Option<Instant>,
-    /// Whether a push has succeeded on it: its end is then no failure.
-    proven: bool,
-    /// When it last answered that Apple is out of order: a retry prefers another.
-    troubled_at: Option<Instant>,
-    retired: CancellationToken,
-}
-
 struct Waiting {
     bytes: usize,
     since: Instant,
     caller: oneshot::Sender<Result<Slot, Unreachable>>,
-}
-
-impl Link {
-    fn has_room(&self, bytes: usize) -> bool {
-        let fits = self.in_flight == 0 || self.in_flight_bytes + bytes <= WINDOW_BYTES;
-        self.in_flight < self.limit && fits && !self.retired.is_cancelled()
-    }
-
-    fn is_troubled(&self) -> bool {
-        self.troubled_at.is_some_and(|at| at.elapsed() < TROUBLE)
-    }
 }
 
 /// The right to send one request on one connection. Given back when dropped.
@@ -133,7 +103,8 @@ impl Slot {
         let Some(link) = state.link(self.link) else {
             return true;
         };
-        if last.is_some_and(|time| link.opened_at > time) {
+        // One on which pushes succeeded is wedged, whatever became of the last one.
+        if !link.proven && last.is_some_and(|time| link.opened_at > time) {
             return false;
         }
         state.last_replaced = last.or_else(|| Some(Instant::now()));
@@ -322,18 +293,7 @@ impl Pool {
         state.next_id += 1;
         state.dialling = false;
         state.dial_failures = 0;
-        state.links.push(Link {
-            id,
-            requests,
-            limit: 1,
-            in_flight: 0,
-            in_flight_bytes: 0,
-            opened_at: Instant::now(),
-            answered_at: None,
-            proven: false,
-            troubled_at: None,
-            retired: retired.clone(),
-        });
+        state.links.push(Link::new(id, requests, retired.clone()));
         self.serve(state);
         metrics::counter!("apns_connections_opened_total", "app" => self.shared.name.clone()).increment(1);
         debug!(app = self.shared.name, connection = id, "connected to APNs");

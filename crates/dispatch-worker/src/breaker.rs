@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::circuit::{Circuit, Passage, Pauses};
 
 const WINDOW: Duration = Duration::from_secs(2);
-/// So many failures in a window, being more than the successes, shut the breaker,
+/// So many failures in a window, being more than twice the successes, shut the breaker,
 const FAILURES: u32 = 10;
 /// if they go on for so long: a connection that breaks fails all its requests at once, and the next one may
 /// be good.
@@ -66,7 +66,7 @@ impl Breaker {
         failures.1 += 1;
         failures.1 >= FAILURES
             && failures.0.elapsed() >= LASTING
-            && failures.1 > self.successes.load(Ordering::Relaxed)
+            && failures.1 > 2 * self.successes.load(Ordering::Relaxed)
             && self.circuit.shut()
     }
 }

@@ -10,6 +10,7 @@ mod config;
 mod guards;
 mod hold;
 mod isolation;
+mod lane;
 mod pace;
 mod removals;
 mod retry;

@@ -59,7 +59,7 @@ impl Apps {
                 }
             };
             show_usable(name, credentials.is_some());
-            let expiry = Expiry::new("app_credential_days_left", name);
+            let expiry = Expiry::new("app_credential_days_left", "app", name);
             let used = credentials.is_some().then_some(seen);
             let state = Mutex::new(State { seen, used, credentials, seats: Vec::new(), expiry });
             Managed { name: name.clone(), state }

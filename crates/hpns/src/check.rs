@@ -35,8 +35,14 @@ pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
     match ListenerTls::load(&config) {
         Ok(None) => {}
         Ok(Some(listener)) => {
-            let days = listener.tls.expires_at().since(clock.now()).as_secs() / DAY_SECONDS;
-            report.judge("gateway.tls", days > 0, &format!("certificate, {days} days left"))?;
+            let (end, now) = (listener.tls.expires_at(), clock.now());
+            let days = end.since(now).as_secs() / DAY_SECONDS;
+            let text = if end > now {
+                format!("certificate, {days} days left")
+            } else {
+                "the certificate has expired".into()
+            };
+            report.judge("gateway.tls", end > now, &text)?;
         }
         Err(error) => report.bad("gateway.tls", &format!("{error:#}"))?,
     }

@@ -34,7 +34,7 @@ pub(crate) enum Command {
 /// Where settings come from, besides the defaults and `HPNS_…` variables.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigOptions {
-    /// Configuration file (TOML). The defaults are in crates/hpns/src/config/default.toml.
+    /// Configuration file (TOML). Every key with its default: docs and source, default.toml.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }

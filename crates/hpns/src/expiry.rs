@@ -9,16 +9,18 @@ const ALARM_DAYS: u32 = 7;
 
 /// What was told about one certificate.
 pub(crate) struct Expiry {
-    name: String,
     metric: &'static str,
+    /// What it belongs to: `app` or `listener`, and its name.
+    kind: &'static str,
+    name: String,
     gauge: Option<Gauge>,
     told_on: Option<u32>,
 }
 
 impl Expiry {
-    /// Watches the certificate of `name`, an app or the listener.
-    pub(crate) fn new(metric: &'static str, name: &str) -> Self {
-        Self { name: name.to_owned(), metric, gauge: None, told_on: None }
+    /// Watches the certificate of an app or a listener.
+    pub(crate) fn new(metric: &'static str, kind: &'static str, name: &str) -> Self {
+        Self { metric, kind, name: name.to_owned(), gauge: None, told_on: None }
     }
 
     /// Shows how many days are left, and says so once a day when they are few. What does not expire
@@ -27,18 +29,18 @@ impl Expiry {
         let Some(expires_at) = expires_at else { return };
         let seconds = expires_at.since(now).as_secs();
         let days = u32::try_from(seconds / 86_400).unwrap_or(u32::MAX);
-        let (metric, name) = (self.metric, &self.name);
-        self.gauge.get_or_insert_with(|| metrics::gauge!(metric, "app" => name.clone())).set(f64::from(days));
+        let (metric, kind, name) = (self.metric, self.kind, &self.name);
+        self.gauge.get_or_insert_with(|| metrics::gauge!(metric, kind => name.clone())).set(f64::from(days));
         if days >= WARN_DAYS || self.told_on == Some(now.day()) {
             return;
         }
         self.told_on = Some(now.day());
         if seconds == 0 {
-            error!(app = self.name, "a certificate has expired");
+            error!(kind, name, "a certificate has expired");
         } else if days < ALARM_DAYS {
-            error!(app = self.name, days, "a certificate expires very soon");
+            error!(kind, name, days, "a certificate expires very soon");
         } else {
-            warn!(app = self.name, days, "a certificate expires soon");
+            warn!(kind, name, days, "a certificate expires soon");
         }
     }
 }

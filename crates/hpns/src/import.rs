@@ -28,6 +28,10 @@ struct Source {
 struct Import {
     toml: String,
     notes: Vec<String>,
+    /// The apps written so far.
+    apps: Vec<String>,
+    /// Where files are looked for.
+    places: Vec<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -41,9 +45,8 @@ pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<()> {
     let shown = options.file.display();
     let text = std::fs::read_to_string(&options.file).with_context(|| format!("cannot read {shown}"))?;
     let value: Value = serde_json::from_str(&text).with_context(|| format!("{shown} is not JSON"))?;
-    let directory = options.file.parent().unwrap_or(Path::new("."));
-    let import = convert(value, directory).with_context(|| format!("{shown}"))?;
-    Config::parsed(&import.toml).context("the result would not be accepted; please report this")?;
+    let import = convert(value, &options.file).with_context(|| format!("{shown}"))?;
+    Config::parsed(&import.toml).context("what it would become cannot be accepted")?;
     let mut errors = std::io::stderr();
     match &options.output {
         None => std::io::stdout().write_all(import.toml.as_bytes())?,
@@ -98,12 +101,13 @@ impl Import {
     }
 
     fn set(&mut self, key: &str, value: &str) {
-        // A JSON string is a TOML string.
-        let value = Value::from(value);
+        // A JSON string is a TOML string, but for one character.
+        let value = Value::from(value).to_string().replace('\u{7f}', "\\u007f");
         let _ = writeln!(self.toml, "{key} = {value}");
     }
 
-    fn note(&mut self, text: String) {
+    fn note(&mut self, text: &str) {
+        let text: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
         let _ = writeln!(self.toml, "# NOTE: {text}");
         self.notes.push(text);
     }
@@ -111,43 +115,50 @@ impl Import {
     /// Names the keys that nobody asked for.
     fn rest(&mut self, place: &str, source: &Source) {
         for (name, _) in source.keys.values() {
-            self.note(format!("`{name}`{place} is not known and was not carried over"));
+            self.note(&format!("{name:?}{place} is not known and was not carried over"));
         }
     }
 }
 
-fn convert(value: Value, directory: &Path) -> anyhow::Result<Import> {
+fn convert(value: Value, file: &Path) -> anyhow::Result<Import> {
     let mut source = Source::new(value)?;
-    let mut import = Import::default();
+    // The peer looks where it was started, often the directory above that of its configuration.
+    let directory = file.parent().unwrap_or(Path::new("."));
+    let above = directory.parent().unwrap_or(directory);
+    let places = [Path::new("."), directory, above].map(Path::to_owned).into();
+    let mut import = Import { places, ..Import::default() };
     import.line("# Made by `hpns import-config` from a mattermost-push-proxy configuration.\n");
-    gateway(&mut source, &mut import)?;
+    gateway(&mut source, &mut import);
     worker(&mut source, &mut import);
     log(&mut source, &mut import);
     let mut apps = 0;
     for mut app in source.list("ApplePushSettings")? {
-        apps += u32::from(apple(&mut app, &mut import, directory)?);
+        apps += u32::from(apple(&mut app, &mut import)?);
     }
     for mut app in source.list("AndroidPushSettings")? {
-        apps += u32::from(android(&mut app, &mut import, directory)?);
+        apps += u32::from(android(&mut app, &mut import)?);
     }
     import.rest("", &source);
     if apps == 0 {
-        import.note("no app has credentials; every push will fail".into());
+        import.note("no app has credentials; every push will fail");
     }
     Ok(import)
 }
 
-fn gateway(source: &mut Source, import: &mut Import) -> anyhow::Result<()> {
+fn gateway(source: &mut Source, import: &mut Import) {
     let address = source.text("ListenAddress");
-    let listen = match address.strip_prefix(':') {
-        Some(port) => format!("0.0.0.0:{port}"),
-        None if address.is_empty() => "0.0.0.0:8066".to_owned(),
+    let mut listen = match address.strip_prefix(':') {
+        // As Go does: IPv4 and IPv6 alike.
+        Some(port) => format!("[::]:{port}"),
         None => address.replace("localhost", "127.0.0.1"),
     };
-    ensure!(
-        listen.parse::<std::net::SocketAddr>().is_ok(),
-        "`ListenAddress` has to be an address with a port"
-    );
+    if listen.parse::<std::net::SocketAddr>().is_err() {
+        "[::]:8066".clone_into(&mut listen);
+        if !address.is_empty() {
+            import
+                .note(&format!("ListenAddress {address:?} is not an address with a port; {listen} is used"));
+        }
+    }
     import.line("[gateway]");
     import.set("listen", &listen);
     import.line("# As with mattermost-push-proxy, whoever reaches the port may push.");
@@ -155,18 +166,17 @@ fn gateway(source: &mut Source, import: &mut Import) -> anyhow::Result<()> {
     let seconds = source.number("SendTimeoutSec").filter(|seconds| *seconds > 0).unwrap_or(30);
     let _ = writeln!(import.toml, "budget_ms = {}", seconds.min(MAX_BUDGET_SECONDS) * 1000);
     if seconds > MAX_BUDGET_SECONDS {
-        import.note(format!(
+        import.note(&format!(
             "SendTimeoutSec {seconds} became {MAX_BUDGET_SECONDS} s: a Mattermost server itself gives up at 30 s"
         ));
     }
     let limits = ["ThrottlePerSec", "ThrottleMemoryStoreSize", "ThrottleVaryByHeader"];
     if limits.map(|key| source.take(key).is_some()).contains(&true) {
-        import.note("ThrottlePerSec, ThrottleMemoryStoreSize and ThrottleVaryByHeader were not carried over: an open service has no limit by caller, and a limit by a header that callers write protects nothing".into());
+        import.note("ThrottlePerSec, ThrottleMemoryStoreSize and ThrottleVaryByHeader were not carried over: an open service has no limit by caller, and a limit by a header that callers write protects nothing");
     }
     if source.flag("EnableMetrics") {
-        import.note("metrics are always on, under their old names, but on a private port: 127.0.0.1:8068/metrics (health.listen)".into());
+        import.note("metrics are always on, under their old names, but on a private port: 127.0.0.1:8068/metrics (health.listen)");
     }
-    Ok(())
 }
 
 fn worker(source: &mut Source, import: &mut Import) {
@@ -174,7 +184,7 @@ fn worker(source: &mut Source, import: &mut Import) {
         import.line("\n[worker]");
         let _ = writeln!(import.toml, "apns_attempt_timeout_ms = {}", seconds.min(MAX_BUDGET_SECONDS) * 1000);
         if seconds < 10 {
-            import.note(format!(
+            import.note(&format!(
                 "RetryTimeoutSec {seconds} holds for Apple only: Google asks for at least 10 s an attempt"
             ));
         }
@@ -182,20 +192,28 @@ fn worker(source: &mut Source, import: &mut Import) {
 }
 
 fn log(source: &mut Source, import: &mut Import) {
-    let plain = source.text("LogFormat").eq_ignore_ascii_case("plain");
+    let json = source.text("LogFormat").eq_ignore_ascii_case("json");
     import.line("\n[log]");
-    import.set("format", if plain { "text" } else { "json" });
-    source.take("EnableConsoleLog");
+    import.set("format", if json { "json" } else { "text" });
+    let level = source.text("LogLevel").to_lowercase();
+    match level.as_str() {
+        "" => {}
+        "error" | "warn" | "info" | "debug" | "trace" => import.set("level", &level),
+        other => import.note(&format!("LogLevel {other:?} is none of ours; the default is used")),
+    }
+    if source.take("EnableConsoleLog") == Some(Value::Bool(false)) {
+        import.note("EnableConsoleLog false was not carried over: the log always goes to standard error");
+    }
     let (to_file, file) = (source.flag("EnableFileLog"), source.text("LogFileLocation"));
     if to_file {
-        import.note(format!(
+        import.note(&format!(
             "the log goes to standard error, not to {file:?}: let the service manager write it"
         ));
     }
 }
 
 /// Converts one iOS app, and says whether it has credentials.
-fn apple(source: &mut Source, import: &mut Import, directory: &Path) -> anyhow::Result<bool> {
+fn apple(source: &mut Source, import: &mut Import) -> anyhow::Result<bool> {
     let (kind, topic) = (source.text("Type"), source.text("ApplePushTopic"));
     let (key_file, key_id) = (source.text("AppleAuthKeyFile"), source.text("AppleAuthKeyID"));
     let (team, certificate) = (source.text("AppleTeamID"), source.text("ApplePushCertPrivate"));
@@ -203,10 +221,15 @@ fn apple(source: &mut Source, import: &mut Import, directory: &Path) -> anyhow::
     let sandbox = source.flag("ApplePushUseDevelopment");
     let has_key = !key_file.is_empty() && !key_id.is_empty() && !team.is_empty();
     if !has_key && certificate.is_empty() {
-        import.note(format!("iOS app {kind:?} has no credentials and was left out"));
+        import.note(&format!("iOS app {kind:?} has no credentials and was left out"));
         return Ok(false);
     }
-    import.line(&format!("\n[apps.{}]", table_key(&kind)?));
+    if !begin_app(&kind, import)? {
+        return Ok(true);
+    }
+    if topic.is_empty() {
+        import.note(&format!("iOS app {kind:?} has no ApplePushTopic: set `topic` to its bundle id"));
+    }
     import.set("provider", "apns");
     import.set("platform", &kind);
     import.set("topic", &topic);
@@ -216,17 +239,17 @@ fn apple(source: &mut Source, import: &mut Import, directory: &Path) -> anyhow::
     if has_key {
         import.set("team_id", &team);
         import.set("key_id", &key_id);
-        let path = found(&key_file, directory, import);
+        let path = found(&key_file, import);
         import.set("key_file", &path);
         if !certificate.is_empty() {
-            import.note(format!("iOS app {kind:?} has a key and a certificate; the key is used"));
+            import.note(&format!("iOS app {kind:?} has a key and a certificate; the key is used"));
         }
     } else {
-        let path = found(&certificate, directory, import);
+        let path = found(&certificate, import);
         import.set("certificate_file", &path);
         if has_password {
-            import.note(format!(
-                "the certificate of iOS app {kind:?} has a password, which was not carried over: take it off with `openssl pkcs8 -in OLD.pem -out KEY.pem -nocrypt` and set key_file (docs/SELF-HOSTING.md)"
+            import.note(&format!(
+                "the certificate of iOS app {kind:?} has a password, which was not carried over: take it off with `openssl pkey -in OLD.pem -out KEY.pem` and set key_file (docs/SELF-HOSTING.md)"
             ));
         }
     }
@@ -235,23 +258,25 @@ fn apple(source: &mut Source, import: &mut Import, directory: &Path) -> anyhow::
 }
 
 /// Converts one Android app, and says whether it has credentials.
-fn android(source: &mut Source, import: &mut Import, directory: &Path) -> anyhow::Result<bool> {
+fn android(source: &mut Source, import: &mut Import) -> anyhow::Result<bool> {
     let (kind, file) = (source.text("Type"), source.text("ServiceFileLocation"));
     if !source.text("AndroidApiKey").is_empty() {
-        import.note(format!("AndroidApiKey of Android app {kind:?} was not carried over: Google has shut the interface that took it down"));
+        import.note(&format!("AndroidApiKey of Android app {kind:?} was not carried over: Google has shut the interface that took it down"));
     }
     if file.is_empty() {
-        import.note(format!("Android app {kind:?} has no service account file and was left out"));
+        import.note(&format!("Android app {kind:?} has no service account file and was left out"));
         return Ok(false);
     }
-    import.line(&format!("\n[apps.{}]", table_key(&kind)?));
+    if !begin_app(&kind, import)? {
+        return Ok(true);
+    }
     import.set("provider", "fcm");
     import.set("platform", &kind);
-    let path = found(&file, directory, import);
+    let path = found(&file, import);
     let key = std::fs::read(&path).ok().and_then(|json| serde_json::from_slice::<KeyFile>(&json).ok());
     let project = key.unwrap_or_default().project_id;
     if project.is_empty() {
-        import.note(format!("the project of Android app {kind:?} could not be read from its service account file: set `project`"));
+        import.note(&format!("the project of Android app {kind:?} could not be read from its service account file: set `project`"));
     }
     import.set("project", &project);
     import.set("service_account_file", &path);
@@ -259,19 +284,27 @@ fn android(source: &mut Source, import: &mut Import, directory: &Path) -> anyhow
     Ok(true)
 }
 
-fn table_key(kind: &str) -> anyhow::Result<&str> {
-    let plain = !kind.is_empty()
-        && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    ensure!(plain, "`Type` has to be a platform name such as apple_rn");
-    Ok(kind)
+/// Begins the table of an app; says no for one that was written already.
+fn begin_app(kind: &str, import: &mut Import) -> anyhow::Result<bool> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    ensure!(
+        !kind.is_empty() && kind.bytes().all(plain) && !kind.contains("-v"),
+        "`Type` {kind:?} has to be a platform name such as apple_rn, without a version"
+    );
+    if import.apps.iter().any(|known| known == kind) {
+        import.note(&format!("Type {kind:?} comes more than once; only its first app was carried over"));
+        return Ok(false);
+    }
+    import.apps.push(kind.to_owned());
+    import.line(&format!("\n[apps.{kind}]"));
+    Ok(true)
 }
 
-/// Finds a file beside the configuration, or where the command runs, as the peer does.
-fn found(file: &str, directory: &Path, import: &mut Import) -> String {
-    let path = PathBuf::from(file);
-    let place = [directory.join(&path), path.clone()].into_iter().find(|place| place.exists());
-    let Some(place) = place.and_then(|place| std::path::absolute(place).ok()) else {
-        import.note(format!("{file:?} was not found"));
+/// Finds a file where the peer would, or beside its configuration.
+fn found(file: &str, import: &mut Import) -> String {
+    let place = import.places.iter().map(|place| place.join(file)).find(|place| place.exists());
+    let Some(place) = place.and_then(|place| place.canonicalize().ok()) else {
+        import.note(&format!("{file:?} was not found"));
         return file.to_owned();
     };
     place.display().to_string()
@@ -284,7 +317,7 @@ mod tests {
     use super::*;
 
     fn imported(value: Value) -> Import {
-        let import = convert(value, Path::new("/nowhere")).unwrap();
+        let import = convert(value, Path::new("/nowhere/config/file.json")).unwrap();
         Config::parsed(&import.toml).unwrap();
         import
     }
@@ -293,8 +326,8 @@ mod tests {
     fn keys_count_whatever_their_case_and_none_is_passed_over_in_silence() {
         let import = imported(json!({ "listenaddress": ":9000", "Surprise": 1 }));
 
-        assert!(import.toml.contains("listen = \"0.0.0.0:9000\""), "{}", import.toml);
-        assert!(import.notes.iter().any(|note| note.contains("`Surprise`")), "{:?}", import.notes);
+        assert!(import.toml.contains("listen = \"[::]:9000\""), "{}", import.toml);
+        assert!(import.notes.iter().any(|note| note.contains("\"Surprise\"")), "{:?}", import.notes);
     }
 
     #[test]
@@ -326,9 +359,22 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_carried_over_neither_breaks_the_result_nor_passes_in_silence() {
+        let app = json!({ "Type": "android_rn", "ServiceFileLocation": "a\u{7f}\"b\nc.json" });
+        let import = imported(json!({
+            "ListenAddress": "push.example:8066", "Two\nlines": 1, "LogLevel": "loud",
+            "AndroidPushSettings": [app, app]
+        }));
+
+        for word in ["push.example", "Two", "loud", "more than once"] {
+            assert!(import.notes.iter().any(|note| note.contains(word)), "{word}: {:?}", import.notes);
+        }
+    }
+
+    #[test]
     fn what_is_not_a_configuration_is_refused() {
-        for value in [json!([]), json!({ "ListenAddress": "no" }), json!({ "ApplePushSettings": 1 })] {
-            assert!(convert(value, Path::new(".")).is_err());
+        for value in [json!([]), json!({ "ApplePushSettings": 1 })] {
+            assert!(convert(value, Path::new("file.json")).is_err());
         }
     }
 }

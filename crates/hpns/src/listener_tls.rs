@@ -16,6 +16,8 @@ pub(crate) struct ListenerTls {
     config: Arc<Config>,
     seen: (SecretBytes, SecretBytes),
     expiry: Expiry,
+    /// Whether the files could not be read at the last look.
+    unreadable: bool,
 }
 
 impl ListenerTls {
@@ -24,26 +26,38 @@ impl ListenerTls {
         let Some(files) = &config.gateway.tls else { return Ok(None) };
         let seen = read(config, files)?;
         let tls = Tls::new(&seen.0, &seen.1).context("`gateway.tls`")?;
-        let expiry = Expiry::new("listener_certificate_days_left", "gateway");
-        Ok(Some(Self { tls, config: Arc::clone(config), seen, expiry }))
+        let expiry = Expiry::new("listener_certificate_days_left", "listener", "gateway");
+        Ok(Some(Self { tls, config: Arc::clone(config), seen, expiry, unreadable: false }))
     }
 
     /// Looks whether the files have changed. Broken ones change nothing.
     pub(crate) fn refresh(&mut self, clock: &dyn Clock) {
         self.expiry.check(Some(self.tls.expires_at()), clock.now());
         let Some(files) = &self.config.gateway.tls else { return };
-        let Ok(now) = read(&self.config, files) else { return };
+        let now = match read(&self.config, files) {
+            Ok(now) => now,
+            Err(error) => {
+                if !std::mem::replace(&mut self.unreadable, true) {
+                    failed(&format!("{error:#}"));
+                }
+                return;
+            }
+        };
+        self.unreadable = false;
         if now.0.expose() == self.seen.0.expose() && now.1.expose() == self.seen.1.expose() {
             return;
         }
         match self.tls.renew(&now.0, &now.1) {
             Ok(()) => info!("the listener has a new certificate"),
-            Err(error) => {
-                error!(%error, "the listener's new certificate cannot be used; the old one stays in use");
-            }
+            Err(error) => failed(&error.to_string()),
         }
         self.seen = now;
     }
+}
+
+fn failed(reason: &str) {
+    metrics::counter!("listener_certificate_reload_failures_total").increment(1);
+    error!(reason, "the listener's new certificate cannot be used; the old one stays in use");
 }
 
 fn read(config: &Config, files: &TlsConfig) -> anyhow::Result<(SecretBytes, SecretBytes)> {

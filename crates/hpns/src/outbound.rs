@@ -8,6 +8,19 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::OutboundConfig;
 
+/// Where the environment names a proxy for Apple and Google.
+const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Whether the library reads it as an HTTP proxy: what it cannot read it takes for no proxy at all.
+fn is_proxy(address: &str) -> bool {
+    let is_plain = |uri: Uri| {
+        uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none()
+    };
+    let matcher = Matcher::builder().all(address.to_owned()).build();
+    let used = "https://example.com".parse().is_ok_and(|host| matcher.intercept(&host).is_some());
+    used && address.parse().is_ok_and(is_plain)
+}
+
 /// Knows the proxy for every host.
 #[derive(Debug)]
 pub(crate) struct Outbound(Option<Matcher>);
@@ -22,20 +35,26 @@ impl Outbound {
                     no_proxy.is_empty(),
                     "`outbound.no_proxy` needs an `outbound.proxy`; with `environment`, NO_PROXY counts"
                 );
-                Self((word == "environment").then(Matcher::from_env))
+                if word == "none" {
+                    return Ok(Self(None));
+                }
+                for name in VARIABLES {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "the setting says so; read once, at the start"
+                    )]
+                    let value = std::env::var(name).unwrap_or_default();
+                    ensure!(
+                        value.is_empty() || is_proxy(&value),
+                        "the environment's {name} has to be http://[user:password@]host:port; set `outbound.proxy` to override it"
+                    );
+                }
+                Self(Some(Matcher::from_env()))
             }
             address => {
-                // The library takes what it cannot read for no proxy at all.
-                let plain = address.parse::<Uri>().is_ok_and(|uri| {
-                    uri.scheme_str() == Some("http")
-                        && matches!(uri.path(), "" | "/")
-                        && uri.query().is_none()
-                });
-                let probe = "https://example.com".parse().map_err(|_| anyhow::anyhow!("no probe"))?;
-                let works = Matcher::builder().all(address.to_owned()).build().intercept(&probe).is_some();
                 ensure!(
-                    plain && works,
-                    "`outbound.proxy` has to be `environment`, `none` or http://[user:password@]host:port, other characters than letters and digits of the login written as %40"
+                    is_proxy(address),
+                    "`outbound.proxy` has to be `environment`, `none` or http://[user:password@]host:port, special characters of the login percent-encoded (`@` as %40)"
                 );
                 Self(Some(Matcher::builder().all(address.to_owned()).no(no_proxy).build()))
             }

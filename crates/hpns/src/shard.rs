@@ -1,4 +1,4 @@
-//! One serving thread: its own runtime, listener, queue, worker and provider connections. Nothing on
+//! One serving thread: its own runtime, listener, queue, worker and provider connections. No lock on
 //! the way of a push is shared with the other threads (docs/PERFORMANCE.md).
 
 use std::net::SocketAddr;

@@ -24,7 +24,7 @@ pub enum TlsError {
     #[error("the key file is not a PEM file with a private key")]
     Key,
     /// The key belongs to another certificate, or is of an unknown kind.
-    #[error("the key and the certificate do not belong together")]
+    #[error("the key does not belong to the certificate, or is of an unknown kind")]
     Mismatch,
     /// rustls refused the set-up.
     #[error("TLS cannot be set up")]

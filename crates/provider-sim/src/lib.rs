@@ -13,6 +13,7 @@ mod credentials;
 mod fcm;
 mod http2;
 mod oauth;
+mod port;
 mod proxy;
 mod rates;
 mod record;

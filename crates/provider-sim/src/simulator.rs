@@ -2,35 +2,30 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::apns::{Apns, ApnsConnection};
 use crate::clock::VirtualClock;
-use crate::conduct::{Blow, Conduct, Conductor, Door, ProviderName};
+use crate::conduct::{Blow, Conduct, Conductor, ProviderName};
 use crate::control::{self, Control};
 use crate::credentials::{
     APNS_KEY_ID, APNS_TEAM_ID, CredentialError, Credentials, FCM_PROJECT, Files, topics_of,
 };
 use crate::fcm::{Fcm, FcmConnection};
-use crate::http2::{Service, converse};
 use crate::oauth::OAuth;
+use crate::port::Port;
 use crate::proxy::Proxy;
 use crate::rates::RateWindows;
 use crate::record::{Received, Record, Stats};
 use crate::script::{Script, Scripts};
-
-/// After a failed accept, such as "too many open files".
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where to listen and what to be.
 #[derive(Debug, Clone)]
@@ -334,73 +329,4 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> 
     let listener = http_edge::bind(address, false).map_err(|error| StartError::Listen(address, error))?;
     let address = listener.local_addr().map_err(|error| StartError::Listen(address, error))?;
     Ok((listener, address))
-}
-
-/// One TLS port.
-#[derive(Clone)]
-struct Port {
-    acceptor: TlsAcceptor,
-    expired: TlsAcceptor,
-    conductor: Arc<Conductor>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    connections: Arc<AtomicU64>,
-}
-
-impl Port {
-    /// Serves connections; `service` makes one for each, and gets the client's certificate.
-    async fn serve<S, F>(self, listener: TcpListener, service: F)
-    where
-        S: Service + Send + 'static,
-        F: Fn(Option<CertificateDer<'static>>) -> S + Send + Sync + 'static,
-    {
-        let service = Arc::new(service);
-        loop {
-            let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            let id = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-            let (port, service) = (self.clone(), Arc::clone(&service));
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    () = port.stop.cancelled() => {}
-                    () = port.converse(stream, id, &*service) => {}
-                }
-            });
-        }
-    }
-
-    async fn converse<S: Service>(
-        &self,
-        stream: TcpStream,
-        id: u64,
-        service: &(dyn Fn(Option<CertificateDer<'static>>) -> S + Send + Sync),
-    ) {
-        let _ = stream.set_nodelay(true);
-        let acceptor = match self.conductor.conduct().door {
-            Door::Open => &self.acceptor,
-            Door::Expired => &self.expired,
-            Door::Shut => return,
-            Door::Dark => return std::future::pending().await,
-        };
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-        let Ok(Ok(transport)) = handshake else {
-            debug!(connection = id, "TLS handshake failed");
-            return;
-        };
-        if transport.get_ref().1.alpn_protocol() != Some(b"h2") {
-            debug!(connection = id, "the client does not speak HTTP/2");
-            return;
-        }
-        let certificate = transport.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-        let service = service(certificate.map(CertificateDer::into_owned));
-        if let Err(error) = converse(transport, id, service, self.conductor.orders()).await {
-            debug!(connection = id, %error, "connection ended");
-        }
-    }
 }

@@ -7,8 +7,8 @@ use super::message::PushMessage;
 use super::{apns, fcm, platform};
 use crate::MattermostConfig;
 
-/// Reads bytes as a push and as a receipt; whatever comes of a push has to be JSON within the limits of
-/// its provider.
+/// Reads bytes as a push and as a receipt. Whatever comes of a push has to be JSON, and either within the
+/// limits of its provider or refused as too large.
 ///
 /// # Panics
 ///
@@ -41,6 +41,10 @@ pub fn request(bytes: &[u8]) {
             ProviderRequest::Fcm(request) => request.body.expose(),
         };
         serde_json::from_slice::<serde_json::Value>(&body).expect("the body is JSON");
-        request.check().expect("the body is within the limits");
+        let limit = match &request {
+            ProviderRequest::Apns(request) => request.push_type.max_payload_bytes(),
+            ProviderRequest::Fcm(_) => usize::MAX, // Google counts the data alone.
+        };
+        assert!(request.check().is_err() || body.len() <= limit, "{} bytes pass for {limit}", body.len());
     }
 }

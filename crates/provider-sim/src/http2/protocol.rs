@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::connection::Ended;
+use super::due::Due;
 use super::frame::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, HEADERS, INTERNAL_ERROR,
     MAX_FRAME_BYTES, PING, ProtocolError, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, put,
@@ -25,31 +26,6 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 struct Stream {
     request: Request,
     body: BytesMut,
-}
-
-/// An answer that waits for its time; the earliest comes first.
-struct Due {
-    at: Instant,
-    order: u64,
-    request: Request,
-    reply: Reply,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.at, other.order).cmp(&(self.at, self.order))
-    }
 }
 
 /// The state of one connection.

@@ -1,0 +1,56 @@
+//! One open connection, as the pool sees it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What may be unanswered on a connection (RFC 9113, 6.9.2).
+const WINDOW_BYTES: usize = 65_535;
+/// How long others are preferred to a connection on which Apple was out of order.
+const TROUBLE: Duration = Duration::from_millis(500);
+
+/// One open connection.
+pub(crate) struct Link {
+    pub(crate) id: u64,
+    pub(crate) requests: SendRequest<Bytes>,
+    pub(crate) limit: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) in_flight_bytes: usize,
+    pub(crate) opened_at: Instant,
+    /// When it last answered; until it does, Apple allows one request.
+    pub(crate) answered_at: Option<Instant>,
+    /// Whether a push has succeeded on it: its end is then no failure.
+    pub(crate) proven: bool,
+    /// When it last answered that Apple is out of order: a retry prefers another.
+    pub(crate) troubled_at: Option<Instant>,
+    pub(crate) retired: CancellationToken,
+}
+
+impl Link {
+    pub(crate) fn new(id: u64, requests: SendRequest<Bytes>, retired: CancellationToken) -> Self {
+        Self {
+            id,
+            requests,
+            limit: 1,
+            in_flight: 0,
+            in_flight_bytes: 0,
+            opened_at: Instant::now(),
+            answered_at: None,
+            proven: false,
+            troubled_at: None,
+            retired,
+        }
+    }
+
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let fits = self.in_flight == 0 || self.in_flight_bytes + bytes <= WINDOW_BYTES;
+        self.in_flight < self.limit && fits && !self.retired.is_cancelled()
+    }
+
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.troubled_at.is_some_and(|at| at.elapsed() < TROUBLE)
+    }
+}

@@ -1,0 +1,228 @@
+//! Laws of the loop, against a scripted provider.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use dispatch_stream::{InProcess, Submit};
+use push_domain::{
+    App, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification, ProviderRequest,
+    SystemClock, TenantId,
+};
+use tenant_registry::{DeliveryLedger, RegistryError};
+
+use super::*;
+use crate::PaceLimit;
+
+/// Answers what it was told to, in order; then accepts.
+#[derive(Debug, Default)]
+struct Scripted {
+    outcomes: Mutex<VecDeque<Outcome>>,
+    sends: Mutex<u32>,
+}
+
+#[async_trait]
+impl PushSender for Scripted {
+    async fn send(&self, _: &ProviderRequest, attempt: Attempt) -> Outcome {
+        *self.sends.lock().unwrap() += 1;
+        let next = self.outcomes.lock().unwrap().pop_front();
+        match next {
+            Some(Outcome::Refused { reason }) if reason.as_str() == "panic" => panic!("scripted"),
+            Some(Outcome::Refused { reason }) if reason.as_str() == "hang" => {
+                tokio::time::sleep_until(attempt.deadline).await;
+                busy(RetryScope::Attempt)
+            }
+            Some(outcome) => outcome,
+            None => Outcome::Accepted,
+        }
+    }
+}
+
+struct NoLedger;
+
+#[async_trait]
+impl DeliveryLedger for NoLedger {
+    async fn record(&self, _: &[Sighting]) -> Result<(), RegistryError> {
+        Ok(())
+    }
+}
+
+fn busy(scope: RetryScope) -> Outcome {
+    Outcome::TryLater { after: None, scope, ambiguous: false, reason: Reason::known("busy") }
+}
+
+fn an_app() -> App {
+    App {
+        id: AppId::new("app"),
+        platform: "android_rn".into(),
+        audience: Audience::Shared,
+        provider: Provider::Fcm,
+        topic: String::new(),
+    }
+}
+
+/// Delivers `pushes` pushes through a worker whose provider answers `outcomes`; more than 10 at once.
+async fn deliver(outcomes: Vec<Outcome>, pushes: u8) -> (Vec<Verdict>, u32) {
+    let sender = Arc::new(Scripted { outcomes: Mutex::new(outcomes.into()), ..Scripted::default() });
+    let senders: Senders = [(AppId::new("app"), sender.clone() as Arc<dyn PushSender>)].into();
+    let verdicts = deliver_with(senders, pushes).await;
+    let sends = *sender.sends.lock().unwrap();
+    (verdicts, sends)
+}
+
+async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
+    let queue = InProcess::new(1000);
+    let tasks = TaskTracker::new();
+    let config =
+        Config { slots: 300, apns_attempt_timeout_ms: 4000, fcm_attempt_timeout_ms: 4000, quick_retries: 2 };
+    let apps = Arc::new(AppCatalogue::new([an_app()]).unwrap());
+    let worker = Worker::new(Parts {
+        source: Arc::new(queue.clone()),
+        guards: Guards::new(&apps, |_| PaceLimit { credential: "test".into(), per_second: 0 }, 100),
+        apps,
+        senders,
+        recorder: Recorder::new(Arc::new(NoLedger)),
+        clock: Arc::new(SystemClock),
+        config,
+        tasks: tasks.clone(),
+    });
+    let loop_ended = tasks.spawn(worker.run(Provider::Fcm));
+    let mut verdicts = Vec::new();
+    if pushes > 10 {
+        let mut at_once = tokio::task::JoinSet::new();
+        for number in 0..pushes {
+            let queue = queue.clone();
+            at_once.spawn(async move { queue.submit(a_job(number)).await.unwrap() });
+        }
+        verdicts = at_once.join_all().await;
+    } else {
+        for number in 0..pushes {
+            verdicts.push(queue.submit(a_job(number)).await.unwrap());
+        }
+    }
+    queue.close();
+    loop_ended.await.unwrap();
+    verdicts
+}
+
+fn a_job(number: u8) -> Job {
+    let token = DeviceToken::parse(Provider::Fcm, format!("token{number}")).unwrap();
+    let request = FcmRequest { token, body: Content::new("{}"), data_bytes: 0 };
+    let notification = Notification {
+        id: JobId::new(),
+        tenant: TenantId::new(),
+        app: Arc::new(an_app()),
+        device: DeviceId::from_bytes([number; 32]),
+        kind: Kind::Message,
+        request: ProviderRequest::Fcm(request),
+    };
+    let accepted_at = Instant::now();
+    Job { notification: Arc::new(notification), accepted_at, deadline: accepted_at + Duration::from_secs(10) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_token_is_never_retried() {
+    let dead = Outcome::TokenDead { since: None, reason: Reason::known("UNREGISTERED") };
+
+    let (verdicts, sends) = deliver(vec![dead], 1).await;
+
+    assert_eq!((verdicts[0].answer, sends), (Answer::Remove, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_passing_fault_is_retried_until_it_passes() {
+    let (verdicts, sends) = deliver(vec![busy(RetryScope::Attempt); 2], 1).await;
+
+    assert_eq!((verdicts[0].answer, verdicts[0].attempts, sends), (Answer::Ok, 3, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lasting_fault_fails_after_three_attempts_with_the_providers_word() {
+    let (verdicts, sends) = deliver(vec![busy(RetryScope::Attempt); 9], 1).await;
+
+    assert_eq!((verdicts[0].answer, sends), (Answer::Fail(FailReason::ProviderDown), 3));
+    assert_eq!(verdicts[0].reason, Some(Reason::known("busy")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_gets_too_many_pushes_is_left_alone() {
+    let (verdicts, sends) = deliver(vec![busy(RetryScope::Device)], 1).await;
+
+    assert_eq!((verdicts[0].answer, sends), (Answer::Fail(FailReason::ProviderBusy), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_app_verdict_removes_only_after_a_proof_that_the_app_works() {
+    let wrong = Outcome::WrongApp { reason: Reason::known("SENDER_ID_MISMATCH") };
+
+    let (verdicts, _) = deliver(vec![wrong.clone(), Outcome::Accepted, wrong], 3).await;
+
+    let answers: Vec<_> = verdicts.iter().map(|verdict| verdict.answer).collect();
+    assert_eq!(answers, [Answer::Fail(FailReason::AppMisconfigured), Answer::Ok, Answer::Remove]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_fails_its_own_push_and_no_other() {
+    let panics = Outcome::Refused { reason: Reason::known("panic") };
+
+    let (verdicts, _) = deliver(vec![panics], 2).await;
+
+    let answers: Vec<_> = verdicts.iter().map(|verdict| verdict.answer).collect();
+    assert_eq!(answers, [Answer::Fail(FailReason::Internal), Answer::Ok]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_hangs_ends_in_time_for_another() {
+    let hangs = Outcome::Refused { reason: Reason::known("hang") };
+
+    let (verdicts, sends) = deliver(vec![hangs], 1).await;
+
+    assert_eq!((verdicts[0].answer, sends), (Answer::Ok, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_to_the_end_is_told_as_such() {
+    let hangs = Outcome::Refused { reason: Reason::known("hang") };
+
+    let (verdicts, sends) = deliver(vec![hangs; 9], 1).await;
+
+    assert_eq!((verdicts[0].answer, sends), (Answer::Fail(FailReason::ProviderDown), 3));
+    assert_eq!(verdicts[0].attempts, 3);
+    assert!(verdicts[0].timing.sending > Duration::from_secs(9));
+}
+
+fn refused() -> Outcome {
+    Outcome::Misconfigured { reason: Reason::known("InvalidProviderToken") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_app_is_held_and_its_pushes_are_not_sent() {
+    let (verdicts, sends) = deliver(vec![refused(); 9], 9).await;
+
+    assert!(verdicts.iter().all(|it| it.answer == Answer::Fail(FailReason::AppMisconfigured)));
+    assert_eq!(sends, 3);
+    assert_eq!(verdicts[8].reason, Some(Reason::known("AppHeld")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_stop_when_most_pushes_fail() {
+    let (_, sends) = deliver(vec![busy(RetryScope::Attempt); 1000], 250).await;
+
+    // A tenth, and ten a second over ten seconds.
+    assert!((300..=380).contains(&sends), "{sends}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_credential_is_told_at_once() {
+    let quota = Outcome::TryLater {
+        after: Some(Duration::from_mins(1)),
+        scope: RetryScope::Credential,
+        ambiguous: false,
+        reason: Reason::known("RATE_LIMIT_EXCEEDED"),
+    };
+
+    let (verdicts, sends) = deliver(vec![quota], 5).await;
+
+    assert!(verdicts.iter().all(|it| it.answer == Answer::Fail(FailReason::ProviderBusy)));
+    assert_eq!(sends, 1);
+}
