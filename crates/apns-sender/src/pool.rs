@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use push_domain::Reason;
 use rand::RngExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -38,9 +39,14 @@ const REPLACE_EVERY: Duration = Duration::from_secs(30);
 /// A pause that callers wait for; during a longer one they are told at once.
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
-/// The endpoint cannot be reached at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unreachable;
+/// Why there is no connection, and none is tried at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoConnection {
+    /// Apple cannot be reached.
+    Unreachable,
+    /// Apple refuses the credentials on every new connection, with this word.
+    Refused(Reason),
+}
 
 /// All connections under one provider key. Cheap to clone; all clones are one pool.
 #[derive(Clone)]
@@ -67,6 +73,8 @@ struct State {
     dial_failures: u32,
     not_before: Option<Instant>,
     last_replaced: Option<Instant>,
+    /// Why the last connection came to nothing, if Apple refused the credentials on it.
+    refused: Option<Reason>,
     /// Somebody will look whether those who wait need another connection.
     watched: bool,
     /// No connection is opened any more.
@@ -76,7 +84,7 @@ struct State {
 struct Waiting {
     bytes: usize,
     since: Instant,
-    caller: oneshot::Sender<Result<Slot, Unreachable>>,
+    caller: oneshot::Sender<Result<Slot, NoConnection>>,
 }
 
 /// The right to send one request on one connection. Given back when dropped.
@@ -97,14 +105,21 @@ impl Slot {
     /// says whether a new one may be tried: not when this is the new one, made for that reason a moment
     /// ago. (An app that was added to the team later needs new connections, says Apple; so does a key
     /// that was changed.)
-    pub(crate) fn replace_connection(&self) -> bool {
+    pub(crate) fn replace_connection(&self, reason: &Reason) -> bool {
         let mut state = self.pool.shared.lock();
         let last = state.last_replaced.filter(|time| time.elapsed() < REPLACE_EVERY);
         let Some(link) = state.link(self.link) else {
             return true;
         };
         // One on which pushes succeeded is wedged, whatever became of the last one.
-        if !link.proven && last.is_some_and(|time| link.opened_at > time) {
+        let proven = link.proven;
+        let in_vain = !proven && last.is_some_and(|time| link.opened_at > time);
+        if !proven {
+            state.refused = Some(reason.clone());
+        }
+        if in_vain {
+            let id = self.link;
+            self.pool.retire_links(state, |link| link.id == id);
             return false;
         }
         state.last_replaced = last.or_else(|| Some(Instant::now()));
@@ -140,6 +155,7 @@ impl Slot {
         if accepted && state.failures > 0 {
             state.failures = 0;
             state.not_before = None;
+            state.refused = None;
         }
         let Some(link) = state.link(self.link) else { return };
         link.proven |= accepted;
@@ -169,7 +185,7 @@ impl Pool {
     /// Waits for a slot for a body of `bytes`. Fails at once while the endpoint is known to be out of reach.
     ///
     /// Cancel safe: a caller that stops waiting loses its place and nothing else.
-    pub(crate) async fn slot(&self, bytes: usize) -> Result<Slot, Unreachable> {
+    pub(crate) async fn slot(&self, bytes: usize) -> Result<Slot, NoConnection> {
         let granted = {
             let mut state = self.shared.lock();
             if state.waiting.is_empty()
@@ -178,14 +194,14 @@ impl Pool {
                 return Ok(slot);
             }
             if state.links.is_empty() && state.pause() > SHORT_PAUSE {
-                return Err(Unreachable);
+                return Err(state.no_connection());
             }
             let (caller, granted) = oneshot::channel();
             state.waiting.push_back(Waiting { bytes, since: Instant::now(), caller });
             self.grow(&mut state);
             granted
         };
-        granted.await.unwrap_or(Err(Unreachable))
+        granted.await.unwrap_or(Err(NoConnection::Unreachable))
     }
 
     fn take(&self, state: &mut State, bytes: usize) -> Option<Slot> {
@@ -218,10 +234,11 @@ impl Pool {
         self.grow(&mut state);
         let hopeless = state.links.is_empty() && state.pause() > SHORT_PAUSE;
         let abandoned = if hopeless { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+        let why = state.no_connection();
         drop(state);
         drop(unwanted);
         for waiting in abandoned {
-            let _ = waiting.caller.send(Err(Unreachable));
+            let _ = waiting.caller.send(Err(why.clone()));
         }
     }
 
@@ -369,6 +386,10 @@ impl Pool {
 }
 
 impl State {
+    fn no_connection(&self) -> NoConnection {
+        self.refused.clone().map_or(NoConnection::Unreachable, NoConnection::Refused)
+    }
+
     /// How long it is until a connection may be tried.
     fn pause(&self) -> Duration {
         self.not_before.map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()))

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::certificate::Certificate;
 use crate::connection::Dialler;
-use crate::pool::{Pool, Slot};
+use crate::pool::{NoConnection, Pool, Slot};
 use crate::tls::{TlsError, client_config};
 use crate::token::{InvalidCredentials, ProviderToken};
 use crate::verdict::{Remedy, UNREADABLE, read_error, verdict};
@@ -191,7 +191,10 @@ impl ApnsSender {
         loop {
             let slot = match timeout_at(attempt.deadline, pool.slot(push.body.size_bytes())).await {
                 Ok(Ok(slot)) => Arc::new(slot),
-                Ok(Err(_)) => return refused.unwrap_or_else(|| later(false, "Unreachable")),
+                Ok(Err(NoConnection::Refused(reason))) => return Outcome::Misconfigured { reason },
+                Ok(Err(NoConnection::Unreachable)) => {
+                    return refused.unwrap_or_else(|| later(false, "Unreachable"));
+                }
                 Err(_) => return refused.unwrap_or_else(|| later(false, "NoConnection")),
             };
             // Only now: a connection must not see an older token after a newer one.
@@ -213,7 +216,10 @@ impl ApnsSender {
                             slot.retire_connection();
                             false
                         }
-                        Remedy::Reconnect | Remedy::Reauthenticate => !remedied && slot.replace_connection(),
+                        Remedy::Reconnect | Remedy::Reauthenticate => {
+                            let word = verdict.outcome.reason();
+                            word.is_some_and(|word| slot.replace_connection(word)) && !remedied
+                        }
                     };
                     if !again || reply.retry_after.is_some() {
                         return verdict.outcome;
