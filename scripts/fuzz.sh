@@ -5,12 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
 seconds=${1:-60}
-for target in request apns_answer fcm_answer configuration licence_key; do
+for target in ${TARGETS:-request apns_answer fcm_answer configuration licence_key}; do
   mkdir -p "fuzz/work/$target"
   echo "fuzz: $target for $seconds s"
   # Without a sanitizer the stable compiler will do; there is no unsafe code of ours to watch.
   if ! cargo fuzz run --sanitizer none "$target" "fuzz/work/$target" "fuzz/corpus/$target" -- \
-    -max_total_time="$seconds" -max_len=8192 -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 2>&1 |
+    -max_total_time="$seconds" -max_len=8192 -timeout=25 -rss_limit_mb=2048 -print_final_stats=1 2>&1 |
     { grep -E '^(error|stat::number_of_executed_units|==|SUMMARY|thread|Failing)|panicked|artifacts/' || true; }; then
     echo "fuzz: $target failed" >&2
     exit 1

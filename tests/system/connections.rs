@@ -105,6 +105,22 @@ async fn an_age_limit_on_connections_costs_no_push() {
 }
 
 #[tokio::test]
+async fn connections_that_google_ends_for_their_age_cost_no_push() {
+    let deployment = Deployment::start();
+    deployment.simulator.conduct(ProviderName::Fcm, |conduct| {
+        (conduct.max_age_ms, conduct.latency) = (150, Some(Latency { p50_ms: 10.0, p95_ms: 30.0 }));
+    });
+    let load = Load::start(&deployment, to_android, 4);
+    eventually("connections end", || deployment.simulator.stats().fcm_connections >= 10).await;
+
+    let answers = load.stop().await;
+
+    answers.assert_all_ok();
+    let stats = deployment.simulator.stats();
+    assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0));
+}
+
+#[tokio::test]
 async fn a_goaway_on_an_idle_connection_costs_no_push() {
     let deployment = Deployment::start();
     for round in 0..5 {

@@ -356,3 +356,6 @@ impl Service for ApnsConnection {
         self.apns.record.struck_requests.fetch_add(open as u64, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
