@@ -4,6 +4,8 @@
 
 #[path = "../../crates/hpns/src/config/mod.rs"]
 mod config;
+#[path = "../../crates/hpns/src/secret_file.rs"]
+mod secret_file;
 
 const CANARY: &str = "c4n4ryc4n4ry";
 

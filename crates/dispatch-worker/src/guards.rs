@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use metrics::Gauge;
-use push_domain::{App, AppCatalogue, AppId, Outcome, RetryScope, TenantId};
+use push_domain::{App, AppCatalogue, AppId, Outcome, Reason, RetryScope, TenantId};
 use tracing::{error, info, warn};
 
 use crate::breaker::Breaker;
@@ -162,6 +162,7 @@ impl Admission<'_> {
     /// Takes the outcome of the attempt.
     pub(crate) fn conclude(mut self, tenant: TenantId, outcome: &Outcome) {
         let (guard, app) = (self.guard, &self.guard.app);
+        let reason = outcome.reason().map(Reason::as_str);
         // A failure on a tenant's own connections says little about the app.
         let failed = matches!(outcome, Outcome::TryLater { scope: RetryScope::Attempt, .. });
         if self.isolate && failed {
@@ -170,13 +171,13 @@ impl Admission<'_> {
             if guard.breaker.circuit.is_open() {
                 info!(%app, "a provider works again");
             } else {
-                warn!(%app, reason = ?outcome.reason(), "a provider is out of order: its pushes fail at once until a try succeeds");
+                warn!(%app, reason, "a provider is out of order: its pushes fail at once until a try succeeds");
             }
         }
         match guard.hold.note(outcome, || guard.removals.doubts(), &mut self.hold) {
             Change::None => {}
             Change::Held => {
-                error!(%app, reason = ?outcome.reason(), "an app is held: its provider refuses it; pushes fail until a probe is taken");
+                error!(%app, reason, "an app is held: its provider refuses it; pushes fail until a probe is taken");
             }
             Change::Released => info!(%app, "an app is released: its provider takes its pushes again"),
         }

@@ -127,6 +127,8 @@ impl Apps {
                 for (seat, sender) in seats.iter().zip(senders) {
                     seat.sender.set(sender);
                 }
+                expiry.renewed();
+                expiry.check(new.expires_at(), self.workshop.clock.now());
                 (*credentials, *used) = (Some(new), Some(now));
                 guards.renew(&AppId::new(name));
                 show_usable(name, true);

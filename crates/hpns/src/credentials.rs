@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{ApnsConfig, AppConfig, Config, FcmConfig};
 use crate::outbound::Outbound;
+use crate::secret_file;
 
 /// What the senders of one app share, in whatever thread they run.
 #[derive(Debug)]
@@ -48,13 +49,18 @@ impl Workshop {
         Ok(Self { outbound: Outbound::new(&config.outbound)?, config, clock, tasks })
     }
 
-    /// Fingerprints the files of an app as they are now; a file that cannot be read counts as empty.
+    /// Fingerprints the files of an app as they are now; one that cannot be read
+    /// counts by the reason.
     pub(crate) fn fingerprint(&self, app: &AppConfig) -> Fingerprint {
         let mut digest = Digest::new(&SHA256);
         for path in app.files() {
-            let content = std::fs::read(self.config.path(path)).unwrap_or_default();
-            digest.update(&content.len().to_be_bytes());
-            digest.update(&content);
+            match secret_file::read(&self.config.path(path)) {
+                Ok(content) => {
+                    digest.update(&content.len().to_be_bytes());
+                    digest.update(&content);
+                }
+                Err(error) => digest.update(error.to_string().as_bytes()),
+            }
         }
         let mut fingerprint = [0; 8];
         fingerprint.copy_from_slice(&digest.finish().as_ref()[..8]);

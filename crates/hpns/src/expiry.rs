@@ -23,6 +23,11 @@ impl Expiry {
         Self { metric, kind, name: name.to_owned(), gauge: None, told_on: None }
     }
 
+    /// Takes note of another certificate: whatever was told was about the old one.
+    pub(crate) fn renewed(&mut self) {
+        self.told_on = None;
+    }
+
     /// Shows how many days are left, and says so once a day when they are few. What does not expire
     /// has no metric.
     pub(crate) fn check(&mut self, expires_at: Option<Timestamp>, now: Timestamp) {

@@ -21,6 +21,8 @@ const MAX_BUDGET_SECONDS: u64 = 25;
 /// The peer's file. Keys are compared as Go does, whatever their case.
 struct Source {
     keys: BTreeMap<String, (String, Value)>,
+    /// Keys whose values are of another type than the peer's.
+    odd: Vec<&'static str>,
 }
 
 /// What is written, and what is said about it.
@@ -44,7 +46,8 @@ struct KeyFile {
 pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<()> {
     let shown = options.file.display();
     let text = std::fs::read_to_string(&options.file).with_context(|| format!("cannot read {shown}"))?;
-    let value: Value = serde_json::from_str(&text).with_context(|| format!("{shown} is not JSON"))?;
+    let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .with_context(|| format!("{shown} is not JSON"))?;
     let import = convert(value, &options.file).with_context(|| format!("{shown}"))?;
     Config::parsed(&import.toml).context("what it would become cannot be accepted")?;
     let mut errors = std::io::stderr();
@@ -66,29 +69,47 @@ pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<()> {
 impl Source {
     fn new(value: Value) -> anyhow::Result<Self> {
         let Value::Object(map) = value else { anyhow::bail!("it has to be a JSON object") };
-        Ok(Self { keys: map.into_iter().map(|(key, value)| (key.to_lowercase(), (key, value))).collect() })
+        let odd = Vec::new();
+        Ok(Self {
+            odd,
+            keys: map.into_iter().map(|(key, value)| (key.to_lowercase(), (key, value))).collect(),
+        })
     }
 
     fn take(&mut self, key: &str) -> Option<Value> {
         self.keys.remove(&key.to_lowercase()).map(|(_, value)| value)
     }
 
-    fn text(&mut self, key: &str) -> String {
-        self.take(key).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    /// Takes a value of one type; another one is noted, `null` is as good as none.
+    fn of_type<T>(&mut self, key: &'static str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        let value = self.take(key).filter(|value| !value.is_null())?;
+        let read = read(&value);
+        if read.is_none() {
+            self.odd.push(key);
+        }
+        read
     }
 
-    fn number(&mut self, key: &str) -> Option<u64> {
-        self.take(key).and_then(|value| value.as_u64())
+    fn text(&mut self, key: &'static str) -> String {
+        self.of_type(key, |value| value.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    fn flag(&mut self, key: &str) -> bool {
-        self.take(key).and_then(|value| value.as_bool()).unwrap_or(false)
+    fn number(&mut self, key: &'static str) -> Option<u64> {
+        self.of_type(key, Value::as_u64)
+    }
+
+    fn flag(&mut self, key: &'static str) -> bool {
+        self.of_type(key, Value::as_bool).unwrap_or(false)
     }
 
     fn list(&mut self, key: &str) -> anyhow::Result<Vec<Self>> {
         match self.take(key) {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(items)) => items.into_iter().map(Self::new).collect(),
+            Some(Value::Array(items)) => items
+                .into_iter()
+                .map(Self::new)
+                .collect::<Result<_, _>>()
+                .with_context(|| format!("an app of `{key}`")),
             Some(_) => anyhow::bail!("`{key}` has to be a list"),
         }
     }
@@ -114,6 +135,11 @@ impl Import {
 
     /// Names the keys that nobody asked for.
     fn rest(&mut self, place: &str, source: &Source) {
+        for name in &source.odd {
+            self.note(&format!(
+                "{name}{place} has a value of another type than expected; it was not carried over"
+            ));
+        }
         for (name, _) in source.keys.values() {
             self.note(&format!("{name:?}{place} is not known and was not carried over"));
         }
@@ -163,9 +189,10 @@ fn gateway(source: &mut Source, import: &mut Import) {
     import.set("listen", &listen);
     import.line("# As with mattermost-push-proxy, whoever reaches the port may push.");
     import.set("access", "open");
-    let seconds = source.number("SendTimeoutSec").filter(|seconds| *seconds > 0).unwrap_or(30);
+    let given = source.number("SendTimeoutSec").filter(|seconds| *seconds > 0);
+    let seconds = given.unwrap_or(MAX_BUDGET_SECONDS);
     let _ = writeln!(import.toml, "budget_ms = {}", seconds.min(MAX_BUDGET_SECONDS) * 1000);
-    if seconds > MAX_BUDGET_SECONDS {
+    if given.is_some_and(|seconds| seconds > MAX_BUDGET_SECONDS) {
         import.note(&format!(
             "SendTimeoutSec {seconds} became {MAX_BUDGET_SECONDS} s: a Mattermost server itself gives up at 30 s"
         ));
@@ -221,6 +248,7 @@ fn apple(source: &mut Source, import: &mut Import) -> anyhow::Result<bool> {
     let sandbox = source.flag("ApplePushUseDevelopment");
     let has_key = !key_file.is_empty() && !key_id.is_empty() && !team.is_empty();
     if !has_key && certificate.is_empty() {
+        import.rest(&format!(" of iOS app {kind:?}"), source);
         import.note(&format!("iOS app {kind:?} has no credentials and was left out"));
         return Ok(false);
     }
@@ -264,6 +292,7 @@ fn android(source: &mut Source, import: &mut Import) -> anyhow::Result<bool> {
         import.note(&format!("AndroidApiKey of Android app {kind:?} was not carried over: Google has shut the interface that took it down"));
     }
     if file.is_empty() {
+        import.rest(&format!(" of Android app {kind:?}"), source);
         import.note(&format!("Android app {kind:?} has no service account file and was left out"));
         return Ok(false);
     }

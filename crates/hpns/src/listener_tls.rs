@@ -9,6 +9,7 @@ use tracing::{error, info};
 
 use crate::config::{Config, TlsConfig};
 use crate::expiry::Expiry;
+use crate::secret_file;
 
 /// What the listener serves, and where it came from.
 pub(crate) struct ListenerTls {
@@ -48,7 +49,11 @@ impl ListenerTls {
             return;
         }
         match self.tls.renew(&now.0, &now.1) {
-            Ok(()) => info!("the listener has a new certificate"),
+            Ok(()) => {
+                info!("the listener has a new certificate");
+                self.expiry.renewed();
+                self.expiry.check(Some(self.tls.expires_at()), clock.now());
+            }
             Err(error) => failed(&error.to_string()),
         }
         self.seen = now;
@@ -63,7 +68,7 @@ fn failed(reason: &str) {
 fn read(config: &Config, files: &TlsConfig) -> anyhow::Result<(SecretBytes, SecretBytes)> {
     let one = |key: &str, path: &std::path::Path| {
         let path = config.path(path);
-        let bytes = std::fs::read(&path)
+        let bytes = secret_file::read(&path)
             .with_context(|| format!("`gateway.tls.{key}`: cannot read {}", path.display()))?;
         anyhow::Ok(SecretBytes::new(bytes))
     };

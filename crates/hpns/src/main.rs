@@ -16,6 +16,7 @@ mod lifecycle;
 mod listener_tls;
 mod outbound;
 mod registry;
+mod secret_file;
 mod seed;
 mod send;
 mod shard;

@@ -14,11 +14,13 @@ const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_pr
 /// Whether the library reads it as an HTTP proxy: what it cannot read it takes for no proxy at all.
 fn is_proxy(address: &str) -> bool {
     let is_plain = |uri: Uri| {
-        uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none()
+        let host = uri.authority().map_or("", |authority| authority.as_str()).rsplit(['@', ']']).next();
+        let port = !host.is_some_and(|host| host.contains(':')) || uri.port_u16().is_some();
+        uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none() && port
     };
     let matcher = Matcher::builder().all(address.to_owned()).build();
     let used = "https://example.com".parse().is_ok_and(|host| matcher.intercept(&host).is_some());
-    used && address.parse().is_ok_and(is_plain)
+    used && !address.contains('#') && address.parse().is_ok_and(is_plain)
 }
 
 /// Knows the proxy for every host.
@@ -104,7 +106,14 @@ mod tests {
     fn none_means_none_and_other_kinds_of_proxy_are_refused() {
         assert!(outbound("none", "").unwrap().proxy_for("https://fcm.googleapis.com").unwrap().is_none());
         assert!(outbound("socks5://x:1", "").is_err());
-        for wrong in ["proxy.example:3128", "http://ada:p^ss@proxy:1", "http://ada:p/ss@proxy:1", "http://"] {
+        for wrong in [
+            "proxy.example:3128",
+            "http://ada:p^ss@proxy:1",
+            "http://ada:p/ss@proxy:1",
+            "http://proxy:99999",
+            "http://a:b#c@d:1",
+            "http://",
+        ] {
             assert!(outbound(wrong, "").is_err(), "{wrong}");
         }
         assert!(outbound("environment", "localhost").is_err());
