@@ -14,6 +14,7 @@ mod link;
 mod pool;
 mod pulse;
 mod sender;
+mod slot;
 mod tls;
 mod token;
 pub mod verdict;

@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use crate::connection::{ConnectionError, Dialler, Driver};
 use crate::link::Link;
+use crate::slot::Slot;
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 /// While Apple cannot be reached at all; the first success of a push must not wait for long.
@@ -32,10 +33,6 @@ const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// A wait that is worth another connection; a shorter one is a small crowd on its way.
 const CROWD: Duration = Duration::from_millis(10);
-/// A request that has waited for less says nothing about its connection.
-const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(1);
-/// How often refused credentials may be answered with a new connection.
-const REPLACE_EVERY: Duration = Duration::from_secs(30);
 /// A pause that callers wait for; during a longer one they are told at once.
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -51,10 +48,10 @@ pub(crate) enum NoConnection {
 /// All connections under one provider key. Cheap to clone; all clones are one pool.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     name: String,
     dialler: Dialler,
     max_connections: usize,
@@ -63,18 +60,18 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     links: Vec<Link>,
     waiting: VecDeque<Waiting>,
     next_id: u64,
     dialling: bool,
     /// Connections in a row that came to nothing, and dials.
-    failures: u32,
+    pub(crate) failures: u32,
     dial_failures: u32,
-    not_before: Option<Instant>,
-    last_replaced: Option<Instant>,
+    pub(crate) not_before: Option<Instant>,
+    pub(crate) last_replaced: Option<Instant>,
     /// Why the last connection came to nothing, if Apple refused the credentials on it.
-    refused: Option<Reason>,
+    pub(crate) refused: Option<Reason>,
     /// Somebody will look whether those who wait need another connection.
     watched: bool,
     /// No connection is opened any more.
@@ -85,96 +82,6 @@ struct Waiting {
     bytes: usize,
     since: Instant,
     caller: oneshot::Sender<Result<Slot, NoConnection>>,
-}
-
-/// The right to send one request on one connection. Given back when dropped.
-pub(crate) struct Slot {
-    pool: Pool,
-    link: u64,
-    bytes: usize,
-    pub(crate) requests: SendRequest<Bytes>,
-}
-
-impl Slot {
-    /// Takes the connection out of use; requests in flight on it are still answered.
-    pub(crate) fn retire_connection(&self) {
-        self.pool.retire(self.link);
-    }
-
-    /// Takes all present connections out of use because Apple refuses the credentials on this one, and
-    /// says whether a new one may be tried: not when this is the new one, made for that reason a moment
-    /// ago. (An app that was added to the team later needs new connections, says Apple; so does a key
-    /// that was changed.)
-    pub(crate) fn replace_connection(&self, reason: &Reason) -> bool {
-        let mut state = self.pool.shared.lock();
-        let last = state.last_replaced.filter(|time| time.elapsed() < REPLACE_EVERY);
-        let Some(link) = state.link(self.link) else {
-            return true;
-        };
-        // One on which pushes succeeded is wedged, whatever became of the last one.
-        let proven = link.proven;
-        let in_vain = !proven && last.is_some_and(|time| link.opened_at > time);
-        if !proven {
-            state.refused = Some(reason.clone());
-        }
-        if in_vain {
-            let id = self.link;
-            self.pool.retire_links(state, |link| link.id == id);
-            return false;
-        }
-        state.last_replaced = last.or_else(|| Some(Instant::now()));
-        self.pool.retire_links(state, |_| true);
-        true
-    }
-
-    /// Takes the connection out of use if it has answered nothing since `sent_at`, a while ago: it may
-    /// be dead.
-    pub(crate) fn suspect_connection(&self, sent_at: Instant) {
-        if sent_at.elapsed() < SUSPICIOUS_SILENCE {
-            return;
-        }
-        let mut state = self.pool.shared.lock();
-        let silent =
-            state.link(self.link).is_some_and(|link| link.answered_at.is_none_or(|time| time < sent_at));
-        drop(state);
-        if silent {
-            self.pool.retire(self.link);
-        }
-    }
-
-    /// Notes that Apple was out of order on it.
-    pub(crate) fn troubled(&self) {
-        if let Some(link) = self.pool.shared.lock().link(self.link) {
-            link.troubled_at = Some(Instant::now());
-        }
-    }
-
-    /// Notes that the connection answers; `accepted`, that it is good for something.
-    pub(crate) fn answered(&self, accepted: bool) {
-        let mut state = self.pool.shared.lock();
-        if accepted && state.failures > 0 {
-            state.failures = 0;
-            state.not_before = None;
-            state.refused = None;
-        }
-        let Some(link) = state.link(self.link) else { return };
-        link.proven |= accepted;
-        let was_cold = link.answered_at.replace(Instant::now()).is_none();
-        if was_cold {
-            self.pool.serve(state);
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut state = self.pool.shared.lock();
-        if let Some(link) = state.link(self.link) {
-            link.in_flight -= 1;
-            link.in_flight_bytes -= self.bytes;
-        }
-        self.pool.serve(state);
-    }
 }
 
 impl Pool {
@@ -213,7 +120,7 @@ impl Pool {
     }
 
     /// Gives free slots to those who wait, in order, and opens a connection if some still wait.
-    fn serve(&self, mut state: MutexGuard<'_, State>) {
+    pub(crate) fn serve(&self, mut state: MutexGuard<'_, State>) {
         let mut unwanted = Vec::new();
         while let Some(front) = state.waiting.front() {
             if front.caller.is_closed() {
@@ -341,13 +248,13 @@ impl Pool {
         self.serve(state);
     }
 
-    fn retire(&self, id: u64) {
+    pub(crate) fn retire(&self, id: u64) {
         self.retire_links(self.shared.lock(), |link| link.id == id);
     }
 
     /// Takes connections out of use. One that had to go before a push succeeded on it is a failure:
     /// reconnects slow down.
-    fn retire_links(&self, mut state: MutexGuard<'_, State>, goes: impl Fn(&Link) -> bool) {
+    pub(crate) fn retire_links(&self, mut state: MutexGuard<'_, State>, goes: impl Fn(&Link) -> bool) {
         let (going, staying) = std::mem::take(&mut state.links).into_iter().partition(|link| goes(link));
         state.links = staying;
         let going: Vec<Link> = going;
@@ -395,7 +302,7 @@ impl State {
         self.not_before.map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()))
     }
 
-    fn link(&mut self, id: u64) -> Option<&mut Link> {
+    pub(crate) fn link(&mut self, id: u64) -> Option<&mut Link> {
         self.links.iter_mut().find(|link| link.id == id)
     }
 
@@ -415,7 +322,7 @@ impl State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

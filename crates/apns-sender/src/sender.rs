@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::certificate::Certificate;
 use crate::connection::Dialler;
-use crate::pool::{NoConnection, Pool, Slot};
+use crate::pool::{NoConnection, Pool};
+use crate::slot::Slot;
 use crate::tls::{TlsError, client_config};
 use crate::token::{InvalidCredentials, ProviderToken};
 use crate::verdict::{Remedy, UNREADABLE, read_error, verdict};
