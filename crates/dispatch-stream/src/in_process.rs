@@ -226,5 +226,29 @@ impl fmt::Debug for InProcess {
 
 #[cfg(test)]
 mod tests {
-    crate::conformance::dispatch_conformance!(super::InProcess::new);
+    use push_domain::Kind;
+
+    use super::*;
+    use crate::conformance::{a_job, submitted};
+
+    async fn ends(capacity: usize) -> InProcess {
+        InProcess::new(capacity)
+    }
+
+    crate::conformance::dispatch_conformance!(
+        #[tokio::test(start_paused = true)]
+        ends
+    );
+
+    #[tokio::test]
+    async fn a_closed_queue_refuses_and_hands_out_what_waits() {
+        let ends = InProcess::new(8);
+        let _caller = submitted(&ends, &a_job(Kind::Message)).await;
+
+        ends.close();
+
+        assert_eq!(ends.submit(a_job(Kind::Message)).await, Err(SubmitError::Closed));
+        assert_eq!(ends.claim(Provider::Fcm, 8).await.unwrap().len(), 1);
+        assert!(ends.claim(Provider::Fcm, 8).await.is_none());
+    }
 }

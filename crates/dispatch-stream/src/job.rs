@@ -84,6 +84,14 @@ pub trait JobSource: Send + Sync + fmt::Debug {
 pub trait JobSink: Send + Sync {
     /// Records `verdict` for the job; a second verdict for the same job is ignored.
     fn finish(&self, job: &Job, verdict: Verdict);
+
+    /// Says whether the job is still this worker's to send. Once it is not, it never is again.
+    fn may_send(&self) -> bool {
+        true
+    }
+
+    /// Leaves the job to whoever has taken it over.
+    fn abandon(&self) {}
 }
 
 /// A job that one worker has to finish. Dropped unfinished, it answers `internal`: no job is forgotten.
@@ -103,6 +111,20 @@ impl Claimed {
     #[must_use]
     pub const fn job(&self) -> &Job {
         &self.job
+    }
+
+    /// Says whether the job may still be sent. Ask before every attempt: others take the jobs of a worker
+    /// that was away for too long.
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        self.sink.as_ref().is_some_and(|sink| sink.may_send())
+    }
+
+    /// Leaves the job, unsent, to whoever has taken it over.
+    pub fn abandon(mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.abandon();
+        }
     }
 
     /// Settles the job.

@@ -4,13 +4,19 @@
 //! can start, and finishes each one. The two ends share nothing else: that is how any number of
 //! gateways and workers can come and go.
 //!
-//! [`InProcess`] keeps both ends in one process; it holds the conformance suite that every other
-//! way of handing over must pass too.
+//! [`InProcess`] keeps both ends in one process. [`RedisGateway`] and [`RedisWorker`] meet in one or
+//! more Redis servers, which keep nothing and see nothing but sealed envelopes. One conformance suite
+//! holds both ways to the same laws.
 
 #[cfg(test)]
 mod conformance;
 mod in_process;
 mod job;
+mod redis;
+mod seal;
+mod wire;
 
 pub use in_process::InProcess;
 pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Timing, Verdict};
+pub use redis::{InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker};
+pub use seal::{InvalidKeyRing, KeyRing};

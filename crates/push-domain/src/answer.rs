@@ -39,13 +39,15 @@ pub enum FailReason {
     ProviderDown,
     /// The provider refused this push for good.
     Rejected,
+    /// Processes that were to send it ended, several times.
+    Poison,
     /// A fault of ours.
     Internal,
 }
 
 impl FailReason {
     /// Every reason, for the documentation's test and for metrics.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::BodyTooLarge,
         Self::BadDeviceToken,
@@ -63,6 +65,7 @@ impl FailReason {
         Self::ProviderBusy,
         Self::ProviderDown,
         Self::Rejected,
+        Self::Poison,
         Self::Internal,
     ];
 
@@ -87,8 +90,15 @@ impl FailReason {
             Self::ProviderBusy => "provider_busy",
             Self::ProviderDown => "provider_down",
             Self::Rejected => "rejected",
+            Self::Poison => "poison",
             Self::Internal => "internal",
         }
+    }
+
+    /// Finds the reason of a code.
+    #[must_use]
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
     /// Returns the sentence for a person who reads a server's log. It names no secret.
@@ -112,10 +122,11 @@ impl FailReason {
             Self::RateLimited => "more pushes than the licence allows",
             Self::Busy => "the service cannot take more at this moment",
             Self::Unavailable => "the licence cannot be checked at this moment",
-            Self::Deadline => "the push could not be handed over in time",
+            Self::Deadline => "the time for the push ended before its outcome was known",
             Self::ProviderBusy => "the push provider asks for fewer pushes",
             Self::ProviderDown => "the push provider does not take pushes at this moment",
             Self::Rejected => "the push provider refused the push",
+            Self::Poison => "the processes that were to send the push ended, several times",
             Self::Internal => "a fault of this service; it has been logged",
         }
     }

@@ -100,6 +100,7 @@ pub struct App {
 #[derive(Debug, Default)]
 pub struct AppCatalogue {
     apps: HashMap<Audience, HashMap<String, Arc<App>>>,
+    by_id: HashMap<AppId, Arc<App>>,
 }
 
 /// Two apps of one audience under one platform name.
@@ -120,7 +121,9 @@ impl AppCatalogue {
             if let Some(first) = platforms.get(&app.platform) {
                 return Err(AmbiguousApp { first: first.id.clone(), second: app.id, platform: app.platform });
             }
-            platforms.insert(app.platform.clone(), Arc::new(app));
+            let app = Arc::new(app);
+            platforms.insert(app.platform.clone(), Arc::clone(&app));
+            catalogue.by_id.insert(app.id.clone(), app);
         }
         Ok(catalogue)
     }
@@ -134,9 +137,15 @@ impl AppCatalogue {
         of(Audience::Tenant(tenant)).or_else(|| of(Audience::Shared))
     }
 
+    /// Returns the app of this name.
+    #[must_use]
+    pub fn get(&self, id: &AppId) -> Option<&Arc<App>> {
+        self.by_id.get(id)
+    }
+
     /// Lists every app, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<App>> {
-        self.apps.values().flat_map(HashMap::values)
+        self.by_id.values()
     }
 }
 

@@ -1,0 +1,125 @@
+//! Hands jobs over: one script call carries all that waits, one call at a time.
+
+use bytes::Bytes;
+use push_domain::{AppId, JobId};
+use redis::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::gateway::{Event, Shared};
+use super::link::{Link, described};
+use super::script::Step;
+use super::{KEPT, Lane, MAX_BATCH, value};
+use crate::wire;
+
+use std::sync::{Arc, Weak};
+
+/// One job for one lane.
+#[derive(Debug, Clone)]
+pub(super) struct Handover {
+    pub(super) job: JobId,
+    pub(super) app: AppId,
+    pub(super) is_call: bool,
+    pub(super) deadline: Instant,
+    pub(super) envelope: Bytes,
+}
+
+/// What a lane said of a job.
+enum Said {
+    Taken,
+    Full,
+    Verdict(Vec<u8>),
+}
+
+/// Serves one lane until its gateway is gone.
+pub(super) async fn serve(
+    lane: Lane,
+    number: usize,
+    mut waiting: mpsc::UnboundedReceiver<Handover>,
+    gateway: Weak<Shared>,
+    capacity: usize,
+) {
+    let step = Step::enqueue();
+    let mut link = Link::commands(lane);
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        let Some(shared) = gateway.upgrade() else { return };
+        batch.retain(|job| job.deadline > Instant::now());
+        if !batch.is_empty() {
+            flush(&step, &mut link, number, &batch, &shared, capacity).await;
+        }
+        batch.clear();
+    }
+}
+
+async fn flush(
+    step: &Step,
+    link: &mut Link,
+    number: usize,
+    batch: &[Handover],
+    shared: &Arc<Shared>,
+    capacity: usize,
+) {
+    let call = written(step, link.lane(), batch, &shared.gateway, capacity);
+    let answers = match step.run(&call, link).await {
+        Ok(answers) => value::list(answers).into_iter().map(said).collect(),
+        // The server is at its memory limit: it has taken none of them.
+        Err(error) if error.code() == Some("OOM") => batch.iter().map(|_| Some(Said::Full)).collect(),
+        Err(error) => {
+            warn!(lane = link.lane().name(), error = described(&error), "a lane takes no pushes");
+            shared.lane_failed(number);
+            Vec::new()
+        }
+    };
+    let mut answers = answers.into_iter();
+    for job in batch {
+        match answers.next().flatten() {
+            Some(Said::Taken) => {}
+            Some(Said::Full) => shared.tell(job.job, Event::Full),
+            Some(Said::Verdict(bytes)) => match wire::read_verdict(&bytes) {
+                Ok(verdict) => shared.tell(job.job, Event::Verdict(verdict)),
+                Err(error) => warn!(%error, job = %job.job, "a verdict cannot be read"),
+            },
+            None => shared.tell(job.job, Event::LaneFailed),
+        }
+    }
+}
+
+fn said(answer: Value) -> Option<Said> {
+    let answer = value::bytes(answer)?;
+    match answer.first()? {
+        b'A' | b'Q' => Some(Said::Taken),
+        b'B' => Some(Said::Full),
+        b'R' => Some(Said::Verdict(answer[1..].to_vec())),
+        _ => None,
+    }
+}
+
+fn written(step: &Step, lane: &Lane, batch: &[Handover], gateway: &str, capacity: usize) -> redis::Cmd {
+    let mut queues: Vec<(&AppId, bool)> = Vec::new();
+    let mut numbers = Vec::with_capacity(batch.len());
+    for job in batch {
+        let queue = (&job.app, job.is_call);
+        let known = queues.iter().position(|it| *it == queue);
+        numbers.push(known.unwrap_or_else(|| {
+            queues.push(queue);
+            queues.len() - 1
+        }));
+    }
+    let mut call = step.call(queues.len() + batch.len());
+    for (app, is_call) in &queues {
+        call.arg(lane.keys.queue(app, *is_call));
+    }
+    for job in batch {
+        call.arg(lane.keys.mark(job.job));
+    }
+    let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+    call.arg(queues.len()).arg(capacity).arg(life).arg(gateway);
+    let now = Instant::now();
+    for (job, queue) in batch.iter().zip(numbers) {
+        let left = u64::try_from((job.deadline - now).as_millis()).unwrap_or(u64::MAX);
+        call.arg(queue + 1).arg(&job.job.uuid().as_bytes()[..]).arg(left).arg(&job.envelope[..]);
+    }
+    call
+}

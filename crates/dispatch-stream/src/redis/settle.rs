@@ -1,0 +1,90 @@
+//! Publishes verdicts: one script call carries all that are there, one call at a time.
+
+use std::sync::Weak;
+
+use push_domain::JobId;
+use redis::Cmd;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::entry::Place;
+use super::link::{Link, described};
+use super::script::Step;
+use super::worker::End;
+use super::{GROUP, KEPT, Lane, MAX_BATCH, pause};
+
+/// Most flushes in a reply stream whose gateway does not read.
+const MAX_REPLIES: usize = 20_000;
+
+/// A verdict on its way.
+pub(super) struct Settled {
+    pub(super) place: Place,
+    pub(super) gateway: String,
+    pub(super) job: JobId,
+    pub(super) verdict: Vec<u8>,
+    pub(super) at: Instant,
+}
+
+/// Publishes until the worker is gone. A verdict holds no slot of the worker while it waits here.
+pub(super) async fn serve(end: Weak<End>, lane: Lane, mut waiting: mpsc::UnboundedReceiver<Settled>) {
+    let step = Step::finish();
+    let mut link = Link::commands(lane);
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        loop {
+            // Nobody waits for an older one, and its job's mark is gone.
+            batch.retain(|settled: &Settled| settled.at.elapsed() < KEPT);
+            let Some(worker) = end.upgrade() else { return };
+            if batch.is_empty() {
+                break;
+            }
+            let call = written(&step, &worker, &batch);
+            drop(worker);
+            let answer = step.run(&call, &mut link).await;
+            let Some(worker) = end.upgrade() else { return };
+            match answer {
+                Ok(_) => break,
+                Err(error) => worker.trouble(&described(&error)),
+            }
+            drop(worker);
+            pause().await;
+        }
+        let Some(worker) = end.upgrade() else { return };
+        for settled in batch.drain(..) {
+            worker.release(&settled.place);
+        }
+    }
+}
+
+fn written(step: &Step, end: &End, batch: &[Settled]) -> Cmd {
+    let (mut queues, mut gateways) = (Vec::new(), Vec::new());
+    let numbers: Vec<_> = batch
+        .iter()
+        .map(|settled| (number(&mut queues, &settled.place.0), number(&mut gateways, &settled.gateway)))
+        .collect();
+    let mut call = step.call(queues.len() + gateways.len() + batch.len());
+    for queue in &queues {
+        call.arg(&end.queues[**queue].key);
+    }
+    for gateway in &gateways {
+        call.arg(end.lane.keys.replies(gateway));
+    }
+    for settled in batch {
+        call.arg(end.lane.keys.mark(settled.job));
+    }
+    let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+    call.arg(GROUP).arg(queues.len()).arg(gateways.len()).arg(life).arg(MAX_REPLIES);
+    for (settled, (queue, gateway)) in batch.iter().zip(numbers) {
+        call.arg(queue).arg(gateway).arg(&settled.place.1);
+        call.arg(&settled.job.uuid().as_bytes()[..]).arg(&settled.verdict);
+    }
+    call
+}
+
+/// The number of an item among those that differ, from 1; appends it when it is new.
+fn number<'a, T: PartialEq>(known: &mut Vec<&'a T>, item: &'a T) -> usize {
+    known.iter().position(|it| *it == item).unwrap_or_else(|| {
+        known.push(item);
+        known.len() - 1
+    }) + 1
+}

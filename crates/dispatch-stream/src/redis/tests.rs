@@ -1,0 +1,301 @@
+//! The laws of the hand-over on a real Redis, and what only Redis can do wrong.
+
+use std::time::Duration;
+
+use push_domain::{FailReason, Kind, Provider};
+use redis::cmd;
+use tokio_util::task::TaskTracker;
+
+use super::rig::{Rig, Server, a_gateway, a_worker, until};
+use super::{LaneFault, value};
+use crate::conformance::{a_job, a_verdict, claim_all, submitted};
+use crate::{JobSource, Submit, SubmitError, Verdict};
+
+crate::conformance::dispatch_conformance!(
+    #[tokio::test]
+    Rig::start
+);
+
+#[tokio::test]
+async fn a_server_that_keeps_pushes_or_drops_them_is_refused() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    assert_eq!(server.lane("worker").check().await, Ok(()));
+
+    for (setting, value) in [("appendonly", "yes"), ("save", "60 1"), ("maxmemory-policy", "allkeys-lru")] {
+        let before = server.admin(cmd("CONFIG").arg("GET").arg(setting)).await;
+        server.admin(cmd("CONFIG").arg("SET").arg(setting).arg(value)).await;
+        let Err(LaneFault::Unsafe(fault)) = server.lane("gateway").check().await else { panic!("{setting}") };
+        assert!(fault.starts_with(setting), "{fault}");
+        let before = value::list(before).into_iter().nth(1).and_then(value::text).unwrap();
+        server.admin(cmd("CONFIG").arg("SET").arg(setting).arg(before)).await;
+    }
+    assert_eq!(server.lane("worker").check().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_from_one_that_is_not_safe() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    server.kill();
+
+    assert!(matches!(server.lane("worker").check().await, Err(LaneFault::Unreachable(_))));
+    server.start_again();
+}
+
+#[tokio::test]
+async fn the_users_may_do_their_work_and_nothing_else() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+
+    for user in ["gateway", "worker"] {
+        let mut link = super::link::Link::commands(server.lane(user));
+        for command in [
+            vec!["KEYS", "*"],
+            vec!["GET", "other"],
+            vec!["CONFIG", "SET", "appendonly", "yes"],
+            vec!["FLUSHALL"],
+            vec!["MONITOR"],
+            vec!["SLOWLOG", "GET"],
+            vec!["SUBSCRIBE", "x"],
+            vec!["EVAL", "return redis.call('GET', 'other')", "0"],
+        ] {
+            let mut forbidden = cmd(command[0]);
+            for part in &command[1..] {
+                forbidden.arg(part);
+            }
+            let error = link.query(&forbidden).await.unwrap_err();
+            let refused = error.code() == Some("NOPERM")
+                || error.to_string().contains("can't access at least one of the keys");
+            assert!(refused, "{command:?}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_when_all_is_answered() {
+    let rig = Rig::start(100).await;
+    let callers = futures(&rig, 20).await;
+
+    for claimed in claim_all(&rig, 20).await {
+        claimed.finish(a_verdict(1));
+    }
+
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    rig.worker.settled().await;
+    for queue in ["hpns:q:app", "hpns:q:call:app"] {
+        assert_eq!(rig.count("XLEN", queue.as_bytes()).await, 0);
+        let pending = rig.server.admin(cmd("XPENDING").arg(queue).arg("w")).await;
+        assert_eq!(value::number(&value::list(pending)[0]), Some(0));
+    }
+}
+
+/// Submits messages in the background.
+async fn futures(
+    rig: &Rig,
+    count: usize,
+) -> Vec<tokio_util::task::AbortOnDropHandle<Result<Verdict, SubmitError>>> {
+    let mut callers = Vec::new();
+    for _ in 0..count {
+        callers.push(submitted(rig, &a_job(Kind::Message)).await);
+    }
+    callers
+}
+
+#[tokio::test]
+async fn what_lies_in_redis_tells_nothing() {
+    let rig = Rig::start(100).await;
+    let _callers = futures(&rig, 3).await;
+
+    let entries = rig.server.admin(cmd("XRANGE").arg("hpns:q:app").arg("-").arg("+")).await;
+
+    let shown = format!("{entries:?}");
+    let text = String::from_utf8_lossy(shown.as_bytes()).into_owned();
+    assert!(!text.contains("token") && !text.contains("{}"), "{text}");
+}
+
+#[tokio::test]
+async fn a_lane_that_comes_back_empty_loses_nothing() {
+    let rig = Rig::start(100).await;
+    let callers = futures(&rig, 5).await;
+    let claimed = claim_all(&rig, 2).await;
+
+    rig.server.kill();
+    rig.server.start_again();
+    // Two were sent before; their verdicts are published all the same.
+    for claimed in claimed {
+        claimed.finish(a_verdict(1));
+    }
+    let mut left = 3;
+    while left > 0 {
+        for claimed in rig.claim(Provider::Fcm, 8).await.unwrap() {
+            claimed.finish(a_verdict(2));
+            left -= 1;
+        }
+    }
+
+    let mut attempts = Vec::new();
+    for caller in callers {
+        attempts.push(caller.await.unwrap().unwrap().attempts);
+    }
+    assert_eq!(attempts, [1, 1, 2, 2, 2]);
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_found_when_the_job_is_asked_for_again() {
+    let rig = Rig::start(100).await;
+    // The reply stream cannot be written: it is a text.
+    rig.server.admin(cmd("SET").arg("hpns:r:gw").arg("x")).await;
+    let caller = submitted(&rig, &a_job(Kind::Message)).await;
+
+    for claimed in claim_all(&rig, 1).await {
+        claimed.finish(a_verdict(1));
+    }
+    rig.server.admin(cmd("DEL").arg("hpns:r:gw")).await;
+
+    assert_eq!(caller.await.unwrap(), Ok(a_verdict(1)));
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_dead_worker_are_taken_over_and_those_of_a_living_one_are_not() {
+    let rig = Rig::start(100).await;
+    let callers = futures(&rig, 4).await;
+    let held = claim_all(&rig, 2).await;
+    dies_with(&rig.server, "doomed", 2);
+
+    // The other worker has two of its own, which take their time, and takes over the two lost ones.
+    let found = claim_all(&rig, 2).await;
+    for claimed in held.into_iter().chain(found) {
+        assert!(claimed.may_send());
+        claimed.finish(a_verdict(1));
+    }
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), Ok(a_verdict(1)));
+    }
+}
+
+/// Starts a worker in a thread of its own; it claims so many jobs, and ends with them in the middle of its work.
+fn dies_with(server: &Server, name: &str, count: usize) {
+    let dying = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let worker = a_worker(name, server, &TaskTracker::new());
+            let mut jobs = Vec::new();
+            while jobs.len() < count {
+                jobs.extend(worker.claim(Provider::Fcm, count - jobs.len()).await.unwrap());
+            }
+            std::mem::forget(jobs);
+        });
+        runtime.shutdown_background();
+    };
+    std::thread::scope(|scope| scope.spawn(dying).join().unwrap());
+}
+
+#[tokio::test]
+async fn a_worker_that_was_away_too_long_sends_nothing_that_it_had_before() {
+    let rig = Rig::start(100).await;
+    let callers = futures(&rig, 2).await;
+    let mut held = claim_all(&rig, 2).await;
+
+    rig.server.admin(cmd("CLIENT").arg("PAUSE").arg(2500).arg("ALL")).await;
+    until(|| !rig.worker.is_up()).await;
+    assert!(held.iter().all(|claimed| !claimed.may_send()));
+    until(|| rig.worker.is_up()).await;
+
+    // It is not its own any more, although nobody else has taken it.
+    let one = held.remove(0);
+    assert!(!one.may_send() && !held[0].may_send());
+    one.abandon();
+    held.remove(0).abandon();
+    for claimed in claim_all(&rig, 2).await {
+        assert!(claimed.may_send());
+        claimed.finish(a_verdict(1));
+    }
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), Ok(a_verdict(1)));
+    }
+}
+
+#[tokio::test]
+async fn a_job_goes_to_another_lane_when_its_own_is_gone() {
+    let (first, second, tasks) = (Server::start(), Server::start(), TaskTracker::new());
+    for server in [&first, &second] {
+        server.admin(&cmd("PING")).await;
+    }
+    let gateway = a_gateway("gw", &[&first, &second], 100, &tasks);
+    let worker = a_worker("w1", &second, &tasks);
+    until(|| gateway.is_ready() && worker.is_up()).await;
+    first.kill();
+
+    let all: Vec<_> = (0..10).map(|_| gateway.submit(a_job(Kind::Message))).collect();
+    let answered = async {
+        for answer in all {
+            assert_eq!(answer.await, Ok(a_verdict(1)));
+        }
+    };
+    let worked = async {
+        loop {
+            for claimed in worker.claim(Provider::Fcm, 8).await.unwrap() {
+                claimed.finish(a_verdict(1));
+            }
+        }
+    };
+    tokio::select! { () = answered => {}, () = worked => {} }
+    first.start_again();
+}
+
+#[tokio::test]
+async fn without_any_lane_a_new_job_is_refused_within_a_second() {
+    let rig = Rig::start(100).await;
+    rig.server.kill();
+    until(|| !rig.gateway.is_ready()).await;
+
+    let asked = tokio::time::Instant::now();
+    assert_eq!(rig.submit(a_job(Kind::Message)).await, Err(SubmitError::Full));
+
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    rig.server.start_again();
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_opened_fails_alone() {
+    let rig = Rig::start(100).await;
+    let job = a_job(Kind::Message);
+    let strange = a_job(Kind::Message);
+    let mut add = cmd("XADD");
+    add.arg("hpns:q:app").arg("*").arg("j").arg(&strange.notification.id.uuid().as_bytes()[..]);
+    rig.server.admin(add.arg("g").arg("gw").arg("x").arg("99999999999999").arg("p").arg("junk")).await;
+    rig.server.admin(cmd("XADD").arg("hpns:q:app").arg("*").arg("nonsense").arg("x")).await;
+    let caller = submitted(&rig, &job).await;
+
+    let claimed = claim_all(&rig, 1).await.remove(0);
+    assert_eq!(claimed.job().notification.id, job.notification.id);
+    claimed.finish(a_verdict(1));
+
+    assert_eq!(caller.await.unwrap(), Ok(a_verdict(1)));
+    assert_eq!(rig.submit(strange).await, Ok(Verdict::unsent(FailReason::Internal)));
+    rig.worker.settled().await;
+    assert_eq!(rig.count("XLEN", b"hpns:q:app").await, 0);
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_what_is_new_and_lets_out_what_is_there() {
+    let rig = Rig::start(100_000).await;
+    let callers = futures(&rig, 3).await;
+    let claimed = claim_all(&rig, 3).await;
+    rig.server.admin(cmd("CONFIG").arg("SET").arg("maxmemory").arg(1)).await;
+
+    assert_eq!(rig.submit(a_job(Kind::Message)).await, Err(SubmitError::Full));
+    for claimed in claimed {
+        claimed.finish(a_verdict(1));
+    }
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), Ok(a_verdict(1)));
+    }
+
+    assert!(rig.worker.is_up(), "heartbeats go on");
+    rig.server.admin(cmd("CONFIG").arg("SET").arg("maxmemory").arg(0)).await;
+    let _taken = submitted(&rig, &a_job(Kind::Message)).await;
+}

@@ -1,0 +1,254 @@
+//! What stands in the stream, as bytes: Protocol Buffers, so that fields can be added and unknown ones
+//! are skipped. Two neighbouring versions share the stream during a deploy; a tag is never used twice.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use push_domain::{
+    Answer, ApnsRequest, AppCatalogue, AppId, CollapseId, Content, DeviceId, DeviceToken, FailReason,
+    FcmRequest, JobId, Kind, Notification, Priority, Provider, ProviderRequest, PushType, Reason, TenantId,
+    Timestamp,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{Job, Timing, Verdict};
+
+/// A record that this version cannot read. It says which part, never what stood there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the record has no readable {0}")]
+pub(crate) struct Unreadable(&'static str);
+
+/// One push, as a gateway seals it.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct PushRecord {
+    #[prost(bytes = "bytes", tag = "1")]
+    tenant: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    device: Bytes,
+    #[prost(uint32, tag = "3")]
+    kind: u32,
+    #[prost(uint32, tag = "4")]
+    budget_ms: u32,
+    #[prost(string, tag = "5")]
+    token: String,
+    #[prost(bytes = "bytes", tag = "6")]
+    body: Bytes,
+    #[prost(message, optional, tag = "7")]
+    apns: Option<ApnsRecord>,
+    #[prost(message, optional, tag = "8")]
+    fcm: Option<FcmRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct ApnsRecord {
+    #[prost(uint32, tag = "1")]
+    push_type: u32,
+    #[prost(uint32, tag = "2")]
+    priority: u32,
+    #[prost(uint64, optional, tag = "3")]
+    expires_at_ms: Option<u64>,
+    #[prost(string, optional, tag = "4")]
+    collapse_id: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct FcmRecord {
+    #[prost(uint32, tag = "1")]
+    data_bytes: u32,
+}
+
+/// A verdict, as a worker writes it. It names no device and holds no content.
+#[derive(Clone, PartialEq, Message)]
+struct VerdictRecord {
+    #[prost(uint32, tag = "1")]
+    answer: u32,
+    #[prost(string, tag = "2")]
+    code: String,
+    #[prost(string, optional, tag = "3")]
+    word: Option<String>,
+    #[prost(uint32, tag = "4")]
+    attempts: u32,
+    #[prost(uint64, tag = "5")]
+    queued_us: u64,
+    #[prost(uint64, tag = "6")]
+    sending_us: u64,
+}
+
+impl fmt::Debug for PushRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PushRecord(…)")
+    }
+}
+
+impl fmt::Debug for ApnsRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApnsRecord(…)")
+    }
+}
+
+impl fmt::Debug for FcmRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FcmRecord(…)")
+    }
+}
+
+/// Writes a push. The id, the app and the deadline stand beside it, in the open.
+pub(crate) fn write_push(job: &Job) -> Vec<u8> {
+    let push = &*job.notification;
+    let budget = job.deadline.saturating_duration_since(job.accepted_at);
+    let (body, apns, fcm) = match &push.request {
+        ProviderRequest::Apns(request) => (request.body.expose(), Some(apns_record(request)), None),
+        ProviderRequest::Fcm(request) => {
+            let data_bytes = u32::try_from(request.data_bytes).unwrap_or(u32::MAX);
+            (request.body.expose(), None, Some(FcmRecord { data_bytes }))
+        }
+    };
+    let record = PushRecord {
+        tenant: Bytes::copy_from_slice(push.tenant.uuid().as_bytes()),
+        device: Bytes::copy_from_slice(push.device.as_bytes()),
+        kind: kind_number(push.kind),
+        budget_ms: u32::try_from(budget.as_millis()).unwrap_or(u32::MAX),
+        token: push.request.token().expose().to_owned(),
+        body,
+        apns,
+        fcm,
+    };
+    record.encode_to_vec()
+}
+
+fn apns_record(request: &ApnsRequest) -> ApnsRecord {
+    ApnsRecord {
+        push_type: match request.push_type {
+            PushType::Alert => 1,
+            PushType::Background => 2,
+            PushType::Voip => 3,
+        },
+        priority: match request.priority {
+            Priority::High => 10,
+            Priority::Normal => 5,
+        },
+        expires_at_ms: request.expires_at.map(Timestamp::millis),
+        collapse_id: request.collapse_id.as_ref().map(|id| id.as_str().to_owned()),
+    }
+}
+
+const fn kind_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::Message => 1,
+        Kind::Clear => 2,
+        Kind::UpdateBadge => 3,
+        Kind::Session => 4,
+        Kind::Test => 5,
+        Kind::Call => 6,
+        Kind::Other => 7,
+    }
+}
+
+/// Reads a push that has to be answered by `deadline`. A kind that is not known yet is sent all the same.
+pub(crate) fn read_push(
+    bytes: Bytes,
+    id: JobId,
+    app: &AppId,
+    catalogue: &AppCatalogue,
+    deadline: Instant,
+) -> Result<Job, Unreadable> {
+    let record = PushRecord::decode(bytes).map_err(|_| Unreadable("push"))?;
+    let app = catalogue.get(app).ok_or(Unreadable("app"))?;
+    let token = DeviceToken::parse(app.provider, record.token).map_err(|_| Unreadable("device token"))?;
+    let body = Content::new(record.body);
+    let request = match (app.provider, record.apns, record.fcm) {
+        (Provider::Apns, Some(apns), _) => ProviderRequest::Apns(apns_request(apns, id, token, body)?),
+        (Provider::Fcm, _, Some(fcm)) => {
+            ProviderRequest::Fcm(FcmRequest { token, body, data_bytes: fcm.data_bytes as usize })
+        }
+        (Provider::Apns | Provider::Fcm, _, _) => return Err(Unreadable("request for the app's provider")),
+    };
+    let tenant = Uuid::from_slice(&record.tenant).map_err(|_| Unreadable("tenant"))?;
+    let device = <[u8; 32]>::try_from(&record.device[..]).map_err(|_| Unreadable("device"))?;
+    let known = Kind::ALL.into_iter().find(|kind| kind_number(*kind) == record.kind);
+    let notification = Notification {
+        id,
+        tenant: TenantId::from_uuid(tenant),
+        app: Arc::clone(app),
+        device: DeviceId::from_bytes(device),
+        kind: known.unwrap_or(Kind::Other),
+        request,
+    };
+    let budget = Duration::from_millis(record.budget_ms.into());
+    let accepted_at = deadline.checked_sub(budget).unwrap_or(deadline);
+    Ok(Job { notification: Arc::new(notification), accepted_at, deadline })
+}
+
+fn apns_request(
+    record: ApnsRecord,
+    id: JobId,
+    token: DeviceToken,
+    body: Content,
+) -> Result<ApnsRequest, Unreadable> {
+    let push_type = match record.push_type {
+        1 => PushType::Alert,
+        2 => PushType::Background,
+        3 => PushType::Voip,
+        _ => return Err(Unreadable("push type")),
+    };
+    let priority = if record.priority == 5 { Priority::Normal } else { Priority::High };
+    let collapse_id = record.collapse_id.map(CollapseId::new).transpose();
+    Ok(ApnsRequest {
+        token,
+        id,
+        push_type,
+        priority,
+        expires_at: record.expires_at_ms.map(Timestamp::from_millis),
+        collapse_id: collapse_id.map_err(|_| Unreadable("collapse id"))?,
+        body,
+    })
+}
+
+/// Writes a verdict.
+pub(crate) fn write_verdict(verdict: &Verdict) -> Vec<u8> {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let (answer, code) = match verdict.answer {
+        Answer::Ok => (1, ""),
+        Answer::Remove => (2, ""),
+        Answer::Fail(reason) => (3, reason.code()),
+    };
+    let record = VerdictRecord {
+        answer,
+        code: code.to_owned(),
+        word: verdict.reason.as_ref().map(|word| word.as_str().to_owned()),
+        attempts: verdict.attempts,
+        queued_us: micros(verdict.timing.queued),
+        sending_us: micros(verdict.timing.sending),
+    };
+    record.encode_to_vec()
+}
+
+/// Reads a verdict. A fail code of a later version is a fault of this one: `internal`.
+pub(crate) fn read_verdict(bytes: &[u8]) -> Result<Verdict, Unreadable> {
+    let record = VerdictRecord::decode(bytes).map_err(|_| Unreadable("verdict"))?;
+    let answer = match record.answer {
+        1 => Answer::Ok,
+        2 => Answer::Remove,
+        3 => Answer::Fail(FailReason::of_code(&record.code).unwrap_or(FailReason::Internal)),
+        _ => return Err(Unreadable("answer")),
+    };
+    Ok(Verdict {
+        answer,
+        reason: record.word.as_deref().map(Reason::foreign),
+        attempts: record.attempts,
+        timing: Timing {
+            queued: Duration::from_micros(record.queued_us),
+            sending: Duration::from_micros(record.sending_us),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;
