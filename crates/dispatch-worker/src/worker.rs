@@ -31,8 +31,6 @@ const ANSWER_TIME: Duration = Duration::from_millis(50);
 /// What a worker is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// Where jobs come from.
-    pub source: Arc<dyn JobSource>,
     /// The apps that it delivers to.
     pub apps: Arc<AppCatalogue>,
     /// How each of them is delivered to.
@@ -51,7 +49,6 @@ pub struct Parts {
 
 /// Delivers jobs to all apps of a process.
 pub struct Worker {
-    source: Arc<dyn JobSource>,
     lanes: HashMap<AppId, Lane>,
     guards: Guards,
     recorder: Recorder,
@@ -66,7 +63,7 @@ impl Worker {
     /// Makes a worker for every app of the catalogue.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { source, apps, mut senders, guards, recorder, clock, config, tasks } = parts;
+        let Parts { apps, mut senders, guards, recorder, clock, config, tasks } = parts;
         let lanes = apps
             .iter()
             .filter_map(|app| Some((app.id.clone(), Lane::new(senders.remove(&app.id)?))))
@@ -77,18 +74,19 @@ impl Worker {
             metrics::histogram!("service_apns_request_duration_seconds"),
             metrics::histogram!("service_fcm_request_duration_seconds"),
         ];
-        Arc::new(Self { source, lanes, guards, recorder, clock, config, tasks, attempts, requests })
+        Arc::new(Self { lanes, guards, recorder, clock, config, tasks, attempts, requests })
     }
 
-    /// Delivers jobs of one provider until the queue is closed and empty and every claimed job is finished.
+    /// Delivers a source's jobs of one provider, at most `slots` at once, until the source is closed and
+    /// empty and every claimed job is finished.
     ///
-    /// Never claims more than it can start; another provider's trouble takes none of these slots.
-    pub async fn run(self: Arc<Self>, provider: Provider) {
-        let all = u32::try_from(self.config.slots).unwrap_or(u32::MAX);
-        let slots = Arc::new(Semaphore::new(self.config.slots));
+    /// Never claims more than it can start; another provider's or lane's trouble takes none of these slots.
+    pub async fn run(self: Arc<Self>, source: Arc<dyn JobSource>, provider: Provider, slots: usize) {
+        let all = u32::try_from(slots).unwrap_or(u32::MAX);
+        let slots = Arc::new(Semaphore::new(slots));
         loop {
             drop(slots.acquire().await);
-            let Some(jobs) = self.source.claim(provider, slots.available_permits()).await else {
+            let Some(jobs) = source.claim(provider, slots.available_permits()).await else {
                 break;
             };
             for claimed in jobs {
@@ -110,41 +108,48 @@ impl Worker {
         let job = claimed.job();
         let queued = started.duration_since(job.accepted_at);
         let app = &job.notification.app.id;
-        let mut verdict = match (self.lanes.get(app), self.guards.of(app)) {
-            (Some(lane), Some(guard)) => self.settle(lane, guard, job).await,
-            _ => Verdict::unsent(FailReason::UnknownPlatform),
+        let verdict = match (self.lanes.get(app), self.guards.of(app)) {
+            (Some(lane), Some(guard)) => self.settle(lane, guard, &claimed).await,
+            _ => Some(Verdict::unsent(FailReason::UnknownPlatform)),
         };
-        verdict.timing = Timing { queued, sending: started.elapsed() };
-        claimed.finish(verdict);
+        match verdict {
+            Some(mut verdict) => {
+                verdict.timing = Timing { queued, sending: started.elapsed() };
+                claimed.finish(verdict);
+            }
+            None => claimed.abandon(),
+        }
     }
 
-    /// Tries until there is a verdict.
-    async fn settle(&self, lane: &Lane, guard: &AppGuard, job: &Job) -> Verdict {
+    /// Tries until there is a verdict; `None` if the job is no longer this worker's.
+    async fn settle(&self, lane: &Lane, guard: &AppGuard, claimed: &Claimed) -> Option<Verdict> {
+        let job = claimed.job();
         let push = &job.notification;
         // The verdict has to be out before the caller stops waiting for it.
         let last_moment = job.deadline - ANSWER_TIME.min(job.deadline.duration_since(job.accepted_at) / 2);
         let mut number = 0;
         let mut last = None;
         loop {
-            if guard.pace.turn(last_moment).await.is_err() {
-                if let Some(outcome) = last {
-                    return self.conclude(lane, guard, job, &outcome, number);
-                }
-                return Verdict {
-                    reason: Some(Reason::known("Paced")),
-                    ..Verdict::unsent(FailReason::ProviderBusy)
-                };
-            }
+            let turn = guard.pace.turn(last_moment).await;
             let now = Instant::now();
+            if !claimed.may_send() {
+                return None; // Also after an attempt: whoever has it now may be answered better.
+            }
+            if let Some(outcome) = &last
+                && (turn.is_err() || now >= last_moment)
+            {
+                return Some(self.conclude(lane, guard, job, outcome, number));
+            }
+            if turn.is_err() {
+                let paced = Some(Reason::known("Paced"));
+                return Some(Verdict { reason: paced, ..Verdict::unsent(FailReason::ProviderBusy) });
+            }
             if now >= last_moment {
-                return match last {
-                    Some(outcome) => self.conclude(lane, guard, job, &outcome, number),
-                    None => Verdict::unsent(FailReason::Deadline),
-                };
+                return Some(Verdict::unsent(FailReason::Deadline));
             }
             let admission = match guard.admit(push.tenant) {
                 Ok(admission) => admission,
-                Err(barred) => return self.barred(lane, guard, job, barred, last.as_ref(), number),
+                Err(barred) => return Some(self.barred(lane, guard, job, barred, last.as_ref(), number)),
             };
             number += 1;
             if number == 1 {
@@ -164,7 +169,7 @@ impl Worker {
                     last = Some(outcome);
                     tokio::time::sleep(wait).await;
                 }
-                None => return self.conclude(lane, guard, job, &outcome, number),
+                None => return Some(self.conclude(lane, guard, job, &outcome, number)),
             }
         }
     }

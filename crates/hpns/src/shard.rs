@@ -109,7 +109,6 @@ async fn serve(
     let Shared { config, gateway, apps, guards, tls, recorder, clock, stop } = shared;
     let queue = InProcess::new(config.dispatch.capacity);
     let worker = Worker::new(Parts {
-        source: Arc::new(queue.clone()),
         apps: Arc::clone(&apps.catalogue),
         senders,
         guards,
@@ -119,8 +118,10 @@ async fn serve(
         tasks: tasks.clone(),
     });
     let workers = TaskTracker::new();
-    workers.spawn(Arc::clone(&worker).run(Provider::Apns));
-    workers.spawn(worker.run(Provider::Fcm));
+    for provider in [Provider::Apns, Provider::Fcm] {
+        let source = Arc::new(queue.clone());
+        workers.spawn(Arc::clone(&worker).run(source, provider, config.worker.slots));
+    }
     workers.close();
     let connections = TaskTracker::new();
     let limits = config.gateway.limits(config.threads());

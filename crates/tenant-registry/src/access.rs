@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
 
-use crate::{DeviceSummary, IssuedKey, Licence, LicenceDraft, Sighting, Snapshot, Tenant};
+use crate::{Changes, DeviceSummary, IssuedKey, Licence, LicenceDraft, Sighting, Snapshot, Tenant};
 
 /// Why the registry could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,12 @@ pub enum RegistryError {
     /// The database did not answer or refused.
     #[error("the registry database failed: {0}")]
     Database(#[from] sqlx::Error),
+    /// The schema is not that of this version.
+    #[error("the registry's schema is {0} this version: run `hpns migrate` of the newest version in use")]
+    SchemaDiffers(&'static str),
+    /// No migration run has bound the registry to a key file yet.
+    #[error("the registry is bound to no key file yet: run `hpns migrate`")]
+    Unbound,
     /// The schema could not be brought up to date.
     #[error("the registry schema could not be migrated: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -38,6 +44,15 @@ pub trait TenantReader: Send + Sync {
 
     /// Reads all tenants, licences and live keys as they are at one moment.
     async fn snapshot(&self) -> Result<Snapshot, RegistryError>;
+
+    /// Reads what is new since `revision`, as it is at one moment.
+    async fn changes_since(&self, revision: u64) -> Result<Changes, RegistryError>;
+
+    /// Waits until there may be a change. A database that cannot tell never says so: look from time to
+    /// time all the same, also because news may be lost on the way.
+    ///
+    /// Cancel safe.
+    async fn changed(&self);
 }
 
 /// For those who deliver: records devices, reads no licence.
@@ -45,6 +60,10 @@ pub trait TenantReader: Send + Sync {
 pub trait DeliveryLedger: Send + Sync {
     /// Records what pushes taught us. Idempotent; days and states only move forward in time.
     async fn record(&self, sightings: &[Sighting]) -> Result<(), RegistryError>;
+
+    /// Forgets devices that were last seen before one day, and removed ones that were before another.
+    /// Returns how many they were; with many to forget, it may be a part of them.
+    async fn forget(&self, seen_before: u32, removed_before: u32) -> Result<u64, RegistryError>;
 }
 
 /// For those who sell licences.

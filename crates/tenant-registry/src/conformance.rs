@@ -8,6 +8,33 @@ use crate::{
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
+/// What a back-end must offer to be held to the laws.
+pub(crate) trait Registry {
+    fn admin(&self) -> &dyn TenantAdmin;
+    fn ledger(&self) -> &dyn DeliveryLedger;
+}
+
+/// Every table and column that may exist.
+pub(crate) const ALLOWED_SCHEMA: [&str; 5] = [
+    "device: tenant_id id app platform first_seen last_seen state reason",
+    "licence: id tenant_id plan regions rate_per_second burst not_before expires_at suspended revision",
+    "licence_key: kid licence_id mac created_at revoked_at revision",
+    "revision: only_row number key_check",
+    "tenant: id name device_salt created_at revision",
+];
+
+/// Writes tables and columns, in order, as [`ALLOWED_SCHEMA`] does.
+pub(crate) fn schema(columns: Vec<(String, String)>) -> Vec<String> {
+    let mut schema: Vec<String> = Vec::new();
+    for (table, column) in columns {
+        match schema.last_mut() {
+            Some(line) if line.starts_with(&format!("{table}:")) => line.extend([" ", &column]),
+            _ => schema.push(format!("{table}: {column}")),
+        }
+    }
+    schema
+}
+
 macro_rules! registry_conformance {
     ($fresh:expr) => {
         $crate::conformance::registry_conformance!($fresh,
@@ -21,6 +48,8 @@ macro_rules! registry_conformance {
             every_change_moves_the_revision,
             a_device_keeps_its_first_day_and_its_last_state,
             an_older_sighting_changes_nothing,
+            what_is_new_since_a_revision_brings_a_snapshot_up_to_date,
+            devices_are_forgotten_in_time,
         );
     };
     ($fresh:expr, $($law:ident),+ $(,)?) => {
@@ -46,35 +75,35 @@ fn a_draft(tenant: TenantId) -> LicenceDraft {
     }
 }
 
-async fn a_key(registry: &impl TenantAdmin) -> IssuedKey {
-    let tenant = registry.create_tenant("acme", NOW).await.unwrap();
-    let licence = registry.create_licence(a_draft(tenant.id)).await.unwrap();
-    registry.issue_key(licence.id, "us", NOW).await.unwrap()
+async fn a_key(registry: &impl Registry) -> IssuedKey {
+    let tenant = registry.admin().create_tenant("acme", NOW).await.unwrap();
+    let licence = registry.admin().create_licence(a_draft(tenant.id)).await.unwrap();
+    registry.admin().issue_key(licence.id, "us", NOW).await.unwrap()
 }
 
 async fn refusal(
-    registry: &impl TenantAdmin,
+    registry: &impl Registry,
     issued: &IssuedKey,
     region: &str,
     now: Timestamp,
 ) -> Option<Refusal> {
-    registry.snapshot().await.unwrap().open(&issued.key, region, now).err()
+    registry.admin().snapshot().await.unwrap().open(&issued.key, region, now).err()
 }
 
-pub(crate) async fn a_name_is_taken_only_once(registry: &impl TenantAdmin) {
-    let first = registry.create_tenant("acme", NOW).await.unwrap();
+pub(crate) async fn a_name_is_taken_only_once(registry: &impl Registry) {
+    let first = registry.admin().create_tenant("acme", NOW).await.unwrap();
 
-    let second = registry.create_tenant("acme", NOW).await;
+    let second = registry.admin().create_tenant("acme", NOW).await;
 
     assert!(matches!(second, Err(RegistryError::NameTaken)));
-    assert_eq!(registry.tenant_named("acme").await.unwrap(), Some(first));
-    assert_eq!(registry.tenant_named("nobody").await.unwrap(), None);
+    assert_eq!(registry.admin().tenant_named("acme").await.unwrap(), Some(first));
+    assert_eq!(registry.admin().tenant_named("nobody").await.unwrap(), None);
 }
 
-pub(crate) async fn a_key_opens_its_licence_and_no_other_region(registry: &impl TenantAdmin) {
+pub(crate) async fn a_key_opens_its_licence_and_no_other_region(registry: &impl Registry) {
     let issued = a_key(registry).await;
 
-    let snapshot = registry.snapshot().await.unwrap();
+    let snapshot = registry.admin().snapshot().await.unwrap();
 
     let permit = snapshot.open(&issued.key, "de", NOW).unwrap();
     assert_eq!(permit.licence.id, issued.record.licence);
@@ -82,13 +111,13 @@ pub(crate) async fn a_key_opens_its_licence_and_no_other_region(registry: &impl 
     assert_eq!(snapshot.open(&issued.key, "jp", NOW).err(), Some(Refusal::WrongRegion));
 }
 
-pub(crate) async fn a_key_with_a_wrong_secret_opens_nothing(registry: &impl TenantAdmin) {
+pub(crate) async fn a_key_with_a_wrong_secret_opens_nothing(registry: &impl Registry) {
     let issued = a_key(registry).await;
     let other = crate::LicenceKey::generate("us");
     let body = format!("hpns_us_{}_{}", issued.key.kid(), &other.expose()[21..64]);
     let forged = crate::LicenceKey::parse(&with_crc(&body)).unwrap();
 
-    let snapshot = registry.snapshot().await.unwrap();
+    let snapshot = registry.admin().snapshot().await.unwrap();
 
     assert_eq!(snapshot.open(&forged, "us", NOW).err(), Some(Refusal::Unknown));
     assert_eq!(snapshot.open(&other, "us", NOW).err(), Some(Refusal::Unknown));
@@ -106,32 +135,32 @@ fn with_crc(body: &str) -> String {
     body.chars().chain(digits.map(|digit| alphabet[digit])).collect()
 }
 
-pub(crate) async fn a_revoked_key_opens_nothing(registry: &impl TenantAdmin) {
+pub(crate) async fn a_revoked_key_opens_nothing(registry: &impl Registry) {
     let issued = a_key(registry).await;
 
-    registry.revoke_key(issued.key.kid(), NOW).await.unwrap();
+    registry.admin().revoke_key(issued.key.kid(), NOW).await.unwrap();
 
     assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Unknown));
-    let again = registry.revoke_key(issued.key.kid(), NOW).await;
+    let again = registry.admin().revoke_key(issued.key.kid(), NOW).await;
     assert!(matches!(again, Err(RegistryError::Missing("licence key"))));
 }
 
-pub(crate) async fn a_suspended_licence_is_inactive_until_it_is_resumed(registry: &impl TenantAdmin) {
+pub(crate) async fn a_suspended_licence_is_inactive_until_it_is_resumed(registry: &impl Registry) {
     let issued = a_key(registry).await;
 
-    registry.suspend_licence(issued.record.licence, true).await.unwrap();
+    registry.admin().suspend_licence(issued.record.licence, true).await.unwrap();
     assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Inactive));
 
-    registry.suspend_licence(issued.record.licence, false).await.unwrap();
+    registry.admin().suspend_licence(issued.record.licence, false).await.unwrap();
     assert_eq!(refusal(registry, &issued, "us", NOW).await, None);
 }
 
-pub(crate) async fn a_licence_holds_from_its_first_to_its_last_moment(registry: &impl TenantAdmin) {
-    let tenant = registry.create_tenant("acme", NOW).await.unwrap();
+pub(crate) async fn a_licence_holds_from_its_first_to_its_last_moment(registry: &impl Registry) {
+    let tenant = registry.admin().create_tenant("acme", NOW).await.unwrap();
     let end = Timestamp::from_millis(NOW.millis() + 1000);
     let draft = LicenceDraft { expires_at: Some(end), ..a_draft(tenant.id) };
-    let licence = registry.create_licence(draft).await.unwrap();
-    let issued = registry.issue_key(licence.id, "us", NOW).await.unwrap();
+    let licence = registry.admin().create_licence(draft).await.unwrap();
+    let issued = registry.admin().issue_key(licence.id, "us", NOW).await.unwrap();
 
     let at = |millis| Timestamp::from_millis(NOW.millis() + millis);
     assert_eq!(
@@ -143,26 +172,26 @@ pub(crate) async fn a_licence_holds_from_its_first_to_its_last_moment(registry: 
     assert_eq!(refusal(registry, &issued, "us", at(1000)).await, Some(Refusal::Inactive));
 }
 
-pub(crate) async fn a_licence_needs_its_tenant_and_a_key_its_licence(registry: &impl TenantAdmin) {
-    let orphan = registry.create_licence(a_draft(TenantId::new())).await;
-    let homeless = registry.issue_key(push_domain::LicenceId::new(), "us", NOW).await;
+pub(crate) async fn a_licence_needs_its_tenant_and_a_key_its_licence(registry: &impl Registry) {
+    let orphan = registry.admin().create_licence(a_draft(TenantId::new())).await;
+    let homeless = registry.admin().issue_key(push_domain::LicenceId::new(), "us", NOW).await;
 
     assert!(matches!(orphan, Err(RegistryError::Missing("tenant"))));
     assert!(matches!(homeless, Err(RegistryError::Missing("licence"))));
 }
 
-pub(crate) async fn every_change_moves_the_revision(registry: &impl TenantAdmin) {
-    let mut revisions = vec![registry.revision().await.unwrap()];
+pub(crate) async fn every_change_moves_the_revision(registry: &impl Registry) {
+    let mut revisions = vec![registry.admin().revision().await.unwrap()];
 
     let issued = a_key(registry).await;
-    revisions.push(registry.revision().await.unwrap());
-    registry.suspend_licence(issued.record.licence, true).await.unwrap();
-    revisions.push(registry.revision().await.unwrap());
-    registry.revoke_key(issued.key.kid(), NOW).await.unwrap();
-    revisions.push(registry.revision().await.unwrap());
+    revisions.push(registry.admin().revision().await.unwrap());
+    registry.admin().suspend_licence(issued.record.licence, true).await.unwrap();
+    revisions.push(registry.admin().revision().await.unwrap());
+    registry.admin().revoke_key(issued.key.kid(), NOW).await.unwrap();
+    revisions.push(registry.admin().revision().await.unwrap());
 
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
-    assert_eq!(registry.snapshot().await.unwrap().revision(), revisions[3]);
+    assert_eq!(registry.admin().snapshot().await.unwrap().revision(), revisions[3]);
 }
 
 fn a_sighting(day: u32, state: DeviceState) -> Sighting {
@@ -178,27 +207,66 @@ fn a_sighting(day: u32, state: DeviceState) -> Sighting {
 }
 
 pub(crate) async fn a_device_keeps_its_first_day_and_its_last_state(
-    registry: &(impl TenantAdmin + DeliveryLedger),
+    registry: &impl Registry,
 ) {
     let first = a_sighting(10, DeviceState::Active);
     let last = a_sighting(12, DeviceState::Removed);
 
-    registry.record(std::slice::from_ref(&first)).await.unwrap();
-    registry.record(std::slice::from_ref(&last)).await.unwrap();
-    registry.record(&[last]).await.unwrap();
+    registry.ledger().record(std::slice::from_ref(&first)).await.unwrap();
+    registry.ledger().record(std::slice::from_ref(&last)).await.unwrap();
+    registry.ledger().record(&[last]).await.unwrap();
 
-    let device = registry.device(first.tenant, first.device).await.unwrap().unwrap();
+    let device = registry.admin().device(first.tenant, first.device).await.unwrap().unwrap();
     assert_eq!((device.first_seen, device.last_seen, device.state), (10, 12, DeviceState::Removed));
     assert_eq!(device.reason.as_deref(), Some("Unregistered"));
-    assert_eq!(registry.device(TenantId::new(), first.device).await.unwrap(), None);
+    assert_eq!(registry.admin().device(TenantId::new(), first.device).await.unwrap(), None);
 }
 
-pub(crate) async fn an_older_sighting_changes_nothing(registry: &(impl TenantAdmin + DeliveryLedger)) {
+pub(crate) async fn an_older_sighting_changes_nothing(registry: &impl Registry) {
     let newer = a_sighting(12, DeviceState::Removed);
 
-    registry.record(std::slice::from_ref(&newer)).await.unwrap();
-    registry.record(&[a_sighting(11, DeviceState::Active)]).await.unwrap();
+    registry.ledger().record(std::slice::from_ref(&newer)).await.unwrap();
+    registry.ledger().record(&[a_sighting(11, DeviceState::Active)]).await.unwrap();
 
-    let device = registry.device(newer.tenant, newer.device).await.unwrap().unwrap();
+    let device = registry.admin().device(newer.tenant, newer.device).await.unwrap().unwrap();
     assert_eq!((device.last_seen, device.state), (12, DeviceState::Removed));
+}
+
+pub(crate) async fn what_is_new_since_a_revision_brings_a_snapshot_up_to_date(registry: &impl Registry) {
+    let kept = a_key(registry).await;
+    let before = registry.admin().snapshot().await.unwrap();
+    let second = registry.admin().issue_key(kept.record.licence, "us", NOW).await.unwrap();
+    registry.admin().revoke_key(kept.key.kid(), NOW).await.unwrap();
+    let tenant = registry.admin().create_tenant("globex", NOW).await.unwrap();
+
+    let changes = registry.admin().changes_since(before.revision()).await.unwrap();
+    let none = registry.admin().changes_since(changes.revision).await.unwrap();
+
+    assert_eq!(changes.tenants, [tenant]);
+    assert!(changes.licences.is_empty());
+    assert!(none.tenants.is_empty() && none.keys.is_empty() && none.revoked.is_empty());
+    let after = before.clone().with(changes);
+    assert_eq!(after.open(&kept.key, "us", NOW).err(), Some(Refusal::Unknown));
+    assert_eq!(after.open(&second.key, "us", NOW).unwrap().licence.id, kept.record.licence);
+    assert!(before.open(&kept.key, "us", NOW).is_ok(), "a copy leaves the original as it is");
+    assert_eq!((after.tenants(), before.tenants()), (2, 1));
+}
+
+pub(crate) async fn devices_are_forgotten_in_time(registry: &impl Registry) {
+    let mut seen = Vec::new();
+    for (number, day, state) in
+        [(1, 9, DeviceState::Active), (2, 10, DeviceState::Active), (3, 10, DeviceState::Removed)]
+    {
+        let device = DeviceId::from_bytes([number; 32]);
+        seen.push(Sighting { device, ..a_sighting(day, state) });
+    }
+    registry.ledger().record(&seen).await.unwrap();
+
+    assert_eq!(registry.ledger().forget(10, 11).await.unwrap(), 2);
+
+    let mut left = Vec::new();
+    for sighting in &seen {
+        left.push(registry.admin().device(sighting.tenant, sighting.device).await.unwrap().is_some());
+    }
+    assert_eq!(left, [false, true, false]);
 }

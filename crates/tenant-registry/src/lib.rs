@@ -11,8 +11,11 @@ mod conformance;
 mod keys;
 mod licence_key;
 mod model;
+mod postgres;
 mod recorder;
+mod rows;
 mod snapshot;
+mod sql;
 mod sqlite;
 
 pub use access::{DeliveryLedger, RegistryError, TenantAdmin, TenantReader};
@@ -22,5 +25,6 @@ pub use model::{
     DeviceState, DeviceSummary, IssuedKey, KeyRecord, Licence, LicenceDraft, Plan, Sighting, Tenant,
 };
 pub use recorder::Recorder;
-pub use snapshot::{Permit, Refusal, Snapshot};
+pub use postgres::{PostgresLedger, PostgresRegistry};
+pub use snapshot::{Changes, Permit, Refusal, Snapshot};
 pub use sqlite::SqliteRegistry;

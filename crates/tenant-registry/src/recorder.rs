@@ -112,6 +112,10 @@ mod tests {
             self.written.lock().unwrap().extend_from_slice(sightings);
             Ok(())
         }
+
+        async fn forget(&self, _: u32, _: u32) -> Result<u64, RegistryError> {
+            Ok(0)
+        }
     }
 
     fn note(recorder: &Recorder, day: u32, state: DeviceState) {

@@ -29,45 +29,63 @@ pub enum Refusal {
     WrongRegion,
 }
 
-/// All live keys and what they open.
+/// What has changed in a registry since a revision.
 #[derive(Debug)]
+pub struct Changes {
+    /// The revision that they lead to.
+    pub revision: u64,
+    /// New and changed tenants.
+    pub tenants: Vec<Tenant>,
+    /// New and changed licences.
+    pub licences: Vec<Licence>,
+    /// New keys.
+    pub keys: Vec<KeyRecord>,
+    /// The kids of keys that open nothing any more.
+    pub revoked: Vec<String>,
+}
+
+/// All live keys and what they open. A copy with changes shares what is as before.
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     revision: u64,
     keys: Keys,
-    doors: HashMap<String, Door>,
-    tenants: usize,
+    device_keys: HashMap<TenantId, DeviceKey>,
+    licences: HashMap<LicenceId, Arc<Licence>>,
+    doors: HashMap<Box<str>, Door>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Door {
+    licence: LicenceId,
     mac: [u8; 32],
-    permit: Permit,
 }
 
 impl Snapshot {
-    /// Joins what a back-end has read. Keys without a licence and licences without a tenant are left out.
+    /// Makes a snapshot of nothing.
     #[must_use]
-    pub fn new(
-        revision: u64,
-        keys: &Keys,
-        tenants: &[Tenant],
-        licences: Vec<Licence>,
-        records: Vec<KeyRecord>,
-    ) -> Self {
-        let device_keys: HashMap<TenantId, DeviceKey> = tenants
-            .iter()
-            .map(|tenant| (tenant.id, keys.device_key(tenant.id, &tenant.device_salt)))
-            .collect();
-        let licences: HashMap<LicenceId, Arc<Licence>> =
-            licences.into_iter().map(|licence| (licence.id, Arc::new(licence))).collect();
-        let door = |record: KeyRecord| {
-            let licence = Arc::clone(licences.get(&record.licence)?);
-            let tenant = licence.terms.tenant;
-            let device_key = device_keys.get(&tenant)?.clone();
-            Some((record.kid, Door { mac: record.mac, permit: Permit { tenant, licence, device_key } }))
-        };
-        let doors = records.into_iter().filter_map(door).collect();
-        Self { revision, keys: keys.clone(), doors, tenants: tenants.len() }
+    pub fn empty(keys: &Keys) -> Self {
+        let (device_keys, licences, doors) = Default::default();
+        Self { revision: 0, keys: keys.clone(), device_keys, licences, doors }
+    }
+
+    /// Takes changes in.
+    #[must_use]
+    pub fn with(mut self, changes: Changes) -> Self {
+        self.revision = changes.revision;
+        for tenant in changes.tenants {
+            let key = self.keys.device_key(tenant.id, &tenant.device_salt);
+            self.device_keys.insert(tenant.id, key);
+        }
+        for licence in changes.licences {
+            self.licences.insert(licence.id, Arc::new(licence));
+        }
+        for KeyRecord { kid, licence, mac } in changes.keys {
+            self.doors.insert(kid.into(), Door { licence, mac });
+        }
+        for kid in changes.revoked {
+            self.doors.remove(&*kid);
+        }
+        self
     }
 
     /// Returns the revision that it shows.
@@ -78,24 +96,26 @@ impl Snapshot {
 
     /// Returns how many tenants there are.
     #[must_use]
-    pub const fn tenants(&self) -> usize {
-        self.tenants
+    pub fn tenants(&self) -> usize {
+        self.device_keys.len()
     }
 
-    /// Lists the licences that live keys open, each as often as it has keys.
+    /// Lists all licences.
     pub fn licences(&self) -> impl Iterator<Item = &Licence> {
-        self.doors.values().map(|door| &*door.permit.licence)
+        self.licences.values().map(|licence| &**licence)
     }
 
     /// Returns the permit that `key` opens in `region` at `now`.
     ///
     /// A wrong key takes as long as a right one: an unknown kid is checked against nothing.
-    pub fn open(&self, key: &LicenceKey, region: &str, now: Timestamp) -> Result<&Permit, Refusal> {
+    pub fn open(&self, key: &LicenceKey, region: &str, now: Timestamp) -> Result<Permit, Refusal> {
         let door = self.doors.get(key.kid());
         let mac = door.map_or(&[0; 32], |door| &door.mac);
         let matches = self.keys.mac_matches(key.expose(), mac);
-        let permit = door.filter(|_| matches).map(|door| &door.permit).ok_or(Refusal::Unknown)?;
-        let licence = &permit.licence;
+        let door = door.filter(|_| matches).ok_or(Refusal::Unknown)?;
+        let licence = self.licences.get(&door.licence).ok_or(Refusal::Unknown)?;
+        let tenant = licence.terms.tenant;
+        let device_key = self.device_keys.get(&tenant).ok_or(Refusal::Unknown)?;
         let expired = licence.terms.expires_at.is_some_and(|end| end <= now);
         if licence.suspended || expired || licence.terms.not_before > now {
             return Err(Refusal::Inactive);
@@ -103,6 +123,6 @@ impl Snapshot {
         if !licence.terms.regions.iter().any(|home| home == region) {
             return Err(Refusal::WrongRegion);
         }
-        Ok(permit)
+        Ok(Permit { tenant, licence: Arc::clone(licence), device_key: device_key.clone() })
     }
 }

@@ -106,9 +106,10 @@ pub(super) async fn serve(end: Weak<End>) {
         let sent = Instant::now();
         let answer = step.run(&beat, &mut link).await;
         let Some(worker) = end.upgrade() else { return };
-        match answer.map(|time| value::text(time).and_then(|text| text.parse().ok())) {
+        match answer.map(|time| value::text(time).and_then(|text| text.parse::<u64>().ok())) {
             Ok(Some(server_ms)) => {
-                if worker.heart.note(Beat { sent, server_ms }) {
+                // The server's milliseconds are rounded down.
+                if worker.heart.note(Beat { sent, server_ms: server_ms + 1 }) {
                     warn!(
                         lane = worker.lane.name(),
                         "no heartbeat for too long: jobs that were not sent yet are left to others"

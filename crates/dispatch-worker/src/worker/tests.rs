@@ -45,6 +45,10 @@ impl DeliveryLedger for NoLedger {
     async fn record(&self, _: &[Sighting]) -> Result<(), RegistryError> {
         Ok(())
     }
+
+    async fn forget(&self, _: u32, _: u32) -> Result<u64, RegistryError> {
+        Ok(0)
+    }
 }
 
 fn busy(scope: RetryScope) -> Outcome {
@@ -77,7 +81,6 @@ async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
         Config { slots: 300, apns_attempt_timeout_ms: 4000, fcm_attempt_timeout_ms: 4000, quick_retries: 2 };
     let apps = Arc::new(AppCatalogue::new([an_app()]).unwrap());
     let worker = Worker::new(Parts {
-        source: Arc::new(queue.clone()),
         guards: Guards::new(&apps, |_| PaceLimit { credential: "test".into(), per_second: 0 }, 100),
         apps,
         senders,
@@ -86,7 +89,7 @@ async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
         config,
         tasks: tasks.clone(),
     });
-    let loop_ended = tasks.spawn(worker.run(Provider::Fcm));
+    let loop_ended = tasks.spawn(worker.run(Arc::new(queue.clone()), Provider::Fcm, 300));
     let mut verdicts = Vec::new();
     if pushes > 10 {
         let mut at_once = tokio::task::JoinSet::new();

@@ -1,4 +1,4 @@
-//! Rows as SQLite has them, and the checked way from there to what the registry speaks of.
+//! Rows as the databases have them, and the checked way from there to what the registry speaks of.
 
 use std::str::FromStr;
 
@@ -9,6 +9,10 @@ use crate::{DeviceState, DeviceSummary, KeyRecord, Licence, LicenceDraft, Plan, 
 
 pub(super) fn stored_time(time: Timestamp) -> i64 {
     i64::try_from(time.millis()).unwrap_or(i64::MAX)
+}
+
+fn number(stored: i64, what: &'static str) -> Result<u32, RegistryError> {
+    u32::try_from(stored).map_err(|_| RegistryError::Unreadable(what))
 }
 
 fn read_time(stored: i64) -> Timestamp {
@@ -37,8 +41,8 @@ pub(super) struct LicenceRow {
     tenant_id: Uuid,
     plan: String,
     regions: String,
-    rate_per_second: u32,
-    burst: u32,
+    rate_per_second: i64,
+    burst: i64,
     not_before: i64,
     expires_at: Option<i64>,
     suspended: bool,
@@ -52,8 +56,8 @@ impl TryFrom<LicenceRow> for Licence {
             tenant: TenantId::from_uuid(row.tenant_id),
             plan: Plan::from_str(&row.plan).map_err(|_| RegistryError::Unreadable("plan"))?,
             regions: row.regions.split(',').map(str::to_owned).collect(),
-            rate_per_second: row.rate_per_second,
-            burst: row.burst,
+            rate_per_second: number(row.rate_per_second, "rate")?,
+            burst: number(row.burst, "burst")?,
             not_before: read_time(row.not_before),
             expires_at: row.expires_at.map(read_time),
         };
@@ -63,9 +67,17 @@ impl TryFrom<LicenceRow> for Licence {
 
 #[derive(sqlx::FromRow)]
 pub(super) struct KeyRow {
-    kid: String,
+    pub(super) kid: String,
     licence_id: Uuid,
     mac: Vec<u8>,
+    revoked_at: Option<i64>,
+}
+
+impl KeyRow {
+    /// Whether the key still opens anything.
+    pub(super) const fn is_live(&self) -> bool {
+        self.revoked_at.is_none()
+    }
 }
 
 impl TryFrom<KeyRow> for KeyRecord {
@@ -79,8 +91,8 @@ impl TryFrom<KeyRow> for KeyRecord {
 
 #[derive(sqlx::FromRow)]
 pub(super) struct DeviceRow {
-    first_seen: u32,
-    last_seen: u32,
+    first_seen: i64,
+    last_seen: i64,
     state: String,
     reason: Option<String>,
 }
@@ -93,6 +105,11 @@ impl TryFrom<DeviceRow> for DeviceSummary {
             .into_iter()
             .find(|state| state.as_str() == row.state)
             .ok_or(RegistryError::Unreadable("device state"))?;
-        Ok(Self { first_seen: row.first_seen, last_seen: row.last_seen, state, reason: row.reason })
+        Ok(Self {
+            first_seen: number(row.first_seen, "day")?,
+            last_seen: number(row.last_seen, "day")?,
+            state,
+            reason: row.reason,
+        })
     }
 }

@@ -1,0 +1,231 @@
+//! The registry on PostgreSQL: for the hosted shape. Each role of the service logs in with its own rights
+//! (see the migrations), and uses the type that offers no more than these.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_lc_rs::rand;
+use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Postgres};
+use tokio::sync::Mutex;
+
+use crate::rows::{DeviceRow, KeyRow, LicenceRow, TenantRow, stored_time};
+use crate::sql::{Change, common_sql, found};
+use crate::{
+    Changes, DeliveryLedger, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft, LicenceKey,
+    RegistryError, Sighting, Snapshot, Tenant,
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+const CHANNEL: &str = "hpns_licences";
+/// A connection that tells of changes is made again after so long.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// Most devices that one statement forgets: none may hold the others up.
+const FORGET_AT_ONCE: i64 = 5000;
+
+const RECORD_DEVICES: &str = "
+INSERT INTO device (tenant_id, id, app, platform, first_seen, last_seen, state, reason)
+SELECT tenant, id, app, platform, day, day, state, reason
+FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[])
+    AS seen (tenant, id, app, platform, day, state, reason)
+ORDER BY tenant, id
+ON CONFLICT (tenant_id, id) DO UPDATE
+SET last_seen = excluded.last_seen, state = excluded.state, reason = excluded.reason
+WHERE excluded.last_seen >= device.last_seen";
+
+const FORGET_DEVICES: &str = "
+DELETE FROM device WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM device
+    WHERE last_seen < $1 OR (state = 'removed' AND last_seen < $2)
+    LIMIT $3 FOR UPDATE SKIP LOCKED)";
+
+/// Tenants and licences, for those who read or sell them.
+pub struct PostgresRegistry {
+    pool: PgPool,
+    keys: Keys,
+    listener: Mutex<Option<PgListener>>,
+}
+
+/// Devices, for those who deliver.
+#[derive(Clone)]
+pub struct PostgresLedger {
+    pool: PgPool,
+}
+
+impl PostgresRegistry {
+    /// Brings the schema up to date, and binds the registry to the key file at the first time.
+    pub async fn migrate(address: &str, keys: &Keys) -> Result<(), RegistryError> {
+        let pool = connect(address)?;
+        MIGRATIONS.run(&pool).await?;
+        sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL")
+            .bind(&keys.check_value()[..])
+            .execute(&pool)
+            .await?;
+        let checked = check_keys(&pool, keys).await;
+        pool.close().await;
+        checked
+    }
+
+    /// Connects; fails when the schema is not that of this version, or the key file another one.
+    pub async fn open(address: &str, keys: Keys) -> Result<Self, RegistryError> {
+        let pool = connect(address)?;
+        check_schema(&pool).await?;
+        check_keys(&pool, &keys).await?;
+        Ok(Self { pool, keys, listener: Mutex::default() })
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.listener.lock().await.take();
+        self.pool.close().await;
+    }
+
+    /// Starts a change of tenants, licences or keys. One goes after the other, so that whoever has seen a
+    /// revision has seen all before it.
+    async fn change(&self) -> Result<Change<Postgres>, RegistryError> {
+        let mut transaction = self.pool.begin().await?;
+        let revision: i64 = sqlx::query_scalar("UPDATE revision SET number = number + 1 RETURNING number")
+            .fetch_one(&mut *transaction)
+            .await?;
+        // Sent when the transaction commits.
+        sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(revision.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(Change { transaction, revision })
+    }
+
+    async fn wait_for_change(&self) {
+        let mut kept = self.listener.lock().await;
+        if kept.is_none() {
+            match self.listen().await {
+                // There may have been a change that nobody heard.
+                Ok(new) => {
+                    *kept = Some(new);
+                    return;
+                }
+                Err(_) => return tokio::time::sleep(LISTEN_AGAIN).await,
+            }
+        }
+        if let Some(listener) = kept.as_mut()
+            && !matches!(listener.try_recv().await, Ok(Some(_)))
+        {
+            *kept = None;
+            drop(kept);
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
+    }
+
+    async fn listen(&self) -> Result<PgListener, sqlx::Error> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    }
+}
+
+impl PostgresLedger {
+    /// Makes a ledger that connects when it is first used.
+    pub fn new(address: &str) -> Result<Self, RegistryError> {
+        Ok(Self { pool: connect(address)? })
+    }
+
+    /// Fails when the schema is not that of this version, or the database cannot be reached.
+    pub async fn check(&self) -> Result<(), RegistryError> {
+        check_schema(&self.pool).await
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn connect(address: &str) -> Result<PgPool, RegistryError> {
+    let options = PgConnectOptions::from_str(address)?.application_name("hpns").disable_statement_logging();
+    let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5));
+    Ok(pool.connect_lazy_with(options))
+}
+
+/// Compares what was run with what this version knows.
+async fn check_schema(pool: &PgPool) -> Result<(), RegistryError> {
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let run: Result<Option<i64>, _> =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await;
+    let run = match run {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => None,
+        run => run?,
+    };
+    match run.unwrap_or_default() {
+        run if run < newest => Err(RegistryError::SchemaDiffers("older than")),
+        // What a later version adds does not disturb this one: it is made so (docs/OPERATIONS.md).
+        _ => Ok(()),
+    }
+}
+
+async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
+    let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(pool).await?;
+    match stored {
+        None => Err(RegistryError::Unbound),
+        Some(stored) if stored == keys.check_value() => Ok(()),
+        Some(_) => Err(RegistryError::WrongKey),
+    }
+}
+
+common_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+
+#[async_trait]
+impl DeliveryLedger for PostgresLedger {
+    async fn record(&self, sightings: &[Sighting]) -> Result<(), RegistryError> {
+        // One statement may touch a row only once: the last sighting of a device stands for all.
+        let mut last: HashMap<(TenantId, DeviceId), &Sighting> = HashMap::new();
+        for seen in sightings {
+            let known = last.entry((seen.tenant, seen.device)).or_insert(seen);
+            if seen.day >= known.day {
+                *known = seen;
+            }
+        }
+        let rows: Vec<&Sighting> = last.into_values().collect();
+        sqlx::query(RECORD_DEVICES)
+            .bind(rows.iter().map(|seen| seen.tenant.uuid()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|seen| seen.device.as_bytes().to_vec()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|seen| seen.app.clone()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|seen| seen.platform.clone()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|seen| i64::from(seen.day)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|seen| seen.state.as_str().to_owned()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|seen| seen.reason.clone()).collect::<Vec<_>>())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn forget(&self, seen_before: u32, removed_before: u32) -> Result<u64, RegistryError> {
+        let done = sqlx::query(FORGET_DEVICES)
+            .bind(i64::from(seen_before))
+            .bind(i64::from(removed_before))
+            .bind(FORGET_AT_ONCE)
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+}
+
+impl fmt::Debug for PostgresRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostgresRegistry")
+    }
+}
+
+impl fmt::Debug for PostgresLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostgresLedger")
+    }
+}
+
+#[cfg(test)]
+mod tests;

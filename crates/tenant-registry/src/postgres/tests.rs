@@ -1,0 +1,211 @@
+//! The laws of the registry on a PostgreSQL of the tests' own, and who may do what in it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use push_domain::SecretBytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::conformance::NOW;
+use crate::{DeviceState, TenantAdmin, TenantReader};
+
+/// The server of this test run; it ends with it.
+fn server() -> &'static Path {
+    static SERVER: OnceLock<(TempDir, ChildStdin)> = OnceLock::new();
+    let (directory, _) = SERVER.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/postgres.sh");
+        let mut process = Command::new(script)
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready"), "PostgreSQL does not start");
+        (directory, process.stdin.take().unwrap())
+    });
+    directory.path()
+}
+
+/// Makes an empty database, and returns its address for a login.
+async fn a_database() -> impl Fn(&str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let directory = server().display().to_string().replace('/', "%2F");
+    let address = move |user: &str, database: &str| format!("postgres://{user}@{directory}/{database}");
+    let pool = connect(&address("postgres", "postgres")).unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
+    pool.close().await;
+    move |user| address(user, &name)
+}
+
+fn keys(seed: u8) -> Keys {
+    Keys::derive(&SecretBytes::new(vec![seed; 32]))
+}
+
+async fn migrated() -> impl Fn(&str) -> String {
+    let address = a_database().await;
+    PostgresRegistry::migrate(&address("postgres"), &keys(1)).await.unwrap();
+    address
+}
+
+/// Both halves as one, for the laws that they share with the other database.
+struct Both {
+    registry: PostgresRegistry,
+    ledger: PostgresLedger,
+}
+
+async fn fresh(_: &Path) -> Both {
+    let address = migrated().await;
+    let registry = PostgresRegistry::open(&address("postgres"), keys(1)).await.unwrap();
+    Both { registry, ledger: PostgresLedger::new(&address("postgres")).unwrap() }
+}
+
+impl crate::conformance::Registry for Both {
+    fn admin(&self) -> &dyn TenantAdmin {
+        &self.registry
+    }
+
+    fn ledger(&self) -> &dyn DeliveryLedger {
+        &self.ledger
+    }
+}
+
+crate::conformance::registry_conformance!(fresh);
+
+#[tokio::test]
+async fn a_schema_that_is_behind_is_refused_and_says_what_to_do() {
+    let address = a_database().await;
+    let opened = PostgresRegistry::open(&address("postgres"), keys(1)).await;
+
+    assert!(opened.unwrap_err().to_string().contains("run `hpns migrate`"));
+    let ledger = PostgresLedger::new(&address("postgres")).unwrap();
+    assert!(matches!(ledger.check().await, Err(RegistryError::SchemaDiffers("older than"))));
+}
+
+#[tokio::test]
+async fn another_key_file_is_refused() {
+    let address = migrated().await;
+
+    assert!(matches!(
+        PostgresRegistry::open(&address("postgres"), keys(2)).await,
+        Err(RegistryError::WrongKey)
+    ));
+    assert!(matches!(
+        PostgresRegistry::migrate(&address("postgres"), &keys(2)).await,
+        Err(RegistryError::WrongKey)
+    ));
+}
+
+#[tokio::test]
+async fn a_change_is_told_at_once() {
+    let address = migrated().await;
+    let reader = PostgresRegistry::open(&address("postgres"), keys(1)).await.unwrap();
+    let writer = PostgresRegistry::open(&address("postgres"), keys(1)).await.unwrap();
+    reader.changed().await; // It listens from now on.
+
+    let (told, made) = tokio::join!(
+        tokio::time::timeout(Duration::from_secs(20), reader.changed()),
+        writer.create_tenant("acme", NOW)
+    );
+
+    made.unwrap();
+    told.expect("told in vain");
+}
+
+#[tokio::test]
+async fn each_role_may_do_its_own_work_and_no_other() {
+    let address = migrated().await;
+    let pool = connect(&address("postgres")).unwrap();
+    for role in ["gateway", "worker", "admin"] {
+        let login = address("x").rsplit('/').next().unwrap().to_owned() + "_" + role;
+        let make = format!("CREATE ROLE {login} LOGIN IN ROLE hpns_{role}");
+        sqlx::query(sqlx::AssertSqlSafe(make)).execute(&pool).await.unwrap();
+    }
+    let login = |role: &str| address(&(address("x").rsplit('/').next().unwrap().to_owned() + "_" + role));
+    let sighting = Sighting {
+        tenant: TenantId::new(),
+        device: DeviceId::from_bytes([1; 32]),
+        app: "ios".into(),
+        platform: "apple_rn".into(),
+        day: 1,
+        state: DeviceState::Active,
+        reason: None,
+    };
+    let record = |role: &str| PostgresLedger::new(&login(role)).unwrap();
+
+    let gateway = PostgresRegistry::open(&login("gateway"), keys(1)).await.unwrap();
+    gateway.snapshot().await.unwrap();
+    assert!(denied(gateway.create_tenant("a", NOW).await));
+    assert!(denied(record("gateway").record(std::slice::from_ref(&sighting)).await));
+
+    let worker = record("worker");
+    worker.check().await.unwrap();
+    worker.record(std::slice::from_ref(&sighting)).await.unwrap();
+    worker.forget(10, 10).await.unwrap();
+    assert!(denied(PostgresRegistry::open(&login("worker"), keys(1)).await.unwrap().snapshot().await));
+
+    let admin = PostgresRegistry::open(&login("admin"), keys(1)).await.unwrap();
+    admin.create_tenant("a", NOW).await.unwrap();
+    assert!(denied(record("admin").record(&[sighting]).await));
+}
+
+fn denied<T>(result: Result<T, RegistryError>) -> bool {
+    matches!(result, Err(RegistryError::Database(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42501"))
+}
+
+#[tokio::test]
+async fn no_other_table_or_column_exists() {
+    let address = migrated().await;
+    let pool = connect(&address("postgres")).unwrap();
+
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "SELECT table_name::text, column_name::text FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name <> '_sqlx_migrations'
+         ORDER BY table_name, ordinal_position",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+
+    assert_eq!(crate::conformance::schema(columns), crate::conformance::ALLOWED_SCHEMA);
+}
+
+#[test]
+fn both_databases_have_the_same_migrations() {
+    let names = |database: &str| {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(database);
+        let files = std::fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+
+    assert_eq!(names("postgres"), names("sqlite"));
+}
+
+#[tokio::test]
+async fn a_batch_with_the_same_device_twice_keeps_the_last() {
+    let both = fresh(Path::new("")).await;
+    let seen = |day, state| Sighting {
+        tenant: TenantId::from_uuid(uuid::Uuid::from_u128(7)),
+        device: DeviceId::from_bytes([2; 32]),
+        app: "ios".into(),
+        platform: "apple_rn".into(),
+        day,
+        state,
+        reason: None,
+    };
+
+    let batch = [seen(3, DeviceState::Active), seen(3, DeviceState::Removed), seen(2, DeviceState::Active)];
+    both.ledger.record(&batch).await.unwrap();
+
+    let device = both.registry.device(batch[0].tenant, batch[0].device).await.unwrap().unwrap();
+    assert_eq!((device.last_seen, device.state), (3, DeviceState::Removed));
+}

@@ -1,0 +1,175 @@
+//! The registry on SQLite: one file, for the embedded shape.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_lc_rs::rand;
+use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
+use serde_json::json;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, SqlitePool};
+
+use crate::rows::{DeviceRow, KeyRow, LicenceRow, TenantRow, stored_time};
+use crate::sql::{Change, common_sql, found};
+use crate::{
+    Changes, DeliveryLedger, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft, LicenceKey,
+    RegistryError, Sighting, Snapshot, Tenant,
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+const RECORD_DEVICES: &str = "
+INSERT INTO device (tenant_id, id, app, platform, first_seen, last_seen, state, reason)
+SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 4, value ->> 5, value ->> 6
+FROM json_each($1) WHERE true
+ON CONFLICT (tenant_id, id) DO UPDATE
+SET last_seen = excluded.last_seen, state = excluded.state, reason = excluded.reason
+WHERE excluded.last_seen >= device.last_seen";
+
+/// Tenants, licences and devices in one SQLite file.
+#[derive(Clone)]
+pub struct SqliteRegistry {
+    pool: SqlitePool,
+    keys: Keys,
+}
+
+impl SqliteRegistry {
+    /// Opens the file, makes it when it is missing, and brings its schema up to date.
+    pub async fn open(path: &Path, keys: Keys) -> Result<Self, RegistryError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(5))
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(options)
+            .await?;
+        MIGRATIONS.run(&pool).await?;
+        let registry = Self { pool, keys };
+        registry.check_keys().await?;
+        Ok(registry)
+    }
+
+    /// Refuses another key file than that of the first start: every licence key would be unknown.
+    async fn check_keys(&self) -> Result<(), RegistryError> {
+        let ours = self.keys.check_value();
+        sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL")
+            .bind(&ours[..])
+            .execute(&self.pool)
+            .await?;
+        let stored: Vec<u8> =
+            sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(&self.pool).await?;
+        if stored == ours { Ok(()) } else { Err(RegistryError::WrongKey) }
+    }
+
+    /// Closes the file; what was written is on disk when this returns.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Starts a change of tenants, licences or keys: the revision grows with it.
+    async fn change(&self) -> Result<Change<Sqlite>, RegistryError> {
+        let mut transaction = self.pool.begin().await?;
+        let revision = sqlx::query_scalar("UPDATE revision SET number = number + 1 RETURNING number")
+            .fetch_one(&mut *transaction)
+            .await?;
+        Ok(Change { transaction, revision })
+    }
+
+    /// A file tells nobody; whoever reads it looks from time to time.
+    async fn wait_for_change(&self) {
+        std::future::pending().await
+    }
+}
+
+common_sql!(SqliteRegistry, "BEGIN");
+
+#[async_trait]
+impl DeliveryLedger for SqliteRegistry {
+    async fn record(&self, sightings: &[Sighting]) -> Result<(), RegistryError> {
+        let rows: Vec<_> = sightings
+            .iter()
+            .map(|seen| {
+                let device = data_encoding::HEXLOWER.encode(seen.device.as_bytes());
+                let tenant = seen.tenant.uuid().simple().to_string();
+                json!([tenant, device, seen.app, seen.platform, seen.day, seen.state.as_str(), seen.reason])
+            })
+            .collect();
+        sqlx::query(RECORD_DEVICES).bind(json!(rows).to_string()).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    async fn forget(&self, seen_before: u32, removed_before: u32) -> Result<u64, RegistryError> {
+        let done = sqlx::query(
+            "DELETE FROM device WHERE last_seen < $1 OR (state = 'removed' AND last_seen < $2)",
+        )
+        .bind(i64::from(seen_before))
+        .bind(i64::from(removed_before))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+}
+
+impl fmt::Debug for SqliteRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SqliteRegistry")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn fresh(directory: &Path) -> SqliteRegistry {
+        let keys = Keys::derive(&push_domain::SecretBytes::new(vec![1; 32]));
+        SqliteRegistry::open(&directory.join("registry.db"), keys).await.unwrap()
+    }
+
+    impl crate::conformance::Registry for SqliteRegistry {
+        fn admin(&self) -> &dyn crate::TenantAdmin {
+            self
+        }
+
+        fn ledger(&self) -> &dyn DeliveryLedger {
+            self
+        }
+    }
+
+    crate::conformance::registry_conformance!(fresh);
+
+    #[tokio::test]
+    async fn another_key_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fresh(directory.path()).await.close().await;
+
+        let other = Keys::derive(&push_domain::SecretBytes::new(vec![2; 32]));
+        let opened = SqliteRegistry::open(&directory.path().join("registry.db"), other).await;
+
+        assert!(matches!(opened, Err(RegistryError::WrongKey)));
+    }
+
+    #[tokio::test]
+    async fn no_other_table_or_column_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = fresh(directory.path()).await;
+
+        let columns: Vec<(String, String)> = sqlx::query_as(
+            "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c
+             WHERE m.type = 'table' AND m.name <> '_sqlx_migrations' ORDER BY m.name, c.cid",
+        )
+        .fetch_all(&registry.pool)
+        .await
+        .unwrap();
+
+        assert_eq!(crate::conformance::schema(columns), crate::conformance::ALLOWED_SCHEMA);
+    }
+}
