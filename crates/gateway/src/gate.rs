@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -12,10 +13,20 @@ use push_domain::{Clock, FailReason, LicenceId, TenantId};
 use tenant_registry::{
     DeviceKey, InvalidKey, Keys, Licence, LicenceKey, LogKey, Refusal, RegistryError, Snapshot, TenantReader,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Access;
+
+/// All licences are read again after so long, whatever was told.
+const RELOAD: Duration = Duration::from_mins(5);
+/// After so long without an answer from the registry, an unknown key may be a new one.
+const UNSURE: Duration = Duration::from_secs(15);
+/// After so long the operator is told.
+const STALE: Duration = Duration::from_mins(1);
+/// After so long nobody may push any more.
+const TOO_OLD: Duration = Duration::from_hours(24);
 
 /// A caller that may push.
 #[derive(Debug)]
@@ -54,6 +65,10 @@ pub struct Gate {
     open: DeviceKey,
     doors: ArcSwapOption<Doors>,
     log_key: ArcSwapOption<LogKey>,
+    made: Instant,
+    /// When the licences were last read, in milliseconds after `made`.
+    read_at: AtomicU64,
+    gateways: AtomicU32,
 }
 
 impl Gate {
@@ -62,7 +77,8 @@ impl Gate {
     pub fn new(access: Access, region: String, keys: Keys, clock: Arc<dyn Clock>) -> Self {
         let open = keys.device_key(open_tenant(), &[0; 32]);
         let (doors, log_key) = (ArcSwapOption::empty(), ArcSwapOption::empty());
-        Self { access, region, clock, keys, open, doors, log_key }
+        let (read_at, gateways) = (AtomicU64::new(0), AtomicU32::new(1));
+        Self { access, region, clock, keys, open, doors, log_key, made: Instant::now(), read_at, gateways }
     }
 
     /// Says whether callers can be checked.
@@ -84,10 +100,15 @@ impl Gate {
         let doors = doors.as_deref().ok_or(FailReason::Unavailable)?;
         let permit =
             doors.snapshot.open(key, &self.region, self.clock.now()).map_err(|refusal| match refusal {
+                // It may be newer than what is known.
+                Refusal::Unknown if self.age() > UNSURE => FailReason::Unavailable,
                 Refusal::Unknown => FailReason::LicenceUnknown,
                 Refusal::Inactive => FailReason::LicenceInactive,
                 Refusal::WrongRegion => FailReason::WrongRegion,
             })?;
+        if self.age() > TOO_OLD {
+            return Err(FailReason::Unavailable);
+        }
         let bucket = doors.limiters.get(&permit.licence.id).map(|limit| Arc::clone(&limit.bucket));
         Ok(Caller { tenant: permit.tenant, device_key: permit.device_key.clone(), bucket })
     }
@@ -105,20 +126,48 @@ impl Gate {
 
     /// Reads the licences for the first time.
     pub async fn load(&self, registry: &dyn TenantReader) -> Result<(), RegistryError> {
-        self.refresh(registry.snapshot().await?);
+        self.renew(registry, true).await
+    }
+
+    /// Reads what is new, or everything.
+    async fn renew(&self, registry: &dyn TenantReader, whole: bool) -> Result<(), RegistryError> {
+        let asked = Instant::now();
+        let known = self.doors.load_full().filter(|_| !whole);
+        match known {
+            None => self.refresh(registry.snapshot().await?),
+            Some(doors) if registry.revision().await? == doors.snapshot.revision() => {}
+            Some(doors) => {
+                let changes = registry.changes_since(doors.snapshot.revision()).await?;
+                info!(revision = changes.revision, "licences changed");
+                self.refresh(doors.snapshot.clone().with(changes));
+            }
+        }
+        let read_at = asked.duration_since(self.made).as_millis();
+        self.read_at.store(u64::try_from(read_at).unwrap_or(u64::MAX), Ordering::Relaxed);
         Ok(())
     }
 
-    fn revision(&self) -> Option<u64> {
-        self.doors.load().as_deref().map(|doors| doors.snapshot.revision())
+    /// Returns for how long the licences could not be read.
+    fn age(&self) -> Duration {
+        self.made.elapsed().saturating_sub(Duration::from_millis(self.read_at.load(Ordering::Relaxed)))
+    }
+
+    /// Says how many gateways share each licence's rate.
+    pub fn share_among(&self, gateways: u32) {
+        if self.gateways.swap(gateways.max(1), Ordering::Relaxed) != gateways.max(1)
+            && let Some(doors) = self.doors.load_full()
+        {
+            self.refresh(doors.snapshot.clone());
+        }
     }
 
     /// Takes a new snapshot; a licence whose limits are the same keeps what it has used.
     fn refresh(&self, snapshot: Snapshot) {
         let old = self.doors.load();
+        let gateways = self.gateways.load(Ordering::Relaxed);
         let limiters = snapshot.licences().map(|licence| {
             let known = old.as_deref().and_then(|doors| doors.limiters.get(&licence.id));
-            (licence.id, Limiter::for_licence(licence, known))
+            (licence.id, Limiter::for_licence(licence, gateways, known))
         });
         let limiters = limiters.collect();
         self.doors.store(Some(Arc::new(Doors { snapshot, limiters })));
@@ -126,8 +175,10 @@ impl Gate {
 }
 
 impl Limiter {
-    fn for_licence(licence: &Licence, known: Option<&Self>) -> Self {
-        let (rate_per_second, burst) = (licence.terms.rate_per_second.max(1), licence.terms.burst.max(1));
+    /// Makes the limiter of one of so many gateways, or keeps the one that is known.
+    fn for_licence(licence: &Licence, gateways: u32, known: Option<&Self>) -> Self {
+        let share = |all: u32| all.div_ceil(gateways).max(1);
+        let (rate_per_second, burst) = (share(licence.terms.rate_per_second), share(licence.terms.burst));
         let same = known.filter(|known| (known.rate_per_second, known.burst) == (rate_per_second, burst));
         let bucket = same.map_or_else(
             || {
@@ -146,39 +197,35 @@ const fn open_tenant() -> TenantId {
     TenantId::from_uuid(uuid::Uuid::nil())
 }
 
-/// Reads the licences again whenever they have changed, until `stop`.
+/// Reads the licences again whenever they have changed, until `stop`: when the registry says so, and
+/// `every` so often all the same; now and then all of them.
 ///
 /// An unreadable registry leaves the last licences in force: availability goes before revocation
-/// while the database is down.
+/// while the database is down, for a day.
 pub async fn keep_fresh(
     gate: Arc<Gate>,
     registry: Arc<dyn TenantReader>,
     every: Duration,
     stop: CancellationToken,
 ) {
+    let mut whole_at = Instant::now();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
+            () = registry.changed() => {}
         }
-        let changed = async {
-            if Some(registry.revision().await?) == gate.revision() {
-                return Ok(None);
-            }
-            registry.snapshot().await.map(Some)
-        };
-        match changed.await {
-            Ok(Some(snapshot)) => {
-                info!(revision = snapshot.revision(), tenants = snapshot.tenants(), "licences changed");
-                gate.refresh(snapshot);
-            }
-            Ok(None) => {}
+        let whole = whole_at.elapsed() >= RELOAD;
+        match gate.renew(&*registry, whole).await {
+            Ok(()) if whole => whole_at = Instant::now(),
+            Ok(()) => {}
             Err(error) => {
-                let error: RegistryError = error;
                 metrics::counter!("licence_refresh_failures_total").increment(1);
                 warn!(%error, "licences cannot be read; the last known ones stay in force");
             }
         }
+        let stale = gate.age() > STALE;
+        metrics::gauge!("licences_stale").set(if stale { 1.0 } else { 0.0 });
     }
 }
 
@@ -280,5 +327,32 @@ mod tests {
         place.gate.refresh(place.registry.snapshot().await.unwrap());
 
         assert_eq!(place.refusal(&key), Some(FailReason::RateLimited));
+    }
+
+    #[tokio::test]
+    async fn while_the_registry_is_silent_known_keys_hold_for_a_day_and_unknown_ones_may_be_new() {
+        let place = a_place(Access::Licensed).await;
+        let key = place.a_key(&["us"], 10).await;
+        let unknown = LicenceKey::generate("us");
+        place.gate.load(&place.registry).await.unwrap();
+        tokio::time::pause();
+
+        tokio::time::advance(Duration::from_secs(16)).await;
+        assert_eq!(place.refusal(&unknown), Some(FailReason::Unavailable));
+        assert_eq!(place.refusal(&key), None);
+
+        tokio::time::advance(Duration::from_hours(24)).await;
+        assert_eq!(place.refusal(&key), Some(FailReason::Unavailable));
+    }
+
+    #[tokio::test]
+    async fn gateways_share_a_rate() {
+        let place = a_place(Access::Licensed).await;
+        place.gate.share_among(2);
+        let key = place.a_key(&["us"], 4).await;
+
+        let answers = [(); 3].map(|()| place.refusal(&key));
+
+        assert_eq!(answers, [None, None, Some(FailReason::RateLimited)]);
     }
 }

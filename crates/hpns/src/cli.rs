@@ -17,6 +17,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs every role in one process, without Postgres or Redis.
     All(AllOptions),
+    /// Takes customers' pushes, and hands them to workers through the lanes (dispatch.lanes).
+    Gateway(RoleOptions),
+    /// Delivers what gateways hand over. The only role that needs the apps' credentials.
+    Worker(RoleOptions),
+    /// Brings the registry's schema up to date. Run it before a new version's other roles.
+    Migrate(RoleOptions),
+    /// Prints a new line for the key ring of the lanes (dispatch.key_ring_file).
+    NewKey,
     /// Runs an APNs and FCM simulator with a page that shows what arrives.
     Simulate(SimulateOptions),
     /// Checks a configuration and its credentials, and starts nothing.
@@ -67,6 +75,12 @@ pub(crate) struct AllOptions {
     /// Also runs the simulator, makes a demo tenant with a licence, and prints what to paste.
     #[arg(long)]
     pub(crate) demo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleOptions {
+    #[command(flatten)]
+    pub(crate) config: ConfigOptions,
 }
 
 #[derive(Debug, Args)]

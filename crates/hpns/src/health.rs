@@ -12,6 +12,7 @@ use http_edge::{ErrorKind, Problem};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::lanes::Lanes;
 use crate::shard::Pulse;
 
 /// A serving thread that has not run for so long is stuck.
@@ -21,7 +22,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(crate) struct Health {
     pub(crate) metrics: PrometheusHandle,
-    pub(crate) gate: Arc<Gate>,
+    /// Of a process that takes pushes.
+    pub(crate) gate: Option<Arc<Gate>>,
+    pub(crate) lanes: Option<Arc<Lanes>>,
     pub(crate) pulses: Vec<Pulse>,
     pub(crate) stopping: CancellationToken,
 }
@@ -35,21 +38,28 @@ pub(crate) fn router(health: Health) -> Router {
         .with_state(health)
 }
 
-/// Alive as long as every serving thread runs.
+/// Alive as long as every serving thread runs, and reads where it has something to read.
 async fn live(State(health): State<Health>) -> Result<&'static str, Problem> {
     if health.pulses.iter().any(|pulse| pulse.silence() > STUCK_AFTER) {
         return Err(Problem::new(ErrorKind::Internal, "stuck", "a serving thread has not run for 15 s"));
     }
+    if health.lanes.as_ref().is_some_and(|lanes| lanes.silence() > STUCK_AFTER) {
+        return Err(Problem::new(ErrorKind::Internal, "stuck", "a reader of jobs has not moved for 15 s"));
+    }
     Ok("live\n")
 }
 
-/// Ready once licences are known and until the process stops; Apple, Google and the database may be down.
+/// Ready once licences are known and a lane is up, until the process stops; Apple, Google and the database
+/// may be down.
 async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {
     if health.stopping.is_cancelled() {
         return Err(Problem::new(ErrorKind::Unavailable, "stopping", "the process is stopping"));
     }
-    if !health.gate.is_ready() {
+    if health.gate.as_ref().is_some_and(|gate| !gate.is_ready()) {
         return Err(Problem::new(ErrorKind::Unavailable, "starting", "licences have not been read yet"));
+    }
+    if health.lanes.as_ref().is_some_and(|lanes| !lanes.are_up()) {
+        return Err(Problem::new(ErrorKind::Unavailable, "no_lane", "no lane can be reached"));
     }
     Ok("ready\n")
 }

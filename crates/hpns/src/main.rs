@@ -2,16 +2,17 @@
 
 mod apps;
 mod check;
+mod chores;
 mod cli;
 mod config;
 mod credentials;
 mod demo;
-mod embedded;
 mod expiry;
 mod hardening;
 mod health;
 mod import;
 mod keyfile;
+mod lanes;
 mod lifecycle;
 mod listener_tls;
 mod outbound;
@@ -19,6 +20,7 @@ mod registry;
 mod secret_file;
 mod seed;
 mod send;
+mod service;
 mod shard;
 mod simulate;
 mod switch;
@@ -30,6 +32,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::service::Role;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -45,7 +48,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::All(options) => embedded::run(&options)?,
+        Command::All(options) => service::run(Role::All, &options.config, options.demo)?,
+        Command::Gateway(options) => service::run(Role::Gateway, &options.config, false)?,
+        Command::Worker(options) => service::run(Role::Worker, &options.config, false)?,
+        Command::Migrate(options) => registry::migrate(&options)?,
+        Command::NewKey => writeln!(std::io::stdout(), "{}", lanes::new_key()?)?,
         Command::Simulate(options) => simulate::run(options)?,
         Command::CheckConfig(options) => return check::run(&options),
         Command::ImportConfig(options) => import::run(&options)?,

@@ -1,16 +1,146 @@
 //! Opens the registry that the configuration names.
 
-use anyhow::Context;
-use tenant_registry::{Keys, SqliteRegistry};
+use std::io::Write;
+use std::sync::Arc;
 
+use anyhow::Context;
+use push_domain::Timestamp;
+use tenant_registry::{
+    DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError, SqliteRegistry, TenantAdmin,
+    TenantReader,
+};
+use tracing::{info, warn};
+
+use crate::cli::RoleOptions;
 use crate::config::Config;
 use crate::keyfile;
 
-/// Opens it with the service's own keys; makes both when they are missing.
-pub(crate) async fn open(config: &Config) -> anyhow::Result<(SqliteRegistry, Keys)> {
-    let keys = Keys::derive(&keyfile::load_or_make(&config.key_path())?);
+/// A device is forgotten so many days after its last push, and so many after its token was called dead.
+const DEVICE_DAYS: u32 = 90;
+const REMOVED_DEVICE_DAYS: u32 = 7;
+
+/// Tenants and licences, for those who read or sell them.
+#[derive(Clone)]
+pub(crate) enum Registry {
+    Sqlite(Arc<SqliteRegistry>),
+    Postgres(Arc<PostgresRegistry>),
+}
+
+/// Devices, for those who deliver.
+#[derive(Clone)]
+pub(crate) enum Ledger {
+    Sqlite(Arc<SqliteRegistry>),
+    Postgres(PostgresLedger),
+}
+
+impl Registry {
+    /// Opens it with the service's own keys; makes a file and its keys when they are missing.
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<(Self, Keys)> {
+        let keys = keys(config)?;
+        let registry = match config.postgres() {
+            Some(address) => {
+                let opened = PostgresRegistry::open(address, keys.clone()).await;
+                Self::Postgres(Arc::new(opened.context("registry.url: the PostgreSQL cannot be used")?))
+            }
+            None => Self::Sqlite(open_file(config, &keys).await?),
+        };
+        Ok((registry, keys))
+    }
+
+    pub(crate) fn reader(&self) -> Arc<dyn TenantReader> {
+        match self {
+            Self::Sqlite(registry) => Arc::clone(registry) as _,
+            Self::Postgres(registry) => Arc::clone(registry) as _,
+        }
+    }
+
+    pub(crate) fn admin(&self) -> &dyn TenantAdmin {
+        match self {
+            Self::Sqlite(registry) => &**registry,
+            Self::Postgres(registry) => &**registry,
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(registry) => registry.close().await,
+            Self::Postgres(registry) => registry.close().await,
+        }
+    }
+}
+
+impl Ledger {
+    /// Opens it. A PostgreSQL that cannot be reached is no reason not to deliver; one whose schema is of
+    /// another version is.
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let Some(address) = config.postgres() else {
+            return Ok(Self::Sqlite(open_file(config, &keys(config)?).await?));
+        };
+        let ledger = PostgresLedger::new(address).context("registry.url")?;
+        match ledger.check().await {
+            Err(RegistryError::Database(error)) => {
+                let error = RegistryError::Database(error);
+                warn!(%error, "the registry cannot be reached; devices are recorded when it can");
+            }
+            checked => checked.context("registry.url: the PostgreSQL cannot be used")?,
+        }
+        Ok(Self::Postgres(ledger))
+    }
+
+    pub(crate) fn ledger(&self) -> Arc<dyn DeliveryLedger> {
+        match self {
+            Self::Sqlite(registry) => Arc::clone(registry) as _,
+            Self::Postgres(ledger) => Arc::new(ledger.clone()),
+        }
+    }
+
+    /// Forgets devices whose time is over, some thousand at once.
+    pub(crate) async fn forget(&self, now: Timestamp) -> Result<(), RegistryError> {
+        let (today, ledger) = (now.day(), self.ledger());
+        let before = |days: u32| today.saturating_sub(days);
+        let mut forgotten = 0;
+        loop {
+            let some = ledger.forget(before(DEVICE_DAYS), before(REMOVED_DEVICE_DAYS)).await?;
+            forgotten += some;
+            if some == 0 {
+                break;
+            }
+        }
+        if forgotten > 0 {
+            info!(devices = forgotten, "devices are forgotten: they were not seen for too long");
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(registry) => registry.close().await,
+            Self::Postgres(ledger) => ledger.close().await,
+        }
+    }
+}
+
+fn keys(config: &Config) -> anyhow::Result<Keys> {
+    Ok(Keys::derive(&keyfile::load_or_make(&config.key_path())?))
+}
+
+async fn open_file(config: &Config, keys: &Keys) -> anyhow::Result<Arc<SqliteRegistry>> {
     let path = config.registry_path();
     let opened = SqliteRegistry::open(&path, keys.clone()).await;
-    let registry = opened.with_context(|| format!("registry.url: cannot open {}", path.display()))?;
-    Ok((registry, keys))
+    Ok(Arc::new(opened.with_context(|| format!("registry.url: cannot open {}", path.display()))?))
+}
+
+/// `hpns migrate`: brings the schema up to date.
+pub(crate) fn migrate(options: &RoleOptions) -> anyhow::Result<()> {
+    let config = Config::load(options.config.config.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let keys = keys(&config)?;
+        match config.postgres() {
+            Some(address) => PostgresRegistry::migrate(address, &keys).await.context("registry.url")?,
+            None => open_file(&config, &keys).await?.close().await,
+        }
+        writeln!(std::io::stdout(), "the registry's schema is up to date")?;
+        Ok(())
+    })
 }

@@ -3,18 +3,19 @@
 use std::io::Write;
 
 use push_domain::{Clock, SystemClock};
-use tenant_registry::{LicenceDraft, Plan, TenantAdmin};
+use tenant_registry::{LicenceDraft, Plan};
 
 use crate::cli::SeedOptions;
 use crate::config::Config;
-use crate::registry;
+use crate::registry::Registry;
 
 /// Makes tenants, and prints one licence key a line. A running service sees them at its next poll.
 pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (registry, _) = registry::open(&config).await?;
+        let (opened, _) = Registry::open(&config).await?;
+        let registry = opened.admin();
         let now = SystemClock.now();
         let mut out = std::io::stdout().lock();
         for number in 1..=options.tenants {
@@ -32,7 +33,7 @@ pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
             let issued = registry.issue_key(licence.id, &config.region, now).await?;
             writeln!(out, "{}", issued.key.expose())?;
         }
-        registry.close().await;
+        opened.close().await;
         Ok(())
     })
 }

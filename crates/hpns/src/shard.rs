@@ -1,4 +1,4 @@
-//! One serving thread: its own runtime, listener, queue, worker and provider connections. No lock on
+//! One serving thread: its own runtime, listener, way to the workers, worker and provider connections. No lock on
 //! the way of a push is shared with the other threads (docs/PERFORMANCE.md).
 
 use std::net::SocketAddr;
@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch_stream::InProcess;
-use dispatch_worker::{Guards, Parts, Worker};
+use dispatch_stream::{InProcess, JobSource, Lane, RedisGateway, RedisWorker, Submit};
+use dispatch_worker::{Guards, Parts, Senders, Worker};
 use gateway::Gateway;
 use http_edge::Tls;
 use push_domain::{Clock, Provider};
@@ -21,20 +21,38 @@ use tokio_util::task::TaskTracker;
 
 use crate::apps::Apps;
 use crate::config::Config;
+use crate::lanes::Lanes;
 
 const TICK: Duration = Duration::from_secs(1);
+/// How long the last verdicts may take to their gateways when a worker stops.
+const LAST_VERDICTS: Duration = Duration::from_secs(5);
 
 /// What every serving thread gets.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
-    pub(crate) gateway: Arc<Gateway>,
-    pub(crate) apps: Arc<Apps>,
-    pub(crate) guards: Guards,
-    pub(crate) tls: Option<Tls>,
-    pub(crate) recorder: Recorder,
+    /// Names this process for as long as it runs.
+    pub(crate) process: String,
+    pub(crate) accepting: Option<Accepting>,
+    pub(crate) delivering: Option<Delivering>,
+    pub(crate) lanes: Option<Arc<Lanes>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stop: CancellationToken,
+}
+
+/// What takes pushes.
+#[derive(Clone)]
+pub(crate) struct Accepting {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// What delivers them.
+#[derive(Clone)]
+pub(crate) struct Delivering {
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) guards: Guards,
+    pub(crate) recorder: Recorder,
 }
 
 /// A running thread.
@@ -46,23 +64,43 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Starts a thread that serves on `address`, a port that it shares with its fellows.
-    pub(crate) fn start(number: usize, address: SocketAddr, shared: Shared) -> anyhow::Result<Self> {
+    /// Starts a thread, which serves on `address`, a port that it shares with its fellows, if there is one.
+    pub(crate) fn start(number: usize, address: Option<SocketAddr>, shared: Shared) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _inside = runtime.enter();
-            http_edge::bind(address, true)
-                .with_context(|| format!("gateway.listen: cannot listen on {address}"))?
+            let listen = |address| {
+                http_edge::bind(address, true)
+                    .with_context(|| format!("gateway.listen: cannot listen on {address}"))
+            };
+            address.map(listen).transpose()?
         };
         let pulse = Pulse::new();
         let (ending, ended) = oneshot::channel();
         let heart = pulse.clone();
         let tasks = TaskTracker::new();
-        let senders = shared.apps.senders(&tasks)?;
+        let senders = shared.delivering.as_ref().map(|it| it.apps.senders(&tasks)).transpose()?;
         let body = move || {
             runtime.block_on(async {
                 tasks.spawn(heart.beat());
-                serve(listener, shared, senders, tasks).await;
+                let dispatch = Dispatch::start(number, &shared, &tasks);
+                let delivery = match (&shared.delivering, senders) {
+                    (Some(delivering), Some(senders)) => {
+                        Some(deliver(delivering, senders, &dispatch, &shared, &tasks))
+                    }
+                    _ => None,
+                };
+                match (&shared.accepting, listener) {
+                    (Some(accepting), Some(listener)) => {
+                        accept(accepting, listener, &dispatch, &shared, &tasks).await;
+                    }
+                    _ => shared.stop.cancelled().await,
+                }
+                dispatch.close();
+                if let Some(delivery) = delivery {
+                    delivery.wait().await;
+                    dispatch.settled().await;
+                }
             });
             let _ = ending.send(());
         };
@@ -99,36 +137,115 @@ impl Pulse {
     }
 }
 
-/// Serves until `stop`; then takes no more, answers what was taken, and ends.
-async fn serve(
-    listener: tokio::net::TcpListener,
-    shared: Shared,
-    senders: dispatch_worker::Senders,
-    tasks: TaskTracker,
-) {
-    let Shared { config, gateway, apps, guards, tls, recorder, clock, stop } = shared;
-    let queue = InProcess::new(config.dispatch.capacity);
+/// The way between the halves: inside this thread, or through the lanes.
+enum Dispatch {
+    InProcess(InProcess),
+    Lanes { gateway: Option<Arc<RedisGateway>>, workers: Vec<RedisWorker> },
+}
+
+impl Dispatch {
+    fn start(number: usize, shared: &Shared, tasks: &TaskTracker) -> Self {
+        let settings = &shared.config.dispatch;
+        let Some(lanes) = &shared.lanes else {
+            return Self::InProcess(InProcess::new(settings.capacity));
+        };
+        let name = format!("{}-{number}", shared.process);
+        let gateway = shared.accepting.as_ref().map(|_| {
+            let limits = (settings.capacity, settings.queue_capacity);
+            let ring = Arc::clone(&lanes.ring);
+            let gateway = RedisGateway::start(name.clone(), &lanes.lanes, ring, limits.0, limits.1, tasks);
+            let gateway = Arc::new(gateway);
+            lanes.watch_gateway(Arc::clone(&gateway));
+            gateway
+        });
+        let worker = |delivering: &Delivering, lane: &Lane| {
+            let (apps, ring) = (Arc::clone(&delivering.apps.catalogue), Arc::clone(&lanes.ring));
+            let worker = RedisWorker::start(name.clone(), lane.clone(), apps, ring, tasks);
+            lanes.watch_worker(worker.clone());
+            worker
+        };
+        let workers = shared.delivering.iter().flat_map(|it| lanes.lanes.iter().map(|lane| worker(it, lane)));
+        Self::Lanes { gateway, workers: workers.collect() }
+    }
+
+    fn submit(&self) -> Option<Arc<dyn Submit>> {
+        match self {
+            Self::InProcess(queue) => Some(Arc::new(queue.clone())),
+            Self::Lanes { gateway, .. } => gateway.clone().map(|gateway| gateway as _),
+        }
+    }
+
+    fn sources(&self) -> Vec<Arc<dyn JobSource>> {
+        match self {
+            Self::InProcess(queue) => vec![Arc::new(queue.clone())],
+            Self::Lanes { workers, .. } => workers.iter().map(|it| Arc::new(it.clone()) as _).collect(),
+        }
+    }
+
+    /// Claims no more.
+    fn close(&self) {
+        match self {
+            Self::InProcess(queue) => queue.close(),
+            Self::Lanes { workers, .. } => workers.iter().for_each(RedisWorker::close),
+        }
+    }
+
+    /// Waits until every verdict is published, as long as that may take.
+    async fn settled(&self) {
+        if let Self::Lanes { workers, .. } = self {
+            let all = async {
+                for worker in workers {
+                    worker.settled().await;
+                }
+            };
+            let _ = tokio::time::timeout(LAST_VERDICTS, all).await;
+        }
+    }
+}
+
+/// Starts a worker for everything that this thread claims; what it returns ends when all of that is finished.
+fn deliver(
+    delivering: &Delivering,
+    senders: Senders,
+    dispatch: &Dispatch,
+    shared: &Shared,
+    tasks: &TaskTracker,
+) -> TaskTracker {
     let worker = Worker::new(Parts {
-        apps: Arc::clone(&apps.catalogue),
+        apps: Arc::clone(&delivering.apps.catalogue),
         senders,
-        guards,
-        recorder,
-        clock,
-        config: config.worker.clone(),
+        guards: delivering.guards.clone(),
+        recorder: delivering.recorder.clone(),
+        clock: Arc::clone(&shared.clock),
+        config: shared.config.worker.clone(),
         tasks: tasks.clone(),
     });
-    let workers = TaskTracker::new();
-    for provider in [Provider::Apns, Provider::Fcm] {
-        let source = Arc::new(queue.clone());
-        workers.spawn(Arc::clone(&worker).run(source, provider, config.worker.slots));
+    let loops = TaskTracker::new();
+    let sources = dispatch.sources();
+    let slots = shared.config.worker.slots / sources.len().max(1);
+    for source in sources {
+        for provider in [Provider::Apns, Provider::Fcm] {
+            loops.spawn(Arc::clone(&worker).run(Arc::clone(&source), provider, slots));
+        }
     }
-    workers.close();
+    loops.close();
+    loops
+}
+
+/// Takes pushes until `stop`; then takes no more, and ends when all are answered.
+async fn accept(
+    accepting: &Accepting,
+    listener: tokio::net::TcpListener,
+    dispatch: &Dispatch,
+    shared: &Shared,
+    tasks: &TaskTracker,
+) {
+    let Some(submit) = dispatch.submit() else { return };
     let connections = TaskTracker::new();
-    let limits = config.gateway.limits(config.threads());
-    let service = gateway.service(Arc::new(queue.clone()), tasks);
+    let limits = shared.config.gateway.limits(shared.config.threads());
+    let service = accepting.gateway.service(submit, tasks.clone());
+    let (tls, stop) = (accepting.tls.clone(), shared.stop.clone());
     http_edge::serve(listener, tls, service, limits, stop, connections.clone()).await;
     connections.close();
     connections.wait().await;
-    queue.close();
-    workers.wait().await;
 }

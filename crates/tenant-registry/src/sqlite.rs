@@ -86,7 +86,7 @@ impl SqliteRegistry {
 
     /// A file tells nobody; whoever reads it looks from time to time.
     async fn wait_for_change(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 pub(crate) use app::{ApnsConfig, AppConfig, FcmConfig};
@@ -117,7 +117,7 @@ pub(crate) struct HealthConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegistryConfig {
-    url: String,
+    url: SecretString,
     pub(crate) poll_ms: u64,
     key_file: PathBuf,
 }
@@ -126,6 +126,12 @@ pub(crate) struct RegistryConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct DispatchConfig {
     pub(crate) capacity: usize,
+    pub(crate) lanes: Vec<SecretString>,
+    pub(crate) lanes_ca_file: Option<PathBuf>,
+    pub(crate) check_lanes: bool,
+    pub(crate) key_prefix: String,
+    pub(crate) key_ring_file: PathBuf,
+    pub(crate) queue_capacity: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -197,10 +203,24 @@ impl Config {
             gateway.listen != self.health.listen || gateway.listen.port() == 0,
             "`gateway.listen` and `health.listen` have to differ"
         );
-        ensure!(self.registry.url.starts_with("sqlite:"), "`registry.url` has to begin with sqlite:");
+        let url = self.registry.url.expose_secret();
+        ensure!(
+            url.starts_with("sqlite:") || self.postgres().is_some(),
+            "`registry.url` has to begin with sqlite: or postgres:"
+        );
         ensure!((1..=262_144).contains(&self.worker.slots), "`worker.slots` has to be 1 to 262144");
         ensure!(self.worker.quick_retries <= 2, "`worker.quick_retries` has to be 0 to 2");
         ensure!(self.dispatch.capacity >= 1, "`dispatch.capacity` has to be at least 1");
+        ensure!(self.dispatch.queue_capacity >= 1, "`dispatch.queue_capacity` has to be at least 1");
+        let prefix = &self.dispatch.key_prefix;
+        ensure!(
+            !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+            "`dispatch.key_prefix` has to be letters, digits and hyphens"
+        );
+        ensure!(
+            self.worker.slots >= self.dispatch.lanes.len(),
+            "`worker.slots` has to be at least 1 for each lane"
+        );
         ensure!(gateway.connections >= 1, "`gateway.connections` has to be at least 1");
         ensure!(gateway.max_body_bytes >= 1024, "`gateway.max_body_bytes` has to be at least 1024");
         self.validate_times()?;
@@ -250,11 +270,16 @@ impl Config {
         }
     }
 
-    /// Returns the registry's file.
+    /// Returns the registry's file, if it is one.
     pub(crate) fn registry_path(&self) -> PathBuf {
-        self.path(Path::new(
-            self.registry.url.strip_prefix("sqlite:").unwrap_or_default().trim_start_matches("//"),
-        ))
+        let url = self.registry.url.expose_secret();
+        self.path(Path::new(url.strip_prefix("sqlite:").unwrap_or_default().trim_start_matches("//")))
+    }
+
+    /// Returns the registry's address, if it is a PostgreSQL.
+    pub(crate) fn postgres(&self) -> Option<&str> {
+        let url = self.registry.url.expose_secret();
+        (url.starts_with("postgres://") || url.starts_with("postgresql://")).then_some(url)
     }
 
     /// Returns the file with the service's own secret.

@@ -1,0 +1,103 @@
+//! The lanes that the configuration names, and the keys under which pushes travel on them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use data_encoding::HEXLOWER;
+use dispatch_stream::{KeyRing, Lane, LaneFault, RedisGateway, RedisWorker};
+use tracing::warn;
+
+use crate::config::Config;
+use crate::secret_file;
+
+/// The lanes of a process, and its ends of them.
+pub(crate) struct Lanes {
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) ring: Arc<KeyRing>,
+    ends: Mutex<Ends>,
+}
+
+/// What the serving threads have started.
+#[derive(Default)]
+struct Ends {
+    gateways: Vec<Arc<RedisGateway>>,
+    workers: Vec<RedisWorker>,
+}
+
+impl Lanes {
+    /// Reads the settings; `None` where there are no lanes. Refuses a lane that keeps or drops pushes; one
+    /// that cannot be reached may come later.
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
+        let dispatch = &config.dispatch;
+        if dispatch.lanes.is_empty() {
+            return Ok(None);
+        }
+        let path = config.path(&dispatch.key_ring_file);
+        let ring = secret_file::read(&path)
+            
+            .map_err(anyhow::Error::from)
+            .and_then(|bytes| Ok(KeyRing::parse(std::str::from_utf8(&bytes)?)?))
+            .with_context(|| format!("dispatch.key_ring_file: {} is no key ring", path.display()))?;
+        let authority = dispatch.lanes_ca_file.as_ref().map(|file| std::fs::read(config.path(file)));
+        let authority = authority.transpose().context("dispatch.lanes_ca_file cannot be read")?;
+        let mut lanes = Vec::new();
+        for (number, address) in (1..).zip(&dispatch.lanes) {
+            let name = format!("lane{number}");
+            let lane = Lane::new(&name, address, &dispatch.key_prefix, dispatch.check_lanes, authority.clone());
+            let lane = lane.with_context(|| format!("dispatch.lanes, number {number}"))?;
+            match lane.check().await {
+                Ok(()) => {}
+                Err(LaneFault::Unreachable(error)) => warn!(lane = name, error, "a lane cannot be reached"),
+                Err(LaneFault::Unsafe(fault)) => {
+                    bail!("dispatch.lanes, number {number}: the Redis may not be used: {fault}")
+                }
+            }
+            lanes.push(lane);
+        }
+        Ok(Some(Arc::new(Self { lanes, ring: Arc::new(ring), ends: Mutex::default() })))
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn watch_gateway(&self, gateway: Arc<RedisGateway>) {
+        self.ends().gateways.push(gateway);
+    }
+
+    pub(crate) fn watch_worker(&self, worker: RedisWorker) {
+        self.ends().workers.push(worker);
+    }
+
+    /// Says whether every thread has a lane that is up.
+    pub(crate) fn are_up(&self) -> bool {
+        let ends = self.ends();
+        let worked = ends.workers.is_empty() || ends.workers.iter().any(RedisWorker::is_up);
+        worked && ends.gateways.iter().all(|gateway| gateway.is_ready())
+    }
+
+    /// Returns for how long the slowest reader of jobs has not moved.
+    pub(crate) fn silence(&self) -> Duration {
+        self.ends().workers.iter().map(RedisWorker::silence).max().unwrap_or_default()
+    }
+}
+
+/// Makes a line for a key ring: a kid and a key, in hexadecimal.
+pub(crate) fn new_key() -> anyhow::Result<String> {
+    let (mut kid, mut key) = ([0; 8], [0; 32]);
+    for bytes in [&mut kid[..], &mut key[..]] {
+        aws_lc_rs::rand::fill(bytes).map_err(|_| anyhow::anyhow!("no random bytes"))?;
+    }
+    Ok(format!("{} {}", HEXLOWER.encode(&kid), HEXLOWER.encode(&key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_is_a_key_ring() {
+        assert!(KeyRing::parse(&new_key().unwrap()).is_ok());
+    }
+}

@@ -1,0 +1,262 @@
+//! A process that serves: every role in one, or one of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use gateway::{Gate, Gateway, Parts, Version};
+use push_domain::{AppCatalogue, Clock, SystemClock};
+use tenant_registry::Recorder;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::apps::{Apps, catalogue, shown};
+use crate::chores;
+use crate::cli::ConfigOptions;
+use crate::config::Config;
+use crate::credentials::Workshop;
+use crate::demo::Demo;
+use crate::hardening;
+use crate::health::{self, Health};
+use crate::lanes::Lanes;
+use crate::lifecycle::{Signals, until_stopped};
+use crate::listener_tls::ListenerTls;
+use crate::registry::{Ledger, Registry};
+use crate::shard::{Accepting, Delivering, Shard, Shared};
+use crate::telemetry::{self, Telemetry};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everything.
+    All,
+    /// Takes pushes.
+    Gateway,
+    /// Delivers them.
+    Worker,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Gateway => "gateway",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(role: Role, options: &ConfigOptions, demo: bool) -> anyhow::Result<()> {
+    let mut config = Config::load(options.config.as_deref())?;
+    let demo = if demo { Some(Demo::start(&mut config)?) } else { None };
+    ensure!(
+        role == Role::All || !config.dispatch.lanes.is_empty(),
+        "a {} needs `dispatch.lanes`: the Redis servers between gateways and workers",
+        role.name()
+    );
+    let telemetry = Arc::new(telemetry::install(&config.log)?);
+    hardening::harden();
+    let (region, threads) = (&config.region, config.threads());
+    info!(role = role.name(), region, configuration = shown(options.config.as_deref()), threads, "starting");
+    if config.development.custom_endpoints && demo.is_none() {
+        warn!("development.custom_endpoints is on: pushes may go elsewhere than to Apple and Google");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve(role, Arc::new(config), telemetry, demo.as_ref()));
+    // A hard stop leaves tasks behind; they must not hold the process.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(
+    role: Role,
+    config: Arc<Config>,
+    telemetry: Arc<Telemetry>,
+    demo: Option<&Demo>,
+) -> anyhow::Result<()> {
+    let signals = Signals::listen()?;
+    let mut process = Process::assemble(role, config, telemetry).await?;
+    let key = match (&process.front, demo) {
+        (Some(front), Some(demo)) => {
+            let region = &process.shared.config.region;
+            Some(demo.licence_key(front.registry.admin(), region, &*process.shared.clock).await?)
+        }
+        _ => None,
+    };
+    process.begin_chores().await?;
+    let (address, shards) = process.start_shards()?;
+    let health = process.serve_health(&shards)?;
+    match address {
+        Some(gateway) => info!(gateway = %gateway, health = %health, "listening"),
+        None => info!(health = %health, "working"),
+    }
+    if let (Some(demo), Some(key), Some(address)) = (demo, key, address) {
+        demo.announce(address, &key)?;
+    }
+    let grace = Duration::from_secs(process.shared.config.server.shutdown_grace_seconds);
+    let ended = until_stopped(signals, shards, process.shared.stop.clone(), grace).await;
+    process.end().await;
+    ended
+}
+
+/// What the serving threads share, and what serves them.
+struct Process {
+    shared: Shared,
+    front: Option<Front>,
+    back: Option<Back>,
+    telemetry: Arc<Telemetry>,
+    tasks: TaskTracker,
+    /// Ends what outlives the serving threads: the private port.
+    at_the_end: CancellationToken,
+}
+
+/// What a process needs that takes pushes.
+struct Front {
+    gate: Arc<Gate>,
+    registry: Registry,
+    tls: Option<ListenerTls>,
+}
+
+/// What a process needs that delivers them.
+struct Back {
+    ledger: Ledger,
+}
+
+impl Process {
+    async fn assemble(
+        role: Role,
+        config: Arc<Config>,
+        telemetry: Arc<Telemetry>,
+    ) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let tasks = TaskTracker::new();
+        let lanes = Lanes::open(&config).await?;
+        let (delivering, back) = if role == Role::Gateway {
+            (None, None)
+        } else {
+            let ledger = Ledger::open(&config).await?;
+            let workshop = Workshop::new(Arc::clone(&config), Arc::clone(&clock), tasks.clone())?;
+            let apps = Arc::new(Apps::load(workshop)?);
+            let (guards, recorder) = (apps.guards(), Recorder::new(ledger.ledger()));
+            (Some(Delivering { apps, guards, recorder }), Some(Back { ledger }))
+        };
+        let (accepting, front) = if role == Role::Worker {
+            (None, None)
+        } else {
+            let apps = match &delivering {
+                Some(delivering) => Arc::clone(&delivering.apps.catalogue),
+                None => Arc::new(catalogue(&config)?),
+            };
+            let front = Front::open(&config, &clock).await?;
+            let gateway = front.gateway(&config, apps, &clock);
+            let tls = front.tls.as_ref().map(|it| it.tls.clone());
+            (Some(Accepting { gateway, tls }), Some(front))
+        };
+        let process = uuid::Uuid::new_v4().simple().to_string();
+        let stop = CancellationToken::new();
+        let shared = Shared { config, process, accepting, delivering, lanes, clock, stop };
+        Ok(Self { shared, front, back, telemetry, tasks, at_the_end: CancellationToken::new() })
+    }
+
+    /// Starts what goes on beside the pushes, once what they need is there.
+    async fn begin_chores(&mut self) -> anyhow::Result<()> {
+        let Shared { config, delivering, clock, stop, .. } = &self.shared;
+        if let Some(front) = &mut self.front {
+            let reader = front.registry.reader();
+            front.gate.load(&*reader).await.context("the licences cannot be read")?;
+            let every = Duration::from_millis(config.registry.poll_ms);
+            let gate = Arc::clone(&front.gate);
+            self.tasks.spawn(gateway::keep_fresh(gate, reader, every, stop.clone()));
+            if let Some(tls) = front.tls.take() {
+                let every = Duration::from_millis(config.credentials.poll_ms);
+                self.tasks.spawn(chores::keep_certificate_fresh(tls, Arc::clone(clock), every, stop.clone()));
+            }
+        }
+        if let (Some(delivering), Some(back)) = (delivering, &self.back) {
+            let every = Duration::from_millis(config.credentials.poll_ms);
+            let Delivering { apps, guards, recorder } = delivering.clone();
+            self.tasks.spawn(chores::keep_credentials_fresh(apps, guards.clone(), every, stop.clone()));
+            self.tasks.spawn(chores::publish_guards(guards));
+            self.tasks.spawn(chores::record_devices(recorder, stop.clone()));
+            self.tasks.spawn(chores::forget_devices(back.ledger.clone(), Arc::clone(clock), stop.clone()));
+        }
+        Ok(())
+    }
+
+    /// Starts the serving threads; those that take pushes share one port. A port that another process
+    /// serves is refused, although the threads themselves share it.
+    fn start_shards(&self) -> anyhow::Result<(Option<SocketAddr>, Vec<Shard>)> {
+        let config = &self.shared.config;
+        let address = match &self.shared.accepting {
+            None => None,
+            Some(_) => {
+                let wanted = config.gateway.listen;
+                let probe = http_edge::bind(wanted, false);
+                let probe = probe.with_context(|| format!("gateway.listen: cannot listen on {wanted}"))?;
+                Some(probe.local_addr()?)
+            }
+        };
+        let shards = (0..config.threads()).map(|number| Shard::start(number, address, self.shared.clone()));
+        Ok((address, shards.collect::<anyhow::Result<_>>()?))
+    }
+
+    fn serve_health(&self, shards: &[Shard]) -> anyhow::Result<SocketAddr> {
+        let wanted = self.shared.config.health.listen;
+        let listener = http_edge::bind(wanted, false);
+        let listener = listener.with_context(|| format!("health.listen: cannot listen on {wanted}"))?;
+        let address = listener.local_addr()?;
+        let health = Health {
+            metrics: self.telemetry.metrics.clone(),
+            gate: self.front.as_ref().map(|front| Arc::clone(&front.gate)),
+            lanes: self.shared.lanes.clone(),
+            pulses: shards.iter().map(|shard| shard.pulse.clone()).collect(),
+            stopping: self.shared.stop.clone(),
+        };
+        let limits = http_edge::Limits::default();
+        let (stop, tasks) = (self.at_the_end.clone(), self.tasks.clone());
+        self.tasks.spawn(http_edge::serve(listener, None, health::router(health), limits, stop, tasks));
+        let telemetry = Arc::clone(&self.telemetry);
+        self.tasks.spawn(async move { telemetry.upkeep().await });
+        Ok(address)
+    }
+
+    /// Writes what is left to write.
+    async fn end(&self) {
+        if let Some(delivering) = &self.shared.delivering
+            && let Err(error) = delivering.recorder.flush().await
+        {
+            warn!(%error, "the last sightings of devices could not be written");
+        }
+        if let Some(back) = &self.back {
+            back.ledger.close().await;
+        }
+        if let Some(front) = &self.front {
+            front.registry.close().await;
+        }
+        self.at_the_end.cancel();
+        info!("stopped");
+    }
+}
+
+impl Front {
+    async fn open(config: &Arc<Config>, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let tls = ListenerTls::load(config)?;
+        let (registry, keys) = Registry::open(config).await?;
+        let access = config.gateway.gateway().access;
+        let gate = Arc::new(Gate::new(access, config.region.clone(), keys, Arc::clone(clock)));
+        Ok(Self { gate, registry, tls })
+    }
+
+    fn gateway(&self, config: &Config, apps: Arc<AppCatalogue>, clock: &Arc<dyn Clock>) -> Arc<Gateway> {
+        Gateway::new(Parts {
+            config: config.gateway.gateway(),
+            gate: Arc::clone(&self.gate),
+            apps,
+            clock: Arc::clone(clock),
+            version: Version { hash: env!("BUILD_COMMIT").into(), version: env!("CARGO_PKG_VERSION").into() },
+        })
+    }
+}
