@@ -1,8 +1,11 @@
 # Each target is one line that CI calls too.
-.PHONY: run test check bench faults fuzz fmt deny setup
+.PHONY: run hosted test check bench faults fuzz fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
 	cargo run --quiet --package hpns -- all --demo
+
+hosted: ## The hosted shape: PostgreSQL, two Redis lanes, two gateways, two workers; prints the same
+	scripts/hosted.sh
 
 test: setup check ## Everything: style, documentation, all tests
 	scripts/test.sh

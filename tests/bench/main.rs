@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use system_tests::client::{self, Load, Outcome, Status};
 use system_tests::cost::{Cpu, rss_mb};
+use system_tests::hosted::{Hosted, Size};
 use system_tests::process::{self, Process, SimulatorOptions};
 
 const TENANTS: u32 = 100;
@@ -36,6 +37,8 @@ struct Run {
     apns: &'static str,
     /// Habits of the simulated Apple.
     conduct: &'static str,
+    /// Whether gateway, worker, lanes and database are processes of their own.
+    hosted: bool,
 }
 
 const CLOSED: Run = Run {
@@ -48,6 +51,7 @@ const CLOSED: Run = Run {
     rtt_ms: 0,
     apns: "",
     conduct: "",
+    hosted: false,
 };
 
 /// Makes the body to Apple 1,000 bytes long.
@@ -55,7 +59,7 @@ const KILOBYTE: usize = 348;
 
 const FAR: Run = Run { connections: 1024, per_second: Some(4000.0), padding: KILOBYTE, rtt_ms: 80, ..CLOSED };
 
-const RUNS: [Run; 10] = [
+const RUNS: [Run; 13] = [
     Run { name: "apns, 64 connections", ..CLOSED },
     Run { name: "apns, 256 connections", connections: 256, ..CLOSED },
     Run { name: "apns, 512 connections, 20 ms provider", connections: 512, delay_ms: 20, ..CLOSED },
@@ -90,6 +94,15 @@ const RUNS: [Run; 10] = [
         ..FAR
     },
     Run { name: "apns, 4,000/s, 80 ms RTT, 1 kB, by need", ..FAR },
+    Run { name: "hosted: apns, 64 connections", hosted: true, ..CLOSED },
+    Run { name: "hosted: apns, 256 connections", connections: 256, hosted: true, ..CLOSED },
+    Run {
+        name: "hosted: apns, open loop, 2,000/s",
+        connections: 256,
+        per_second: Some(2000.0),
+        hosted: true,
+        ..CLOSED
+    },
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -117,10 +130,14 @@ fn main() -> anyhow::Result<()> {
     let mut lines = Vec::new();
     for run in RUNS.iter().filter(|run| only.as_ref().is_none_or(|part| run.name.contains(part.as_str()))) {
         let before = match &baseline {
-            Some(other) => Some(measure(other, &hpns, run, Duration::from_secs(seconds))?),
-            None => None,
+            Some(other) if !run.hosted => Some(measure(other, &hpns, run, Duration::from_secs(seconds))?),
+            _ => None,
         };
-        let mut line = measure(&hpns, &hpns, run, Duration::from_secs(seconds))?;
+        let mut line = if run.hosted {
+            measure_hosted(&hpns, run, Duration::from_secs(seconds))?
+        } else {
+            measure(&hpns, &hpns, run, Duration::from_secs(seconds))?
+        };
         print_line(&mut out, &line)?;
         if let Some(before) = before {
             let ratio =
@@ -167,12 +184,13 @@ fn measure(hpns: &Path, simulator: &Path, run: &Run, time: Duration) -> anyhow::
     }
     let config = process::config(hpns, directory.path(), &simulator, "", run.apns)?;
     let keys = seed(hpns, &config, TENANTS)?;
-    let service = Process::service(hpns, &config, directory.path())?;
+    let service = Process::service(hpns, "all", &config, &directory.path().join("hpns.log"))?;
     let load = Load {
         address: service.address,
         prefixes: keys.iter().map(|key| format!("/t/{key}")).collect(),
         platforms: run.platforms.to_vec(),
         devices: DEVICES,
+        first_device: 0,
         connections: run.connections,
         per_second: run.per_second,
         padding: run.padding,
@@ -202,6 +220,62 @@ fn measure(hpns: &Path, simulator: &Path, run: &Run, time: Duration) -> anyhow::
         "p999_ms": at(0.999),
         "hpns_rss_mb": rss_mb(service.id())?,
         "provider_connections": simulator.stat("apns_connections")? + simulator.stat("fcm_connections")?,
+    }))
+}
+
+/// Measures the hosted shape: one gateway, one worker and two lanes, with a thread each.
+fn measure_hosted(hpns: &Path, run: &Run, time: Duration) -> anyhow::Result<Value> {
+    let directory = tempfile::tempdir()?;
+    let size = Size {
+        gateways: 1,
+        workers: 1,
+        tenants: 1000,
+        simulator: SimulatorOptions { accept_all: true, delay_ms: run.delay_ms, rtt_ms: run.rtt_ms },
+        ..Size::default()
+    };
+    let hosted = Hosted::start(hpns, directory.path(), &size)?;
+    let load = Load {
+        address: hosted.gateways[0].address,
+        prefixes: hosted.prefixes(),
+        platforms: run.platforms.to_vec(),
+        devices: DEVICES,
+        first_device: 0,
+        connections: run.connections,
+        per_second: run.per_second,
+        padding: run.padding,
+    };
+    client::run(&load, WARM_UP)?;
+    let lanes = || hosted.lanes.iter().map(|lane| Cpu::of(lane.id())).sum::<anyhow::Result<Cpu>>();
+    let used = || -> anyhow::Result<[Cpu; 5]> {
+        let (gateway, worker) = (Cpu::of(hosted.gateways[0].id())?, Cpu::of(hosted.workers[0].id())?);
+        Ok([gateway, worker, lanes()?, Cpu::of(hosted.simulator.id())?, Cpu::of_this_process()?])
+    };
+    let accepted_before = hosted.simulator.stat("accepted")?;
+    let before = used()?;
+    let outcome = client::run(&load, time)?;
+    let after = used()?;
+    let (ok, accepted) = (outcome.count(Status::Ok), hosted.simulator.stat("accepted")? - accepted_before);
+    let failed = outcome.samples.len() as u64 - ok;
+    anyhow::ensure!(failed == 0, "{failed} pushes failed in \"{}\"", run.name);
+    anyhow::ensure!(accepted == ok, "{accepted} pushes were accepted, {ok} answered OK");
+    let at = |share: f64| outcome.percentile_ms(share, |_| true);
+    let each = |part: usize| (after[part].micros - before[part].micros) / ok as f64;
+    let memory = rss_mb(hosted.gateways[0].id())? + rss_mb(hosted.workers[0].id())?;
+    Ok(json!({
+        "name": run.name,
+        "connections": run.connections,
+        "pushes_per_second": per_second(&outcome),
+        "hpns_us_per_push": each(0) + each(1) + each(2),
+        "gateway_us_per_push": each(0),
+        "worker_us_per_push": each(1),
+        "redis_us_per_push": each(2),
+        "simulator_us_per_push": each(3),
+        "load_us_per_push": each(4),
+        "p50_ms": at(0.5),
+        "p99_ms": at(0.99),
+        "p999_ms": at(0.999),
+        "hpns_rss_mb": memory,
+        "provider_connections": hosted.simulator.stat("apns_connections")?,
     }))
 }
 

@@ -182,7 +182,7 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
     let options = SimulatorOptions { accept_all: false, delay_ms: 0, rtt_ms: 0 };
     let simulator = Process::simulator(hpns, directory.path(), &options)?;
     let config = process::config(hpns, directory.path(), &simulator, "access = \"open\"\n", "")?;
-    let service = Process::service(hpns, &config, directory.path())?;
+    let service = Process::service(hpns, "all", &config, &directory.path().join("hpns.log"))?;
     for provider in [provider, provider.other()] {
         faults::conduct(&simulator, provider, LATENCY)?;
     }
@@ -240,6 +240,7 @@ fn load(service: &Process, provider: Provider) -> Load {
         prefixes: vec![String::new()],
         platforms: vec![provider.platform()],
         devices: 0,
+        first_device: 0,
         connections: CONNECTIONS,
         per_second: Some(PER_SECOND),
         padding: 0,

@@ -25,8 +25,10 @@ pub struct Load {
     pub prefixes: Vec<String>,
     /// Used in turn.
     pub platforms: Vec<&'static str>,
-    /// How many devices there are; 0: every push goes to a new one.
+    /// How many devices there are; 0: every push goes to a new one, counted from `first_device`.
     pub devices: u32,
+    /// The first of them.
+    pub first_device: u64,
     /// How many connections send.
     pub connections: usize,
     /// Pushes a second, all connections together; `None`: closed loop.
@@ -57,6 +59,8 @@ pub struct Sample {
     pub took: Duration,
     /// What the answer was.
     pub status: Status,
+    /// To which device it went.
+    pub device: u64,
 }
 
 /// What came of a load.
@@ -123,11 +127,12 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
             sleep_until(started + at).await;
         }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let device = if load.devices == 0 {
-            u64::from(turn) * load.connections as u64 + number as u64
-        } else {
-            (random >> 33) % u64::from(load.devices)
-        };
+        let device = load.first_device
+            + if load.devices == 0 {
+                u64::from(turn) * load.connections as u64 + number as u64
+            } else {
+                (random >> 33) % u64::from(load.devices)
+            };
         write_request(&mut request, &load, device);
         let exchange = exchange(&mut stream, load.address, &request, &mut response);
         // A service answers within 25 s, whatever happens.
@@ -136,7 +141,7 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
         if status == Status::Lost {
             stream = None;
         }
-        samples.push(Sample { at, took: (started.elapsed()).saturating_sub(at), status });
+        samples.push(Sample { at, took: (started.elapsed()).saturating_sub(at), status, device });
     }
     samples
 }

@@ -9,6 +9,12 @@ pub struct Cpu {
     pub micros: f64,
 }
 
+impl std::iter::Sum for Cpu {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        Self { micros: all.map(|cpu| cpu.micros).sum() }
+    }
+}
+
 impl Cpu {
     /// Asks about this process.
     pub fn of_this_process() -> anyhow::Result<Self> {

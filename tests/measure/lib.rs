@@ -9,4 +9,7 @@
 
 pub mod client;
 pub mod cost;
+pub mod hosted;
 pub mod process;
+pub mod proxy;
+pub mod servers;

@@ -12,8 +12,12 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// The service's gateway, or the simulator's control port.
+    /// The service's gateway, a worker's private port, or the simulator's control port.
     pub address: SocketAddr,
+    /// The private port of a service: health and metrics.
+    pub health: SocketAddr,
+    /// Where a service's log goes.
+    pub log: PathBuf,
     /// How a service pushes to it, if it is the simulator.
     configuration: String,
 }
@@ -59,25 +63,35 @@ impl Process {
         let (facts, configuration) = (part()?, part()?);
         let control = facts.lines().find_map(|line| line.strip_prefix("simulator: http://"));
         let address = control.context("no control address")?.parse()?;
-        Ok(Self { child, address, configuration })
+        Ok(Self { child, address, health: address, log: PathBuf::new(), configuration })
     }
 
-    /// Starts the service; its log goes to a file.
-    pub fn service(hpns: &Path, config: &Path, directory: &Path) -> anyhow::Result<Self> {
-        let log = directory.join("hpns.log");
+    /// Starts a service in a role; its log goes to a file.
+    pub fn service(hpns: &Path, role: &str, config: &Path, log: &Path) -> anyhow::Result<Self> {
         let child = Command::new(hpns)
-            .args(["all", "--config"])
+            .args([role, "--config"])
             .arg(config)
-            .stderr(std::fs::File::create(&log)?)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(log)?)
             .spawn()?;
-        let mut process =
-            Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), configuration: String::new() };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut process = Self {
+            child,
+            address: nowhere,
+            health: nowhere,
+            log: log.to_owned(),
+            configuration: String::new(),
+        };
         for _ in 0..1000 {
-            let text = std::fs::read_to_string(&log)?;
+            let text = std::fs::read_to_string(log)?;
             let mut listening = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let address = listening.find_map(|line| line.get("gateway")?.as_str()?.parse().ok());
-            if let Some(address) = address {
-                process.address = address;
+            let addresses = listening.find_map(|line| {
+                let health = line.get("health")?.as_str()?.parse().ok()?;
+                let gateway = line.get("gateway").and_then(|it| it.as_str()?.parse().ok());
+                Some((gateway.unwrap_or(health), health))
+            });
+            if let Some((address, health)) = addresses {
+                (process.address, process.health) = (address, health);
                 return Ok(process);
             }
             anyhow::ensure!(process.child.try_wait()?.is_none(), "the service ended: {text}");
@@ -85,6 +99,29 @@ impl Process {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         anyhow::bail!("the service did not start")
+    }
+
+    /// Returns the simulated apps, as a piece of configuration.
+    #[must_use]
+    pub fn apps(&self) -> Option<&str> {
+        (!self.configuration.is_empty()).then_some(&*self.configuration)
+    }
+
+    /// Sends the process a signal, such as `KILL`, `STOP` or `TERM`.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status()?;
+        anyhow::ensure!(sent.success(), "no signal to {}", self.id());
+        Ok(())
+    }
+
+    /// Waits for its end, and returns its exit code; none if a signal ended it.
+    pub fn wait(&mut self) -> anyhow::Result<Option<i32>> {
+        Ok(self.child.wait()?.code())
+    }
+
+    /// Returns a service's metrics page.
+    pub fn metrics(&self) -> anyhow::Result<String> {
+        ask(self.health, "GET", "/metrics", "")
     }
 
     /// Asks the simulator for one of its counts.
@@ -95,16 +132,7 @@ impl Process {
 
     /// Sends one request to the simulator's control port, and returns the body of the answer.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
-        let mut stream = TcpStream::connect(self.address)?;
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "the simulator says: {answer}");
-        Ok(answer.split("\r\n\r\n").nth(1).context("no body")?.to_owned())
+        ask(self.address, method, path, body)
     }
 
     /// Returns the process id.
@@ -112,6 +140,19 @@ impl Process {
     pub fn id(&self) -> u32 {
         self.child.id()
     }
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{address} says: {answer}");
+    Ok(answer.split_once("\r\n\r\n").context("no body")?.1.to_owned())
 }
 
 impl Drop for Process {

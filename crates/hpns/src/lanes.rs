@@ -35,7 +35,6 @@ impl Lanes {
         }
         let path = config.path(&dispatch.key_ring_file);
         let ring = secret_file::read(&path)
-            
             .map_err(anyhow::Error::from)
             .and_then(|bytes| Ok(KeyRing::parse(std::str::from_utf8(&bytes)?)?))
             .with_context(|| format!("dispatch.key_ring_file: {} is no key ring", path.display()))?;
@@ -44,7 +43,8 @@ impl Lanes {
         let mut lanes = Vec::new();
         for (number, address) in (1..).zip(&dispatch.lanes) {
             let name = format!("lane{number}");
-            let lane = Lane::new(&name, address, &dispatch.key_prefix, dispatch.check_lanes, authority.clone());
+            let lane =
+                Lane::new(&name, address, &dispatch.key_prefix, dispatch.check_lanes, authority.clone());
             let lane = lane.with_context(|| format!("dispatch.lanes, number {number}"))?;
             match lane.check().await {
                 Ok(()) => {}

@@ -126,11 +126,7 @@ struct Back {
 }
 
 impl Process {
-    async fn assemble(
-        role: Role,
-        config: Arc<Config>,
-        telemetry: Arc<Telemetry>,
-    ) -> anyhow::Result<Self> {
+    async fn assemble(role: Role, config: Arc<Config>, telemetry: Arc<Telemetry>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let tasks = TaskTracker::new();
         let lanes = Lanes::open(&config).await?;

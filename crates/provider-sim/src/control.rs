@@ -49,6 +49,7 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/page.css", get(|| async { ([("content-type", "text/css")], include_str!("page.css")) }))
         .route("/sim/notifications", get(notifications))
         .route("/sim/stats", get(stats))
+        .route("/sim/ledger", get(ledger))
         .route("/sim/script", post(script))
         .route("/sim/reset", post(reset))
         .route("/sim/conduct", get(conducts).post(set_conduct))
@@ -63,6 +64,11 @@ pub(crate) fn router(control: Control) -> Router {
             Problem::new(ErrorKind::MethodNotAllowed, "method_not_allowed", "this path takes another method")
         })
         .with_state(control)
+}
+
+/// The tokens of what was delivered, one a line, as often as it was: what a ledger of answers is compared with.
+async fn ledger(State(control): State<Control>) -> String {
+    control.record.ledger()
 }
 
 async fn page() -> Response {

@@ -111,6 +111,8 @@ struct Kept {
     recent_connections: VecDeque<Instant>,
     most_connections: u64,
     tunnels: BTreeMap<String, u64>,
+    /// The tokens of what was delivered; at most a million.
+    ledger: Vec<Box<str>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -182,6 +184,9 @@ impl Record {
         kept.judge(identity, delivered, told(provider, reply));
         if delivered {
             count(&self.accepted);
+            if kept.ledger.len() < MAX_IDS {
+                kept.ledger.push(token.into());
+            }
         }
         kept.number += 1;
         let number = kept.number;
@@ -227,6 +232,17 @@ impl Record {
             return Vec::new();
         };
         kept.notifications.iter().filter(|received| received.number > after).cloned().collect()
+    }
+
+    /// Returns the tokens of what was delivered, one a line, in order: as often as it was.
+    pub(crate) fn ledger(&self) -> String {
+        let Ok(kept) = self.kept.lock() else { return String::new() };
+        let mut lines = String::new();
+        for token in &kept.ledger {
+            lines.push_str(token);
+            lines.push('\n');
+        }
+        lines
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -206,9 +206,7 @@ fn a_sighting(day: u32, state: DeviceState) -> Sighting {
     }
 }
 
-pub(crate) async fn a_device_keeps_its_first_day_and_its_last_state(
-    registry: &impl Registry,
-) {
+pub(crate) async fn a_device_keeps_its_first_day_and_its_last_state(registry: &impl Registry) {
     let first = a_sighting(10, DeviceState::Active);
     let last = a_sighting(12, DeviceState::Removed);
 

@@ -24,7 +24,7 @@ pub use licence_key::{InvalidKey, LicenceKey};
 pub use model::{
     DeviceState, DeviceSummary, IssuedKey, KeyRecord, Licence, LicenceDraft, Plan, Sighting, Tenant,
 };
-pub use recorder::Recorder;
 pub use postgres::{PostgresLedger, PostgresRegistry};
+pub use recorder::Recorder;
 pub use snapshot::{Changes, Permit, Refusal, Snapshot};
 pub use sqlite::SqliteRegistry;

@@ -169,7 +169,8 @@ async fn check_schema(pool: &PgPool) -> Result<(), RegistryError> {
 }
 
 async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
-    let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(pool).await?;
+    let stored: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(pool).await?;
     match stored {
         None => Err(RegistryError::Unbound),
         Some(stored) if stored == keys.check_value() => Ok(()),

@@ -108,13 +108,12 @@ impl DeliveryLedger for SqliteRegistry {
     }
 
     async fn forget(&self, seen_before: u32, removed_before: u32) -> Result<u64, RegistryError> {
-        let done = sqlx::query(
-            "DELETE FROM device WHERE last_seen < $1 OR (state = 'removed' AND last_seen < $2)",
-        )
-        .bind(i64::from(seen_before))
-        .bind(i64::from(removed_before))
-        .execute(&self.pool)
-        .await?;
+        let done =
+            sqlx::query("DELETE FROM device WHERE last_seen < $1 OR (state = 'removed' AND last_seen < $2)")
+                .bind(i64::from(seen_before))
+                .bind(i64::from(removed_before))
+                .execute(&self.pool)
+                .await?;
         Ok(done.rows_affected())
     }
 }

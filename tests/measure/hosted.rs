@@ -1,0 +1,209 @@
+//! The hosted shape on one machine: PostgreSQL, Redis lanes, gateways behind one address, workers and the
+//! simulator, in a process each.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::process::{Process, SimulatorOptions};
+use crate::proxy::Proxy;
+use crate::servers::{GATEWAY_LOGIN, Postgres, Redis, WORKER_LOGIN};
+
+/// How large it is to be.
+#[derive(Debug, Clone)]
+pub struct Size {
+    /// Redis servers.
+    pub lanes: usize,
+    /// Processes that take pushes.
+    pub gateways: usize,
+    /// Processes that deliver them.
+    pub workers: usize,
+    /// Serving threads of each process.
+    pub threads: usize,
+    /// Tenants with a licence each.
+    pub tenants: u32,
+    /// Pushes a second that each licence allows.
+    pub rate: u32,
+    /// Whether the lanes are reached through proxies that can misbehave.
+    pub proxies: bool,
+    /// The simulated providers.
+    pub simulator: SimulatorOptions,
+    /// More settings, in TOML.
+    pub settings: String,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self {
+            lanes: 2,
+            gateways: 2,
+            workers: 2,
+            threads: 1,
+            tenants: 1,
+            rate: 1_000_000,
+            proxies: false,
+            simulator: SimulatorOptions::default(),
+            settings: String::new(),
+        }
+    }
+}
+
+/// All of it, running. Every process ends when this is dropped.
+#[derive(Debug)]
+pub struct Hosted {
+    /// The processes that take pushes.
+    pub gateways: Vec<Process>,
+    /// The processes that deliver them.
+    pub workers: Vec<Process>,
+    /// Apple and Google.
+    pub simulator: Process,
+    /// The lanes.
+    pub lanes: Vec<Redis>,
+    /// In front of the lanes, if there are any.
+    pub proxies: Vec<Proxy>,
+    /// Licences and devices.
+    pub postgres: Postgres,
+    /// In front of the gateways.
+    pub balancer: Proxy,
+    /// A licence key of each tenant.
+    pub keys: Vec<String>,
+    /// The binary.
+    pub hpns: PathBuf,
+    /// Where everything lies.
+    pub directory: PathBuf,
+    /// How many processes were started so far: each has a log of its own.
+    started: usize,
+}
+
+impl Hosted {
+    /// Starts everything in a directory.
+    pub fn start(hpns: &Path, directory: &Path, size: &Size) -> anyhow::Result<Self> {
+        let postgres = Postgres::start(&directory.join("postgres"))?;
+        let lanes: Vec<_> = (0..size.lanes)
+            .map(|number| Redis::start(&directory.join(format!("lane{number}"))))
+            .collect::<anyhow::Result<_>>()?;
+        let proxies = if size.proxies {
+            lanes.iter().map(|lane| Proxy::start(vec![lane.address])).collect::<anyhow::Result<_>>()?
+        } else {
+            Vec::new()
+        };
+        let simulator = Process::simulator(hpns, directory, &size.simulator)?;
+        let ring = Command::new(hpns).arg("new-key").output()?.stdout;
+        std::fs::write(directory.join("dispatch.keys"), ring)?;
+        let ways: Vec<SocketAddr> = if proxies.is_empty() {
+            lanes.iter().map(|lane| lane.address).collect()
+        } else {
+            proxies.iter().map(|proxy| proxy.address).collect()
+        };
+        for (role, login, user) in [
+            ("gateway", GATEWAY_LOGIN, "gateway"),
+            ("worker", WORKER_LOGIN, "worker"),
+            ("admin", "", "postgres"),
+        ] {
+            let lanes = ways.iter().map(|way| format!("\"redis://{login}@{way}\"")).collect::<Vec<_>>();
+            let lanes = if role == "admin" { String::new() } else { lanes.join(", ") };
+            write_config(directory, role, &postgres.address(user), &lanes, &simulator, size)?;
+        }
+        let run = |arguments: &[&str]| -> anyhow::Result<String> {
+            let output = Command::new(hpns)
+                .args(arguments)
+                .arg("--config")
+                .arg(directory.join("admin.toml"))
+                .output()?;
+            anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Ok(String::from_utf8(output.stdout)?)
+        };
+        run(&["migrate"])?;
+        postgres.ask(
+            "CREATE ROLE gateway LOGIN IN ROLE hpns_gateway; CREATE ROLE worker LOGIN IN ROLE hpns_worker",
+        )?;
+        let seeded =
+            run(&["seed", "--tenants", &size.tenants.to_string(), "--rate", &size.rate.to_string()])?;
+        let mut hosted = Self {
+            gateways: Vec::new(),
+            workers: Vec::new(),
+            simulator,
+            lanes,
+            proxies,
+            postgres,
+            balancer: Proxy::start(Vec::new())?,
+            keys: seeded.lines().map(str::to_owned).collect(),
+            hpns: hpns.to_owned(),
+            directory: directory.to_owned(),
+            started: 0,
+        };
+        for _ in 0..size.workers {
+            hosted.add_worker()?;
+        }
+        for _ in 0..size.gateways {
+            hosted.add_gateway()?;
+        }
+        Ok(hosted)
+    }
+
+    /// Starts one more process that delivers.
+    pub fn add_worker(&mut self) -> anyhow::Result<()> {
+        let worker = self.add("worker")?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// Starts one more process that takes pushes, and sends it its share of the connections.
+    pub fn add_gateway(&mut self) -> anyhow::Result<()> {
+        let gateway = self.add("gateway")?;
+        self.gateways.push(gateway);
+        self.balance();
+        Ok(())
+    }
+
+    fn add(&mut self, role: &str) -> anyhow::Result<Process> {
+        self.started += 1;
+        let log = self.directory.join(format!("{role}-{}.log", self.started));
+        Process::service(&self.hpns, role, &self.directory.join(format!("{role}.toml")), &log)
+    }
+
+    /// Spreads new connections over the gateways that are there now.
+    pub fn balance(&self) {
+        self.balancer.target(self.gateways.iter().map(|gateway| gateway.address).collect());
+    }
+
+    /// What stands before the route of each tenant.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<String> {
+        self.keys.iter().map(|key| format!("/t/{key}")).collect()
+    }
+
+    /// Returns how many entries lie in all queues of the lanes that answer.
+    pub fn queued(&self) -> anyhow::Result<u64> {
+        let mut sum = 0;
+        for lane in &self.lanes {
+            for app in ["ios", "ios-beta", "android"] {
+                for queue in [format!("hpns:q:{app}"), format!("hpns:q:call:{app}")] {
+                    sum += lane.ask(&["XLEN", &queue])?.parse::<u64>().unwrap_or_default();
+                }
+            }
+        }
+        Ok(sum)
+    }
+}
+
+fn write_config(
+    directory: &Path,
+    role: &str,
+    registry: &str,
+    lanes: &str,
+    simulator: &Process,
+    size: &Size,
+) -> anyhow::Result<()> {
+    let (data_dir, threads, settings) = (directory.display(), size.threads, &size.settings);
+    let apps = simulator.apps().context("the simulator has no apps")?;
+    let text = format!(
+        "data_dir = \"{data_dir}\"\n[server]\nthreads = {threads}\n[registry]\nurl = \"{registry}\"\n\
+         [dispatch]\nlanes = [{lanes}]\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
+         {settings}\n{apps}"
+    );
+    std::fs::write(directory.join(format!("{role}.toml")), text)?;
+    Ok(())
+}
