@@ -11,7 +11,8 @@ use arc_swap::ArcSwapOption;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use push_domain::{Clock, FailReason, LicenceId, TenantId};
 use tenant_registry::{
-    DeviceKey, InvalidKey, Keys, Licence, LicenceKey, LogKey, Refusal, RegistryError, Snapshot, TenantReader,
+    DeviceKey, InvalidKey, Keys, Licence, LicenceKey, LogKey, Plan, Refusal, RegistryError, Snapshot,
+    TenantReader,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,8 @@ const TOO_OLD: Duration = Duration::from_hours(24);
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     pub(crate) device_key: DeviceKey,
+    /// How many turns it has for one of a test tenant while others wait.
+    pub(crate) weight: u32,
     bucket: Option<Arc<DefaultDirectRateLimiter>>,
 }
 
@@ -93,7 +96,12 @@ impl Gate {
         key: Option<&Result<LicenceKey, InvalidKey>>,
     ) -> Result<Caller, FailReason> {
         if self.access == Access::Open {
-            return Ok(Caller { tenant: open_tenant(), device_key: self.open.clone(), bucket: None });
+            return Ok(Caller {
+                tenant: open_tenant(),
+                device_key: self.open.clone(),
+                weight: 1,
+                bucket: None,
+            });
         }
         let key = key.ok_or(FailReason::LicenceMissing)?.as_ref().map_err(|_| FailReason::LicenceUnknown)?;
         let doors = self.doors.load();
@@ -110,7 +118,8 @@ impl Gate {
             return Err(FailReason::Unavailable);
         }
         let bucket = doors.limiters.get(&permit.licence.id).map(|limit| Arc::clone(&limit.bucket));
-        Ok(Caller { tenant: permit.tenant, device_key: permit.device_key.clone(), bucket })
+        let weight = weight(permit.licence.terms.plan);
+        Ok(Caller { tenant: permit.tenant, device_key: permit.device_key, weight, bucket })
     }
 
     /// Returns the key for device references in today's log lines.
@@ -192,6 +201,14 @@ impl Limiter {
     }
 }
 
+const fn weight(plan: Plan) -> u32 {
+    match plan {
+        Plan::Test => 1,
+        Plan::Professional => 2,
+        Plan::Enterprise | Plan::Cloud => 4,
+    }
+}
+
 /// The tenant of everybody where no licence is asked.
 const fn open_tenant() -> TenantId {
     TenantId::from_uuid(uuid::Uuid::nil())
@@ -241,7 +258,7 @@ impl fmt::Debug for Gate {
 #[cfg(test)]
 mod tests {
     use push_domain::{ManualClock, SecretBytes, Timestamp};
-    use tenant_registry::{LicenceDraft, Plan, SqliteRegistry, TenantAdmin};
+    use tenant_registry::{LicenceDraft, SqliteRegistry, TenantAdmin};
 
     use super::*;
 

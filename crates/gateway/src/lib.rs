@@ -7,6 +7,7 @@
 //! The crate does not know the senders: only the stream connects who accepts and who sends.
 
 mod config;
+mod fair;
 mod front;
 mod gate;
 mod mattermost;

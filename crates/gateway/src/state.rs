@@ -9,6 +9,7 @@ use push_domain::{AppCatalogue, Clock};
 use quick_cache::sync::Cache;
 use tokio_util::task::TaskTracker;
 
+use crate::fair::FairQueue;
 use crate::front::Front;
 use crate::gate::Gate;
 use crate::{Config, mattermost};
@@ -64,7 +65,8 @@ impl Gateway {
     /// `tasks`: a push is settled, counted and logged also when its caller has left.
     #[must_use]
     pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Front {
-        let router: Router = mattermost::router(Arc::clone(self), dispatch, tasks);
+        let queue = Arc::new(FairQueue::new(dispatch, &self.apps));
+        let router: Router = mattermost::router(Arc::clone(self), queue, tasks);
         crate::front(router)
     }
 }

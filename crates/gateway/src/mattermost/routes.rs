@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use dispatch_stream::{Job, Submit, Verdict};
+use dispatch_stream::{Job, Verdict};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use push_domain::{DeviceToken, FailReason, JobId, Notification, Provider, ProviderRequest, Reason};
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ use super::metrics::{Metrics, PushLabels};
 use super::reply::{self, Refusal};
 use super::{apns, fcm, platform};
 use crate::Gateway;
+use crate::fair::FairQueue;
 use crate::front::PresentedKey;
 use crate::gate::Caller;
 
@@ -36,12 +37,12 @@ const MAX_ECHO_CHARACTERS: usize = 64;
 #[derive(Clone)]
 struct Face {
     gateway: Arc<Gateway>,
-    dispatch: Arc<dyn Submit>,
+    queue: Arc<FairQueue>,
     tasks: TaskTracker,
 }
 
 /// Returns the routes. A path that is none of them is 404, a method that is not theirs 405.
-pub(crate) fn router(gateway: Arc<Gateway>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Router {
+pub(crate) fn router(gateway: Arc<Gateway>, queue: Arc<FairQueue>, tasks: TaskTracker) -> Router {
     Router::new()
         .route("/", get(welcome).fallback(|| async { reply::wrong_method("GET, HEAD") }))
         .route("/version", get(version).fallback(|| async { reply::wrong_method("GET, HEAD") }))
@@ -49,7 +50,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, dispatch: Arc<dyn Submit>, tasks: Ta
         .route("/api/v1/ack", post(acknowledge).fallback(|| async { reply::wrong_method("POST") }))
         .fallback(|| async { reply::not_found() })
         .layer(CatchPanicLayer::custom(panicked))
-        .with_state(Face { gateway, dispatch, tasks })
+        .with_state(Face { gateway, queue, tasks })
 }
 
 /// The panic hook has logged where; what it said may hold content.
@@ -108,19 +109,25 @@ impl Face {
         let (push, labels) =
             self.notification(&caller, id, &body).map_err(|refusal| refusal.of(caller.tenant))?;
         drop(body);
-        let face = self.clone();
-        let settled = self.tasks.spawn(async move { face.settle(Arc::new(push), labels, started).await });
+        let (face, weight) = (self.clone(), caller.weight);
+        let settle = async move { face.settle(Arc::new(push), labels, weight, started).await };
+        let settled = self.tasks.spawn(settle);
         let Ok(verdict) = settled.await else { return Err(Refusal::plain(FailReason::Internal)) };
         let response = reply::verdict(&verdict);
         Ok(if wants_timing { reply::with_timing(response, &verdict, started.elapsed()) } else { response })
     }
 
     /// Waits for the verdict, counts it and logs it, whether or not the caller is still there.
-    async fn settle(&self, push: Arc<Notification>, labels: PushLabels, started: Instant) -> Verdict {
+    async fn settle(
+        &self,
+        push: Arc<Notification>,
+        labels: PushLabels,
+        weight: u32,
+        started: Instant,
+    ) -> Verdict {
         let deadline = started + self.gateway.config.budget(push.kind);
         let job = Job { notification: Arc::clone(&push), accepted_at: started, deadline };
-        let submitted = self.dispatch.submit(job).await;
-        let verdict = submitted.unwrap_or_else(|_| Verdict::unsent(FailReason::Busy));
+        let verdict = self.queue.submit(job, weight).await;
         self.gateway.metrics.settled(labels, &verdict);
         self.log(&push, &verdict, started.elapsed());
         verdict

@@ -1,0 +1,233 @@
+//! The line of one app: a window, and who waits for it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::Gauge;
+use push_domain::{AppId, FailReason, TenantId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Class;
+use super::class::Turns;
+use super::window::Window;
+
+/// How much of one tenant may wait. A stock server has up to 512 senders at once.
+const MOST_WAITING: usize = 2048;
+/// While others wait, a tenant has so much of the window, and so many places at least.
+const SHARE: f64 = 0.2;
+const LEAST_PLACES: usize = 32;
+/// Every so many turns go to the lowest class that waits.
+const LOWEST_EVERY: u32 = 10;
+
+pub(super) struct Line {
+    state: Mutex<State>,
+    waiting: Gauge,
+    window: Gauge,
+}
+
+struct State {
+    window: Window,
+    under_way: usize,
+    /// Pushes under way of each tenant.
+    tenants: HashMap<TenantId, usize>,
+    classes: [Turns<Waiter>; 3],
+    turns: u32,
+}
+
+struct Waiter {
+    turn: oneshot::Sender<Place>,
+    deadline: Instant,
+}
+
+/// The right to have one push under way.
+#[must_use = "a place has to be left"]
+#[derive(Debug)]
+pub(super) struct Place {
+    line: Arc<Line>,
+    tenant: TenantId,
+    left: bool,
+}
+
+/// What became of the push.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Left {
+    /// It was answered after so long.
+    After(Duration),
+    /// It was refused on the way, or there was no answer in time.
+    Refused,
+    /// It says nothing of the way.
+    Unknown,
+}
+
+impl Line {
+    pub(super) fn new(app: &AppId) -> Self {
+        let state = State {
+            window: Window::new(Instant::now()),
+            under_way: 0,
+            tenants: HashMap::new(),
+            classes: Default::default(),
+            turns: 0,
+        };
+        let app = app.to_string();
+        Self {
+            state: Mutex::new(state),
+            waiting: metrics::gauge!("fair_queue_waiting", "app" => app.clone()),
+            window: metrics::gauge!("fair_queue_window", "app" => app),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a place; refused at once if the wait would be too long.
+    ///
+    /// Cancel safe: who leaves has no place, and none is lost.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        class: Class,
+        weight: u32,
+        deadline: Instant,
+    ) -> Result<Place, FailReason> {
+        let turn = {
+            let mut state = self.lock();
+            if state.nobody_waits() && state.under_way < state.window.size() {
+                state.take(tenant);
+                return Ok(self.place(tenant));
+            }
+            state.window.full();
+            let turns = &state.classes[class as usize];
+            if turns.len_of(tenant) >= MOST_WAITING || state.is_hopeless(tenant, class, deadline) {
+                return Err(FailReason::Busy);
+            }
+            let (turn, mine) = oneshot::channel();
+            state.classes[class as usize].push(tenant, weight, Waiter { turn, deadline });
+            mine
+        };
+        let _shown = Shown::new(&self.waiting);
+        let came = tokio::time::timeout_at(deadline, turn).await;
+        came.ok().and_then(Result::ok).ok_or(FailReason::Busy)
+    }
+
+    fn place(self: &Arc<Self>, tenant: TenantId) -> Place {
+        Place { line: Arc::clone(self), tenant, left: false }
+    }
+
+    fn left(self: &Arc<Self>, tenant: TenantId, left: Left) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.under_way -= 1;
+        if let Some(count) = state.tenants.get_mut(&tenant) {
+            *count -= 1;
+            if *count == 0 {
+                state.tenants.remove(&tenant);
+            }
+        }
+        match left {
+            Left::After(took) => state.window.took(took, now),
+            Left::Refused => state.window.refused(now),
+            Left::Unknown => {}
+        }
+        let waited = !state.nobody_waits();
+        while state.under_way < state.window.size() && self.let_in(&mut state, now) {}
+        if waited {
+            #[expect(clippy::cast_precision_loss, reason = "at most 1024")]
+            self.window.set(state.window.size() as f64);
+        }
+    }
+
+    /// Gives one place to whoever is next; says whether somebody was.
+    fn let_in(self: &Arc<Self>, state: &mut State, now: Instant) -> bool {
+        let order = if state.turns % LOWEST_EVERY == LOWEST_EVERY - 1 { [2, 1, 0] } else { [0, 1, 2] };
+        let Some(class) = order.into_iter().find(|class| state.classes[*class].len() > 0) else {
+            return false;
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a share of 1024"
+        )]
+        let places = ((state.window.size() as f64 * SHARE) as usize).max(LEAST_PLACES);
+        let State { classes, tenants, .. } = state;
+        let may = |tenant| tenants.get(&tenant).is_none_or(|count| *count < places);
+        let Some((tenant, waiter)) = classes[class].pop(may) else { return false };
+        // Whoever has left, or comes too late, costs nothing.
+        if waiter.deadline > now {
+            match waiter.turn.send(self.place(tenant)) {
+                Ok(()) => {
+                    state.take(tenant);
+                    state.turns = state.turns.wrapping_add(1);
+                }
+                Err(mut place) => place.left = true,
+            }
+        }
+        true
+    }
+}
+
+impl State {
+    fn nobody_waits(&self) -> bool {
+        self.classes.iter().all(|turns| turns.len() == 0)
+    }
+
+    fn take(&mut self, tenant: TenantId) {
+        self.under_way += 1;
+        *self.tenants.entry(tenant).or_default() += 1;
+    }
+
+    /// Says whether a push would still wait when its time is over, as far as can be told.
+    fn is_hopeless(&self, tenant: TenantId, class: Class, deadline: Instant) -> bool {
+        let turns = &self.classes[class as usize];
+        let before = turns.len().min((turns.len_of(tenant) + 1) * (turns.tenants() + 1));
+        #[expect(clippy::cast_precision_loss, reason = "a prediction")]
+        let rounds = before as f64 / self.window.size() as f64 + 1.0;
+        let predicted = Duration::from_secs_f64(rounds * self.window.usual_ms() / 1000.0);
+        Instant::now() + predicted > deadline
+    }
+}
+
+impl Place {
+    /// Gives the place to the next one.
+    pub(super) fn leave(mut self, left: Left) {
+        self.left = true;
+        self.line.left(self.tenant, left);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.left {
+            self.line.left(self.tenant, Left::Unknown);
+        }
+    }
+}
+
+/// Shows in a metric that somebody waits.
+struct Shown<'a>(&'a Gauge);
+
+impl<'a> Shown<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("under_way", &self.lock().under_way).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

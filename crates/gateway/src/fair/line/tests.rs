@@ -1,0 +1,158 @@
+//! Laws of the line, with callers that hold their places until they are told to leave.
+
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::*;
+
+const WINDOW: usize = 256;
+
+fn tenant(number: u128) -> TenantId {
+    TenantId::from_uuid(Uuid::from_u128(number))
+}
+
+fn a_line() -> Arc<Line> {
+    Arc::new(Line::new(&AppId::new("ios")))
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+/// Takes every place of the window, for one tenant.
+async fn full(line: &Arc<Line>, who: TenantId) -> Vec<Place> {
+    let mut places = Vec::new();
+    for _ in 0..WINDOW {
+        places.push(line.enter(who, Class::Message, 1, soon()).await.unwrap());
+    }
+    places
+}
+
+/// Lets somebody wait in the background; the number comes back with the place.
+async fn waits(
+    line: &Arc<Line>,
+    all: &mut JoinSet<(u32, Result<Place, FailReason>)>,
+    who: TenantId,
+    class: Class,
+    number: u32,
+) {
+    let line = Arc::clone(line);
+    all.spawn(async move { (number, line.enter(who, class, 1, soon()).await) });
+    tokio::task::yield_now().await;
+}
+
+/// Gives one place back after another, and returns who got one, in order.
+async fn order(places: Vec<Place>, all: &mut JoinSet<(u32, Result<Place, FailReason>)>) -> Vec<u32> {
+    let mut order = Vec::new();
+    let mut places: std::collections::VecDeque<_> = places.into();
+    while let (Some(place), false) = (places.pop_front(), all.is_empty()) {
+        place.leave(Left::Unknown);
+        let (number, got) = all.join_next().await.unwrap().unwrap();
+        places.push_back(got.unwrap());
+        order.push(number);
+    }
+    for place in places {
+        place.leave(Left::Unknown);
+    }
+    order
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_at_once_of_one_tenant_are_not_refused() {
+    let line = a_line();
+    let mut all = JoinSet::new();
+    for _ in 0..1000 {
+        let line = Arc::clone(&line);
+        all.spawn(async move {
+            let place = line.enter(tenant(1), Class::Message, 1, soon()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            place.leave(Left::After(Duration::from_millis(20)));
+        });
+    }
+
+    all.join_all().await;
+
+    assert_eq!(line.lock().under_way, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_waits_behind_nobody_goes_before_the_crowd_of_another() {
+    let line = a_line();
+    let places = full(&line, tenant(1)).await;
+    let mut all = JoinSet::new();
+    for number in 0..100 {
+        waits(&line, &mut all, tenant(1), Class::Message, number).await;
+    }
+    waits(&line, &mut all, tenant(2), Class::Message, 1000).await;
+
+    let order = order(places, &mut all).await;
+
+    // The first tenant has more than its share of the window, so the other is first.
+    assert_eq!((order[0], order[1], order.len()), (1000, 0, 101));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_go_first_and_badges_keep_a_tenth() {
+    let line = a_line();
+    let places = full(&line, tenant(1)).await;
+    let mut all = JoinSet::new();
+    for number in 0..20 {
+        waits(&line, &mut all, tenant(2), Class::Badge, 200 + number).await;
+        waits(&line, &mut all, tenant(2), Class::Message, 100 + number).await;
+    }
+    waits(&line, &mut all, tenant(3), Class::Call, 0).await;
+
+    let order = order(places, &mut all).await;
+
+    assert_eq!(order[0], 0);
+    let badges = order[..20].iter().filter(|number| **number >= 200).count();
+    assert_eq!(badges, 2, "{order:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_waiting_loses_no_place() {
+    let line = a_line();
+    let places = full(&line, tenant(1)).await;
+    let mut all = JoinSet::new();
+    for number in 0..50 {
+        waits(&line, &mut all, tenant(2), Class::Message, number).await;
+    }
+
+    all.abort_all();
+    while all.join_next().await.is_some() {}
+    for place in places {
+        drop(place);
+    }
+
+    assert_eq!(line.lock().under_way, 0);
+    assert!(line.lock().tenants.is_empty());
+    assert_eq!(full(&line, tenant(3)).await.len(), WINDOW);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_would_wait_past_its_time_is_refused_at_once() {
+    let line = a_line();
+    // A push usually takes a second.
+    for _ in 0..10 {
+        let place = line.enter(tenant(1), Class::Message, 1, soon()).await.unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        place.leave(Left::After(Duration::from_secs(1)));
+    }
+    let _places = full(&line, tenant(1)).await;
+
+    let asked = Instant::now();
+    let late = Instant::now() + Duration::from_millis(500);
+    let refused = line.enter(tenant(2), Class::Message, 1, late).await;
+
+    assert_eq!((refused.err(), asked.elapsed()), (Some(FailReason::Busy), Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_vain_is_refused_when_its_time_is_over() {
+    let line = a_line();
+    let _places = full(&line, tenant(1)).await;
+
+    let refused = line.enter(tenant(2), Class::Message, 1, soon()).await;
+
+    assert_eq!(refused.err(), Some(FailReason::Busy));
+}

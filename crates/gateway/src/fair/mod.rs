@@ -1,0 +1,89 @@
+//! Who goes next: the fair queue between the faces and the workers.
+//!
+//! Each serving thread has one line for each app. What fits into the app's window goes through at once.
+//! When the window is full, calls go before messages, and messages before badges, which keep a tenth;
+//! in each class tenants take turns, so that one that sends too much waits behind itself.
+
+mod class;
+mod line;
+mod window;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch_stream::{Job, Submit, SubmitError, Verdict};
+use push_domain::{Answer, AppCatalogue, AppId, FailReason, Kind};
+use tokio::time::Instant;
+
+use self::line::{Left, Line};
+
+/// What kind of attention a push gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Call,
+    Message,
+    Badge,
+}
+
+impl Class {
+    const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Call => Self::Call,
+            Kind::Message | Kind::Session | Kind::Test | Kind::Other => Self::Message,
+            Kind::Clear | Kind::UpdateBadge => Self::Badge,
+        }
+    }
+}
+
+/// The fair queue of one serving thread.
+pub(crate) struct FairQueue {
+    dispatch: Arc<dyn Submit>,
+    lines: HashMap<AppId, Arc<Line>>,
+}
+
+impl FairQueue {
+    pub(crate) fn new(dispatch: Arc<dyn Submit>, apps: &AppCatalogue) -> Self {
+        let lines = apps.iter().map(|app| (app.id.clone(), Arc::new(Line::new(&app.id)))).collect();
+        Self { dispatch, lines }
+    }
+
+    /// Waits for the push's turn, hands it over, and returns the verdict. A tenant of twice the `weight`
+    /// has twice the turns while others wait.
+    ///
+    /// Cancel safe: a caller that leaves gives up its place; a push that was handed over is still sent.
+    pub(crate) async fn submit(&self, job: Job, weight: u32) -> Verdict {
+        let push = &job.notification;
+        let Some(line) = self.lines.get(&push.app.id) else {
+            return Verdict::unsent(FailReason::UnknownPlatform);
+        };
+        let class = Class::of(push.kind);
+        let place = match line.enter(push.tenant, class, weight, job.deadline).await {
+            Ok(place) => place,
+            Err(refused) => return Verdict::unsent(refused),
+        };
+        let asked = Instant::now();
+        let submitted = self.dispatch.submit(job).await;
+        place.leave(left(&submitted, asked.elapsed()));
+        submitted.unwrap_or_else(|_| Verdict::unsent(FailReason::Busy))
+    }
+}
+
+/// What a push's way through tells of the way.
+fn left(submitted: &Result<Verdict, SubmitError>, took: Duration) -> Left {
+    match submitted {
+        Err(SubmitError::Full) => Left::Refused,
+        Err(SubmitError::Closed) => Left::Unknown,
+        Ok(Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. }) => Left::Refused,
+        // What was never sent says nothing of how long sending takes.
+        Ok(verdict) if verdict.attempts == 0 => Left::Unknown,
+        Ok(_) => Left::After(took),
+    }
+}
+
+impl fmt::Debug for FairQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FairQueue").field("lines", &self.lines.len()).finish_non_exhaustive()
+    }
+}
