@@ -214,14 +214,14 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
     let duplicates = simulator.stat("duplicates")?;
     let arrived = simulator.stat("accepted")? - duplicates;
     let answered_ok = hit.count(Status::Ok) + other.count(Status::Ok);
-    let last = |sample: &&Sample| sample.at >= time.saturating_sub(LAST) && sample.status == Status::Fail;
+    let last = |sample: &&Sample| sample.at >= time.saturating_sub(LAST) && !matches!(sample.status, Status::Ok | Status::Remove);
     let calm = |sample: &Sample| sample.at < CALM;
     let under_fault = |sample: &Sample| sample.at >= CALM && sample.at < CALM + FAULT;
     Ok(Cell {
         sent: hit.samples.len() as u64,
         ok: hit.count(Status::Ok),
         remove: hit.count(Status::Remove),
-        fail: hit.count(Status::Fail),
+        fail: hit.count(Status::Fail) + hit.count(Status::Unsent),
         lost: hit.count(Status::Lost) + other.count(Status::Lost),
         duplicates,
         untrue: answered_ok.saturating_sub(arrived),

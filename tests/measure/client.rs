@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// A stock server gives up so late.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
+/// The codes of pushes that were refused before anything could be sent.
+const UNSENT: [&[u8]; 3] = [b"\"busy:", b"\"rate_limited:", b"\"unavailable:"];
+
 /// What to send, and from how many connections.
 #[derive(Debug, Clone)]
 pub struct Load {
@@ -44,7 +47,9 @@ pub enum Status {
     Ok,
     /// The device is dead.
     Remove,
-    /// Neither, with a reason.
+    /// Neither, with a reason that says that it was never sent.
+    Unsent,
+    /// Neither, with another reason.
     Fail,
     /// The connection broke before an answer.
     Lost,
@@ -175,6 +180,8 @@ async fn exchange(
         Status::Ok
     } else if says(b"\"REMOVE\"") {
         Status::Remove
+    } else if UNSENT.iter().any(|code| says(code)) {
+        Status::Unsent
     } else {
         Status::Fail
     })

@@ -97,15 +97,7 @@ impl Hosted {
         } else {
             proxies.iter().map(|proxy| proxy.address).collect()
         };
-        for (role, login, user) in [
-            ("gateway", GATEWAY_LOGIN, "gateway"),
-            ("worker", WORKER_LOGIN, "worker"),
-            ("admin", "", "postgres"),
-        ] {
-            let lanes = ways.iter().map(|way| format!("\"redis://{login}@{way}\"")).collect::<Vec<_>>();
-            let lanes = if role == "admin" { String::new() } else { lanes.join(", ") };
-            write_config(directory, role, &postgres.address(user), &lanes, &simulator, size)?;
-        }
+        configure(directory, &ways, &postgres, &simulator, size)?;
         let run = |arguments: &[&str]| -> anyhow::Result<String> {
             let output = Command::new(hpns)
                 .args(arguments)
@@ -187,6 +179,25 @@ impl Hosted {
         }
         Ok(sum)
     }
+}
+
+/// Writes a configuration for each role, with its own logins.
+fn configure(
+    directory: &Path,
+    ways: &[SocketAddr],
+    postgres: &Postgres,
+    simulator: &Process,
+    size: &Size,
+) -> anyhow::Result<()> {
+    let lanes = |login: &str| {
+        ways.iter().map(|way| format!("\"redis://{login}@{way}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let write = |role: &str, user: &str, lanes: &str| {
+        write_config(directory, role, &postgres.address(user), lanes, simulator, size)
+    };
+    write("gateway", "gateway", &lanes(GATEWAY_LOGIN))?;
+    write("worker", "worker", &lanes(WORKER_LOGIN))?;
+    write("admin", "postgres", "")
 }
 
 fn write_config(

@@ -10,6 +10,7 @@
 pub mod client;
 pub mod cost;
 pub mod hosted;
+pub mod ledger;
 pub mod process;
 pub mod proxy;
 pub mod servers;

@@ -287,7 +287,7 @@ fn seeded(config: &Path, rate: u32) -> [String; 2] {
 fn base(directory: &Path, simulator: &Simulator) -> String {
     let (data_dir, apps) = (directory.display(), simulator.configuration());
     format!(
-        "data_dir = \"{data_dir}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
+        "data_dir = \"{data_dir}\"\n[gateway]\ndevice_rate_per_second = 0\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
     )
 }
 

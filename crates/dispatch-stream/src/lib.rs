@@ -8,6 +8,7 @@
 //! more Redis servers, which keep nothing and see nothing but sealed envelopes. One conformance suite
 //! holds both ways to the same laws.
 
+mod board;
 #[cfg(test)]
 mod conformance;
 mod in_process;
@@ -16,6 +17,7 @@ mod redis;
 mod seal;
 mod wire;
 
+pub use board::{AppState, Board, Evidence, Lease, ProcessState};
 pub use in_process::InProcess;
 pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Timing, Verdict};
 pub use redis::{InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker};

@@ -1,10 +1,12 @@
 //! What all workers of a process know of an app, and what they may do by it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use dispatch_stream::{AppState, Board, Evidence};
 use metrics::Gauge;
-use push_domain::{App, AppCatalogue, AppId, Outcome, Reason, RetryScope, TenantId};
+use push_domain::{App, AppCatalogue, AppId, Clock, Outcome, Reason, RetryScope, TenantId, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::breaker::Breaker;
@@ -12,7 +14,7 @@ use crate::circuit::Passage;
 use crate::hold::{Change, Hold};
 use crate::isolation::Isolation;
 use crate::pace::Pace;
-use crate::removals::RemovalGuard;
+use crate::removals::{Others, RemovalGuard};
 
 /// How fast pushes may leave under which credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -68,9 +70,15 @@ pub(crate) struct Admission<'a> {
 }
 
 impl Guards {
-    /// Makes a guard for every app. At most `max_waiting` pushes wait for the pace of one credential.
+    /// Makes a guard for every app. At most `max_waiting` pushes wait for the pace of one credential. With a
+    /// board, all processes keep to one pace.
     #[must_use]
-    pub fn new(apps: &AppCatalogue, limit: impl Fn(&App) -> PaceLimit, max_waiting: usize) -> Self {
+    pub fn new(
+        apps: &AppCatalogue,
+        limit: impl Fn(&App) -> PaceLimit,
+        max_waiting: usize,
+        board: Option<&Arc<Board>>,
+    ) -> Self {
         let mut slowest = HashMap::new();
         for PaceLimit { credential, per_second } in apps.iter().map(|app| limit(app)) {
             let rate = slowest.entry(credential).or_insert(per_second);
@@ -84,7 +92,13 @@ impl Guards {
         }
         let paces: HashMap<_, _> = slowest
             .into_iter()
-            .map(|(credential, rate)| (credential, Arc::new(Pace::new(rate, max_waiting))))
+            .map(|(credential, rate)| {
+                let pace = match board {
+                    Some(board) => Pace::shared(rate, max_waiting, &credential, Arc::clone(board)),
+                    None => Pace::new(rate, max_waiting),
+                };
+                (credential, Arc::new(pace))
+            })
             .collect();
         let guards = apps.iter().filter_map(|app| {
             let pace = paces.get(&limit(app).credential)?;
@@ -104,6 +118,33 @@ impl Guards {
             info!(%app, "an app is released: it has new credentials");
         }
         guard.removals.reset();
+    }
+
+    /// Says how this process finds its apps.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<String, AppState> {
+        let state = |guard: &AppGuard| AppState {
+            is_broken: !guard.breaker.circuit.is_open(),
+            is_held: !guard.hold.circuit.is_open(),
+        };
+        self.0.iter().map(|(app, guard)| (app.to_string(), state(guard))).collect()
+    }
+
+    /// Tells the other processes what this one has seen of its apps, and hears what they have: a mistake of
+    /// ours must not cost devices because each of many workers has seen too little of it.
+    pub async fn confer(&self, board: &Board, clock: &dyn Clock) {
+        for (app, guard) in &*self.0 {
+            let now = clock.now();
+            let others = board.exchange(app, guard.evidence(now), clock).await;
+            guard.hear(others, now);
+        }
+    }
+
+    /// Says how many processes deliver: what nobody can lease, each takes its share of.
+    pub fn share_among(&self, workers: u32) {
+        for guard in self.0.values() {
+            guard.pace.share_among(workers);
+        }
     }
 
     /// Shows the state of all apps in the metrics.
@@ -145,6 +186,33 @@ impl AppGuard {
     /// Says whether attempts are barred; a try that may be made at the moment is not asked for.
     pub(crate) fn is_well(&self) -> bool {
         self.breaker.circuit.is_open() && self.hold.circuit.is_open()
+    }
+
+    fn evidence(&self, now: Timestamp) -> Evidence {
+        let (dead, accepted, accepted_ago) = self.removals.seen();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let pause = self.pace.pause_left();
+        Evidence {
+            told_at_ms: now.millis(),
+            dead: u32::try_from(dead).unwrap_or(u32::MAX),
+            accepted: u32::try_from(accepted).unwrap_or(u32::MAX),
+            last_accepted_ms: accepted_ago.map_or(0, |ago| now.millis().saturating_sub(millis(ago))),
+            paused_until_ms: if pause.is_zero() { 0 } else { now.plus(pause).millis() },
+        }
+    }
+
+    fn hear(&self, others: Evidence, now: Timestamp) {
+        let ago =
+            (others.last_accepted_ms > 0).then(|| now.since(Timestamp::from_millis(others.last_accepted_ms)));
+        self.removals.hear(Others {
+            dead: others.dead as usize,
+            accepted: others.accepted as usize,
+            accepted_ago: ago,
+        });
+        let pause = Timestamp::from_millis(others.paused_until_ms).since(now);
+        if pause > self.pace.pause_left() {
+            self.pace.pause_exactly(pause);
+        }
     }
 
     fn publish(&self) {

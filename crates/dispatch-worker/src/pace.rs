@@ -3,11 +3,13 @@
 //! Google gives a project so many pushes a minute, all regions together; a project that is over it is
 //! paused for as long as Google says, and then brought back to speed over a minute (FCM, "Scale").
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dispatch_stream::{Board, Lease};
 use rand::RngExt;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 /// So much may leave at once after a quiet time.
@@ -17,6 +19,8 @@ const RAMP: Duration = Duration::from_mins(1);
 const RAMP_FROM: f64 = 0.1;
 /// A pause that is worth waiting for; in a longer one callers are told at once.
 const SHORT_PAUSE: Duration = Duration::from_millis(250);
+/// Most turns that are leased at once.
+const MOST_LEASED: u32 = 100;
 const MAX_JITTER: Duration = Duration::from_secs(10);
 
 /// The pace of one credential, for all apps and threads that use it. Without a limit and a pause a turn
@@ -31,6 +35,21 @@ pub(crate) struct Pace {
     max_waiting: usize,
     waiting: AtomicUsize,
     state: Mutex<State>,
+    shared: Option<Shared>,
+}
+
+/// A rate that is shared with other processes, and the turns of it that were leased.
+#[derive(Debug)]
+struct Shared {
+    credential: String,
+    per_second: u32,
+    board: Arc<Board>,
+    turns: AtomicU32,
+    /// One asks for all who wait.
+    asking: AsyncMutex<()>,
+    /// How many processes share the rate, and the pace of this one while nobody can be asked.
+    processes: AtomicU32,
+    alone: Mutex<State>,
 }
 
 #[derive(Debug)]
@@ -53,7 +72,22 @@ impl Pace {
             max_waiting,
             waiting: AtomicUsize::new(0),
             state: Mutex::new(state),
+            shared: None,
         }
+    }
+
+    /// Makes the pace of a credential that other processes send under too.
+    pub(crate) fn shared(per_second: u32, max_waiting: usize, credential: &str, board: Arc<Board>) -> Self {
+        let shared = Shared {
+            credential: credential.to_owned(),
+            per_second,
+            board,
+            turns: AtomicU32::new(0),
+            asking: AsyncMutex::new(()),
+            processes: AtomicU32::new(1),
+            alone: Mutex::new(State { next: Instant::now(), paused_until: None }),
+        };
+        Self { shared: (per_second > 0).then_some(shared), ..Self::new(per_second, max_waiting) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -85,7 +119,31 @@ impl Pace {
                 return Err(TooFast);
             }
         }
-        Ok(())
+        match &self.shared {
+            Some(shared) => shared.turn(deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says how many processes send under the credential.
+    pub(crate) fn share_among(&self, processes: u32) {
+        if let Some(shared) = &self.shared {
+            shared.processes.store(processes, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns for how long the credential is still paused.
+    pub(crate) fn pause_left(&self) -> Duration {
+        let until = self.lock().paused_until;
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Takes over a pause that another worker was told.
+    pub(crate) fn pause_exactly(&self, time: Duration) {
+        let mut state = self.lock();
+        state.paused_until =
+            state.paused_until.max(Some(Instant::now() + time.min(Duration::from_hours(24))));
+        self.applies.store(true, Ordering::Relaxed);
     }
 
     /// Pauses for as long as the provider asked, and a little more by chance.
@@ -101,6 +159,45 @@ impl Pace {
     pub(crate) fn is_paused(&self) -> bool {
         self.applies.load(Ordering::Relaxed)
             && self.lock().paused_until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+impl Shared {
+    /// Takes a turn, and leases some more when there is none. While nobody can be asked, each process keeps
+    /// to its share by itself.
+    async fn turn(&self, deadline: Instant) -> Result<(), TooFast> {
+        loop {
+            if self.take() {
+                return Ok(());
+            }
+            let asking = tokio::time::timeout_at(deadline, self.asking.lock()).await;
+            let _asking = asking.map_err(|_| TooFast)?;
+            if self.take() {
+                return Ok(());
+            }
+            let wanted = (self.per_second / 50).clamp(1, MOST_LEASED);
+            let burst = (self.per_second / 4).max(1);
+            match self.board.lease(&self.credential, self.per_second, burst, wanted).await {
+                Some(Lease::Granted(turns)) => {
+                    self.turns.fetch_add(turns, Ordering::AcqRel);
+                }
+                Some(Lease::Wait(time)) if Instant::now() + time > deadline => return Err(TooFast),
+                Some(Lease::Wait(time)) => tokio::time::sleep(time).await,
+                None => break,
+            }
+        }
+        let share = f64::from(self.per_second) / f64::from(self.processes.load(Ordering::Relaxed).max(1));
+        let at = {
+            let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+            alone.reserve(Instant::now(), share, deadline).ok_or(TooFast)?
+        };
+        tokio::time::sleep_until(at).await;
+        Ok(())
+    }
+
+    fn take(&self) -> bool {
+        let less = |turns: u32| turns.checked_sub(1);
+        self.turns.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
     }
 }
 
@@ -219,5 +316,16 @@ mod tests {
         let (waiting, ()) = tokio::join!(pace.turn(in_time()), pausing);
 
         assert_eq!(waiting, Err(TooFast));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_anybody_to_ask_each_process_keeps_to_its_share() {
+        let board = Arc::new(Board::new("one", &[]));
+        let pace = Pace::shared(1000, 10, "fcm", board);
+        pace.share_among(4);
+
+        let left = leaving(&pace, 10_000, Duration::from_secs(2)).await;
+
+        assert!((500..=600).contains(&left), "{left}");
     }
 }

@@ -20,6 +20,15 @@ const MAX_REMEMBERED: usize = 10_000;
 /// A verdict on the app itself needs a success in this time before it.
 const PROOF: Duration = Duration::from_mins(10);
 
+/// What other processes have seen of the app in the last minutes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Others {
+    pub(crate) dead: usize,
+    pub(crate) accepted: usize,
+    /// How long ago one of them had a push accepted.
+    pub(crate) accepted_ago: Option<Duration>,
+}
+
 /// Watches the removals of one app. A success costs two atomic writes, a removal a lock.
 #[derive(Debug)]
 pub(crate) struct RemovalGuard {
@@ -30,6 +39,8 @@ pub(crate) struct RemovalGuard {
     accepted: AtomicU32,
     /// When the last one was, in milliseconds after `made`, or [`NEVER`].
     last_accepted: AtomicU64,
+    /// What the other workers have seen.
+    others: Mutex<Others>,
     windows: Mutex<Windows>,
 }
 
@@ -60,8 +71,31 @@ impl RemovalGuard {
             made: windows.began,
             accepted: AtomicU32::new(0),
             last_accepted: AtomicU64::new(NEVER),
+            others: Mutex::default(),
             windows: Mutex::new(windows),
         }
+    }
+
+    /// Takes what the other workers have seen.
+    pub(crate) fn hear(&self, others: Others) {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others;
+    }
+
+    fn others(&self) -> Others {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what this worker has seen: devices called dead, pushes accepted, and how long ago the last was.
+    pub(crate) fn seen(&self) -> (usize, usize, Option<Duration>) {
+        let mut windows = self.lock();
+        windows.turn(&self.accepted);
+        let accepted = self.accepted.load(Ordering::Relaxed) + windows.accepted_before;
+        (windows.devices, accepted as usize, self.accepted_ago())
+    }
+
+    fn accepted_ago(&self) -> Option<Duration> {
+        let last = self.last_accepted.load(Ordering::Relaxed);
+        (last != NEVER).then(|| self.made.elapsed().saturating_sub(Duration::from_millis(last)))
     }
 
     /// Notes a push that the provider took: the app works.
@@ -99,12 +133,15 @@ impl RemovalGuard {
         let mut windows = self.lock();
         self.accepted.store(0, Ordering::Relaxed);
         self.last_accepted.store(NEVER, Ordering::Relaxed);
+        self.hear(Others::default());
         *windows = Windows::new();
     }
 
     fn judge(&self, windows: &mut Windows) -> bool {
-        let dead = windows.devices;
-        let accepted = (self.accepted.load(Ordering::Relaxed) + windows.accepted_before) as usize;
+        let others = self.others();
+        let dead = windows.devices + others.dead;
+        let accepted =
+            (self.accepted.load(Ordering::Relaxed) + windows.accepted_before) as usize + others.accepted;
         let Some(doubted_at) = windows.doubted_at else {
             if dead >= self.threshold && dead > accepted {
                 windows.doubted_at = Some(Instant::now());
@@ -122,8 +159,8 @@ impl RemovalGuard {
 
     /// Says whether the provider took a push of this app in the last 10 minutes.
     pub(crate) fn is_proven(&self) -> bool {
-        let last = self.last_accepted.load(Ordering::Relaxed);
-        last != NEVER && self.made.elapsed().saturating_sub(Duration::from_millis(last)) < PROOF
+        let ago = [self.accepted_ago(), self.others().accepted_ago];
+        ago.into_iter().flatten().any(|ago| ago < PROOF)
     }
 }
 
@@ -185,6 +222,18 @@ mod tests {
         let guard = RemovalGuard::new(Provider::Apns);
 
         assert!((0..19).all(|number| guard.may_remove(device(number))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_other_workers_have_seen_counts_too() {
+        let guard = RemovalGuard::new(Provider::Apns);
+        guard.hear(Others { dead: 19, accepted: 0, accepted_ago: None });
+        assert!(!guard.may_remove(device(1)));
+
+        let guard = RemovalGuard::new(Provider::Apns);
+        guard.hear(Others { dead: 19, accepted: 1000, accepted_ago: Some(Duration::from_mins(1)) });
+        assert!(guard.may_remove(device(1)) && guard.is_proven());
+        assert_eq!(guard.seen(), (1, 0, None));
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,10 @@ pub struct Config {
     pub test_budget_ms: u64,
     /// The same for a call.
     pub call_budget_ms: u64,
+    /// Pushes a second to one device; 0 stands for no limit.
+    pub device_rate_per_second: u32,
+    /// Pushes to one device at once.
+    pub device_burst: u32,
     /// The Mattermost face.
     pub mattermost: MattermostConfig,
 }

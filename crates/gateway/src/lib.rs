@@ -7,10 +7,12 @@
 //! The crate does not know the senders: only the stream connects who accepts and who sends.
 
 mod config;
+mod device;
 mod fair;
 mod front;
 mod gate;
 mod mattermost;
+mod outage;
 mod state;
 
 pub use config::{Access, Config, MattermostConfig};
@@ -18,4 +20,5 @@ pub use front::{Front, front};
 pub use gate::{Gate, keep_fresh};
 #[cfg(fuzzing)]
 pub use mattermost::fuzzing;
+pub use outage::Outages;
 pub use state::{Gateway, Parts, Version};

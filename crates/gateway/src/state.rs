@@ -9,10 +9,11 @@ use push_domain::{AppCatalogue, Clock};
 use quick_cache::sync::Cache;
 use tokio_util::task::TaskTracker;
 
+use crate::device::DeviceGuard;
 use crate::fair::FairQueue;
 use crate::front::Front;
 use crate::gate::Gate;
-use crate::{Config, mattermost};
+use crate::{Config, Outages, mattermost};
 
 /// How many acks are remembered, so that each counts once.
 const REMEMBERED_ACKS: usize = 65_536;
@@ -50,6 +51,8 @@ pub struct Gateway {
     pub(crate) version: Version,
     pub(crate) metrics: mattermost::Metrics,
     pub(crate) acks: Cache<u64, ()>,
+    pub(crate) devices: DeviceGuard,
+    outages: Arc<Outages>,
 }
 
 impl Gateway {
@@ -58,14 +61,22 @@ impl Gateway {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { config, gate, apps, clock, version } = parts;
         let metrics = mattermost::Metrics::new(&apps);
-        Arc::new(Self { config, gate, apps, clock, version, metrics, acks: Cache::new(REMEMBERED_ACKS) })
+        let devices = DeviceGuard::new(config.device_rate_per_second, config.device_burst);
+        let (acks, outages) = (Cache::new(REMEMBERED_ACKS), Arc::default());
+        Arc::new(Self { config, gate, apps, clock, version, metrics, acks, devices, outages })
+    }
+
+    /// Returns where to say which apps' providers are out of order.
+    #[must_use]
+    pub fn outages(&self) -> Arc<Outages> {
+        Arc::clone(&self.outages)
     }
 
     /// Returns the service for one serving thread, whose pushes go to `dispatch` and are waited for in
     /// `tasks`: a push is settled, counted and logged also when its caller has left.
     #[must_use]
     pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Front {
-        let queue = Arc::new(FairQueue::new(dispatch, &self.apps));
+        let queue = Arc::new(FairQueue::new(dispatch, &self.apps, self.outages()));
         let router: Router = mattermost::router(Arc::clone(self), queue, tasks);
         crate::front(router)
     }

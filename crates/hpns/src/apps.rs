@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dispatch_stream::Board;
 use dispatch_worker::{Guards, PaceLimit, Senders};
 use push_domain::{AmbiguousApp, App, AppCatalogue, AppId, Provider};
 use tokio_util::task::TaskTracker;
@@ -68,14 +69,14 @@ impl Apps {
         Ok(Self { catalogue, workshop, managed })
     }
 
-    /// Makes the guards of all apps.
-    pub(crate) fn guards(&self) -> Guards {
+    /// Makes the guards of all apps, which confer with other processes where there may be some.
+    pub(crate) fn guards(&self, board: Option<&Arc<Board>>) -> Guards {
         let config = &self.workshop.config;
         let limit = |app: &App| {
             let app = config.apps.get(app.id.as_str());
             app.map_or_else(|| PaceLimit { credential: String::new(), per_second: 0 }, AppConfig::pace)
         };
-        Guards::new(&self.catalogue, limit, config.worker.slots / 2)
+        Guards::new(&self.catalogue, limit, config.worker.slots / 2, board)
     }
 
     /// Makes the senders of one serving thread, whose work runs on `tasks`.

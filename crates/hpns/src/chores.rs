@@ -1,10 +1,13 @@
 //! What a process does beside the pushes, over and over until it stops.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dispatch_stream::{Board, ProcessState};
 use dispatch_worker::Guards;
-use push_domain::Clock;
+use gateway::{Gate, Outages};
+use push_domain::{AppId, Clock};
 use rand::RngExt;
 use tenant_registry::Recorder;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +18,7 @@ use crate::listener_tls::ListenerTls;
 use crate::registry::Ledger;
 
 const FLUSH_DEVICES: Duration = Duration::from_secs(1);
+const TALK: Duration = Duration::from_millis(500);
 const PUBLISH_GUARDS: Duration = Duration::from_millis(500);
 const FORGET_DEVICES: Duration = Duration::from_hours(1);
 
@@ -56,6 +60,63 @@ pub(crate) async fn keep_credentials_fresh(
     }
 }
 
+/// What a process tells the others, and what it makes of what they tell.
+pub(crate) struct Neighbours {
+    pub(crate) process: String,
+    pub(crate) board: Arc<Board>,
+    pub(crate) front: Option<(Arc<Gate>, Arc<Outages>)>,
+    pub(crate) guards: Option<Guards>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Talks to the other processes of the region, through the lanes.
+pub(crate) async fn keep_in_touch(neighbours: Neighbours, stop: CancellationToken) {
+    loop {
+        neighbours.talk().await;
+        if !goes_on(&stop, TALK).await {
+            return;
+        }
+    }
+}
+
+impl Neighbours {
+    async fn talk(&self) {
+        let state = ProcessState {
+            process: self.process.clone(),
+            is_gateway: self.front.is_some(),
+            is_worker: self.guards.is_some(),
+            apps: self.guards.as_ref().map(Guards::states).unwrap_or_default(),
+        };
+        self.board.publish(state).await;
+        if let Some(guards) = &self.guards {
+            guards.confer(&self.board, &*self.clock).await;
+        }
+        // Without an answer, what was known before holds.
+        let Some(states) = self.board.states().await else { return };
+        let count = |is: fn(&ProcessState) -> bool| {
+            u32::try_from(states.iter().filter(|state| is(state)).count()).unwrap_or(u32::MAX).max(1)
+        };
+        if let Some(guards) = &self.guards {
+            guards.share_among(count(|state| state.is_worker));
+        }
+        if let Some((gate, outages)) = &self.front {
+            gate.share_among(count(|state| state.is_gateway));
+            outages.set(out_of_order(&states));
+        }
+    }
+}
+
+/// The apps that every worker finds out of order.
+fn out_of_order(states: &[ProcessState]) -> HashSet<AppId> {
+    let mut workers = states.iter().filter(|state| state.is_worker);
+    let broken = |state: &ProcessState| -> HashSet<String> {
+        state.apps.iter().filter(|(_, app)| app.is_broken).map(|(name, _)| name.clone()).collect()
+    };
+    let Some(first) = workers.next() else { return HashSet::new() };
+    let all = workers.fold(broken(first), |all, state| &all & &broken(state));
+    all.iter().map(|name| AppId::new(name)).collect()
+}
+
 /// Shows the state of all apps in the metrics.
 pub(crate) async fn publish_guards(guards: Guards) {
     loop {
@@ -82,5 +143,29 @@ pub(crate) async fn forget_devices(ledger: Ledger, clock: Arc<dyn Clock>, stop: 
             warn!(%error, "devices whose time is over cannot be forgotten; they will be tried again");
         }
         wait = FORGET_DEVICES;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dispatch_stream::AppState;
+
+    use super::*;
+
+    fn worker(broken: &[&str]) -> ProcessState {
+        let app =
+            |name: &str| (name.to_owned(), AppState { is_broken: broken.contains(&name), is_held: false });
+        let apps = ["ios", "android"].map(app).into();
+        ProcessState { is_worker: true, apps, ..ProcessState::default() }
+    }
+
+    #[test]
+    fn an_app_is_out_of_order_when_all_workers_say_so() {
+        let gateway = ProcessState { is_gateway: true, ..ProcessState::default() };
+
+        assert!(out_of_order(std::slice::from_ref(&gateway)).is_empty());
+        assert!(out_of_order(&[worker(&["ios"]), worker(&[]), gateway.clone()]).is_empty());
+        let all = out_of_order(&[worker(&["ios", "android"]), gateway, worker(&["ios"])]);
+        assert_eq!(all, [AppId::new("ios")].into());
     }
 }

@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Worker(RoleOptions),
     /// Brings the registry's schema up to date. Run it before a new version's other roles.
     Migrate(RoleOptions),
-    /// Prints a new line for the key ring of the lanes (dispatch.key_ring_file).
+    /// Prints a new line for the key ring of the lanes.
     NewKey,
     /// Runs an APNs and FCM simulator with a page that shows what arrives.
     Simulate(SimulateOptions),

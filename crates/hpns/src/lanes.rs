@@ -13,7 +13,7 @@ use crate::secret_file;
 
 /// The lanes of a process, and its ends of them.
 pub(crate) struct Lanes {
-    pub(crate) lanes: Vec<Lane>,
+    pub(crate) all: Vec<Lane>,
     pub(crate) ring: Arc<KeyRing>,
     ends: Mutex<Ends>,
 }
@@ -55,7 +55,7 @@ impl Lanes {
             }
             lanes.push(lane);
         }
-        Ok(Some(Arc::new(Self { lanes, ring: Arc::new(ring), ends: Mutex::default() })))
+        Ok(Some(Arc::new(Self { all: lanes, ring: Arc::new(ring), ends: Mutex::default() })))
     }
 
     fn ends(&self) -> MutexGuard<'_, Ends> {

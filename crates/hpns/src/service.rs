@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use dispatch_stream::Board;
 use gateway::{Gate, Gateway, Parts, Version};
 use push_domain::{AppCatalogue, Clock, SystemClock};
 use tenant_registry::Recorder;
@@ -13,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::apps::{Apps, catalogue, shown};
-use crate::chores;
+use crate::chores::{self, Neighbours};
 use crate::cli::ConfigOptions;
 use crate::config::Config;
 use crate::credentials::Workshop;
@@ -78,7 +79,7 @@ async fn serve(
     demo: Option<&Demo>,
 ) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
-    let mut process = Process::assemble(role, config, telemetry).await?;
+    let mut process = Box::pin(Process::assemble(role, config, telemetry)).await?;
     let key = match (&process.front, demo) {
         (Some(front), Some(demo)) => {
             let region = &process.shared.config.region;
@@ -89,9 +90,10 @@ async fn serve(
     process.begin_chores().await?;
     let (address, shards) = process.start_shards()?;
     let health = process.serve_health(&shards)?;
-    match address {
-        Some(gateway) => info!(gateway = %gateway, health = %health, "listening"),
-        None => info!(health = %health, "working"),
+    if let Some(gateway) = address {
+        info!(gateway = %gateway, health = %health, "listening");
+    } else {
+        info!(health = %health, "working");
     }
     if let (Some(demo), Some(key), Some(address)) = (demo, key, address) {
         demo.announce(address, &key)?;
@@ -107,6 +109,8 @@ struct Process {
     shared: Shared,
     front: Option<Front>,
     back: Option<Back>,
+    /// What the processes know of each other, where there are several.
+    board: Option<Arc<Board>>,
     telemetry: Arc<Telemetry>,
     tasks: TaskTracker,
     /// Ends what outlives the serving threads: the private port.
@@ -130,13 +134,15 @@ impl Process {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let tasks = TaskTracker::new();
         let lanes = Lanes::open(&config).await?;
+        let process = uuid::Uuid::new_v4().simple().to_string();
+        let board = lanes.as_ref().map(|lanes| Arc::new(Board::new(&process, &lanes.all)));
         let (delivering, back) = if role == Role::Gateway {
             (None, None)
         } else {
-            let ledger = Ledger::open(&config).await?;
+            let ledger = Box::pin(Ledger::open(&config)).await?;
             let workshop = Workshop::new(Arc::clone(&config), Arc::clone(&clock), tasks.clone())?;
             let apps = Arc::new(Apps::load(workshop)?);
-            let (guards, recorder) = (apps.guards(), Recorder::new(ledger.ledger()));
+            let (guards, recorder) = (apps.guards(board.as_ref()), Recorder::new(ledger.ledger()));
             (Some(Delivering { apps, guards, recorder }), Some(Back { ledger }))
         };
         let (accepting, front) = if role == Role::Worker {
@@ -151,10 +157,10 @@ impl Process {
             let tls = front.tls.as_ref().map(|it| it.tls.clone());
             (Some(Accepting { gateway, tls }), Some(front))
         };
-        let process = uuid::Uuid::new_v4().simple().to_string();
         let stop = CancellationToken::new();
         let shared = Shared { config, process, accepting, delivering, lanes, clock, stop };
-        Ok(Self { shared, front, back, telemetry, tasks, at_the_end: CancellationToken::new() })
+        let at_the_end = CancellationToken::new();
+        Ok(Self { shared, front, back, board, telemetry, tasks, at_the_end })
     }
 
     /// Starts what goes on beside the pushes, once what they need is there.
@@ -179,6 +185,18 @@ impl Process {
             self.tasks.spawn(chores::record_devices(recorder, stop.clone()));
             self.tasks.spawn(chores::forget_devices(back.ledger.clone(), Arc::clone(clock), stop.clone()));
         }
+        if let Some(board) = &self.board {
+            let outages = self.shared.accepting.as_ref().map(|it| it.gateway.outages());
+            let gate = self.front.as_ref().map(|front| Arc::clone(&front.gate));
+            let neighbours = Neighbours {
+                process: self.shared.process.clone(),
+                board: Arc::clone(board),
+                front: gate.zip(outages),
+                guards: delivering.as_ref().map(|it| it.guards.clone()),
+                clock: Arc::clone(clock),
+            };
+            self.tasks.spawn(chores::keep_in_touch(neighbours, stop.clone()));
+        }
         Ok(())
     }
 
@@ -186,15 +204,13 @@ impl Process {
     /// serves is refused, although the threads themselves share it.
     fn start_shards(&self) -> anyhow::Result<(Option<SocketAddr>, Vec<Shard>)> {
         let config = &self.shared.config;
-        let address = match &self.shared.accepting {
-            None => None,
-            Some(_) => {
-                let wanted = config.gateway.listen;
-                let probe = http_edge::bind(wanted, false);
-                let probe = probe.with_context(|| format!("gateway.listen: cannot listen on {wanted}"))?;
-                Some(probe.local_addr()?)
-            }
-        };
+        let mut address = None;
+        if self.shared.accepting.is_some() {
+            let wanted = config.gateway.listen;
+            let probe = http_edge::bind(wanted, false);
+            let probe = probe.with_context(|| format!("gateway.listen: cannot listen on {wanted}"))?;
+            address = Some(probe.local_addr()?);
+        }
         let shards = (0..config.threads()).map(|number| Shard::start(number, address, self.shared.clone()));
         Ok((address, shards.collect::<anyhow::Result<_>>()?))
     }

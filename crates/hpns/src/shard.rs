@@ -153,7 +153,7 @@ impl Dispatch {
         let gateway = shared.accepting.as_ref().map(|_| {
             let limits = (settings.capacity, settings.queue_capacity);
             let ring = Arc::clone(&lanes.ring);
-            let gateway = RedisGateway::start(name.clone(), &lanes.lanes, ring, limits.0, limits.1, tasks);
+            let gateway = RedisGateway::start(name.clone(), &lanes.all, ring, limits.0, limits.1, tasks);
             let gateway = Arc::new(gateway);
             lanes.watch_gateway(Arc::clone(&gateway));
             gateway
@@ -164,7 +164,7 @@ impl Dispatch {
             lanes.watch_worker(worker.clone());
             worker
         };
-        let workers = shared.delivering.iter().flat_map(|it| lanes.lanes.iter().map(|lane| worker(it, lane)));
+        let workers = shared.delivering.iter().flat_map(|it| lanes.all.iter().map(|lane| worker(it, lane)));
         Self::Lanes { gateway, workers: workers.collect() }
     }
 

@@ -39,4 +39,24 @@ impl Keys {
     pub(super) fn heartbeats(&self) -> String {
         format!("{}:hb", self.prefix)
     }
+
+    /// The state of a process.
+    pub(super) fn state(&self, process: &str) -> String {
+        format!("{}:state:{process}", self.prefix)
+    }
+
+    /// The names of all processes.
+    pub(super) fn processes(&self) -> String {
+        format!("{}:states", self.prefix)
+    }
+
+    /// What the workers have seen of an app.
+    pub(super) fn guard(&self, app: &AppId) -> String {
+        format!("{}:guard:{app}", self.prefix)
+    }
+
+    /// A rate that all processes share.
+    pub(super) fn rate(&self, credential: &str) -> String {
+        format!("{}:rl:{credential}", self.prefix)
+    }
 }

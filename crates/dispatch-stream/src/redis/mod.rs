@@ -15,6 +15,7 @@
 //! if there is one. Workers show that they live in `hpns:hb`; `reap.lua` takes over what dead ones left.
 
 mod beat;
+mod board;
 mod care;
 mod check;
 mod enqueue;
@@ -30,6 +31,7 @@ mod settle;
 mod value;
 mod worker;
 
+pub(crate) use board::LaneBoard;
 pub use gateway::RedisGateway;
 pub use lane::{InvalidLane, Lane, LaneFault};
 pub use worker::RedisWorker;

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::rig::{Rig, Server, a_gateway, a_worker, until};
 use super::{LaneFault, value};
 use crate::conformance::{a_job, a_verdict, claim_all, submitted};
-use crate::{JobSource, Submit, SubmitError, Verdict};
+use crate::{AppState, Board, Evidence, JobSource, Lease, ProcessState, Submit, SubmitError, Verdict};
 
 crate::conformance::dispatch_conformance!(
     #[tokio::test]
@@ -235,14 +235,14 @@ async fn a_job_goes_to_another_lane_when_its_own_is_gone() {
             assert_eq!(answer.await, Ok(a_verdict(1)));
         }
     };
-    let worked = async {
+    let delivery = async {
         loop {
             for claimed in worker.claim(Provider::Fcm, 8).await.unwrap() {
                 claimed.finish(a_verdict(1));
             }
         }
     };
-    tokio::select! { () = answered => {}, () = worked => {} }
+    tokio::select! { () = answered => {}, () = delivery => {} }
     first.start_again();
 }
 
@@ -298,4 +298,63 @@ async fn a_full_server_refuses_what_is_new_and_lets_out_what_is_there() {
     assert!(rig.worker.is_up(), "heartbeats go on");
     rig.server.admin(cmd("CONFIG").arg("SET").arg("maxmemory").arg(0)).await;
     let _taken = submitted(&rig, &a_job(Kind::Message)).await;
+}
+
+#[tokio::test]
+async fn processes_know_of_each_other_and_add_up_what_they_have_seen() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    let clock = push_domain::SystemClock;
+    let app = push_domain::AppId::new("ios");
+    let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
+    let apps = [("ios".to_owned(), AppState { is_broken: true, is_held: false })].into();
+    let state = ProcessState { process: "one".into(), is_worker: true, apps, ..ProcessState::default() };
+
+    one.publish(state.clone()).await;
+    two.publish(ProcessState { process: "two".into(), is_gateway: true, ..ProcessState::default() }).await;
+    let seen = Evidence { dead: 7, accepted: 1, last_accepted_ms: 5, ..Evidence::default() };
+    assert_eq!(one.exchange(&app, seen, &clock).await, Evidence::default());
+
+    let states = two.states().await.unwrap();
+    assert!(states.contains(&state) && states.len() == 2, "{states:?}");
+    let others = two.exchange(&app, Evidence { dead: 3, ..Evidence::default() }, &clock).await;
+    assert_eq!((others.dead, others.accepted, others.last_accepted_ms), (7, 1, 5));
+    assert_eq!(one.exchange(&app, seen, &clock).await.dead, 3);
+}
+
+#[tokio::test]
+async fn eight_workers_that_lease_a_rate_keep_to_it() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    let boards: Vec<_> = (0..8).map(|n| Board::new(&n.to_string(), &[server.lane("worker")])).collect();
+    let began = tokio::time::Instant::now();
+    let end = began + Duration::from_millis(1500);
+
+    let workers = boards.iter().map(|board| async move {
+        let mut granted = 0;
+        while tokio::time::Instant::now() < end {
+            match board.lease("fcm", 1000, 100, 20).await.unwrap() {
+                Lease::Granted(turns) => granted += turns,
+                Lease::Wait(time) => tokio::time::sleep(time).await,
+            }
+        }
+        granted
+    });
+    let mut all = 0;
+    let mut working: Vec<_> = workers.map(Box::pin).collect();
+    // All of them make progress together.
+    std::future::poll_fn(|context| {
+        working.retain_mut(|worker| match worker.as_mut().poll(context) {
+            std::task::Poll::Ready(granted) => {
+                all += granted;
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if working.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+
+    let ideal = 1000.0 * began.elapsed().as_secs_f64() + 100.0;
+    assert!(f64::from(all) <= ideal * 1.05 && f64::from(all) >= ideal * 0.8, "{all} of {ideal}");
 }

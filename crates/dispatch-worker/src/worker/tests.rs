@@ -81,7 +81,7 @@ async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
         Config { slots: 300, apns_attempt_timeout_ms: 4000, fcm_attempt_timeout_ms: 4000, quick_retries: 2 };
     let apps = Arc::new(AppCatalogue::new([an_app()]).unwrap());
     let worker = Worker::new(Parts {
-        guards: Guards::new(&apps, |_| PaceLimit { credential: "test".into(), per_second: 0 }, 100),
+        guards: Guards::new(&apps, |_| PaceLimit { credential: "test".into(), per_second: 0 }, 100, None),
         apps,
         senders,
         recorder: Recorder::new(Arc::new(NoLedger)),

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_stream::{Job, Submit, SubmitError, Verdict};
-use push_domain::{Answer, AppCatalogue, AppId, FailReason, Kind};
+use push_domain::{Answer, AppCatalogue, AppId, FailReason, Kind, Reason};
 use tokio::time::Instant;
 
 use self::line::{Left, Line};
+use crate::Outages;
 
 /// What kind of attention a push gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +41,14 @@ impl Class {
 /// The fair queue of one serving thread.
 pub(crate) struct FairQueue {
     dispatch: Arc<dyn Submit>,
+    outages: Arc<Outages>,
     lines: HashMap<AppId, Arc<Line>>,
 }
 
 impl FairQueue {
-    pub(crate) fn new(dispatch: Arc<dyn Submit>, apps: &AppCatalogue) -> Self {
+    pub(crate) fn new(dispatch: Arc<dyn Submit>, apps: &AppCatalogue, outages: Arc<Outages>) -> Self {
         let lines = apps.iter().map(|app| (app.id.clone(), Arc::new(Line::new(&app.id)))).collect();
-        Self { dispatch, lines }
+        Self { dispatch, outages, lines }
     }
 
     /// Waits for the push's turn, hands it over, and returns the verdict. A tenant of twice the `weight`
@@ -58,6 +60,10 @@ impl FairQueue {
         let Some(line) = self.lines.get(&push.app.id) else {
             return Verdict::unsent(FailReason::UnknownPlatform);
         };
+        if self.outages.bars(&push.app.id) {
+            let reason = Some(Reason::known("BreakerOpen"));
+            return Verdict { reason, ..Verdict::unsent(FailReason::ProviderDown) };
+        }
         let class = Class::of(push.kind);
         let place = match line.enter(push.tenant, class, weight, job.deadline).await {
             Ok(place) => place,
@@ -73,9 +79,9 @@ impl FairQueue {
 /// What a push's way through tells of the way.
 fn left(submitted: &Result<Verdict, SubmitError>, took: Duration) -> Left {
     match submitted {
-        Err(SubmitError::Full) => Left::Refused,
+        Err(SubmitError::Full)
+        | Ok(Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. }) => Left::Refused,
         Err(SubmitError::Closed) => Left::Unknown,
-        Ok(Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. }) => Left::Refused,
         // What was never sent says nothing of how long sending takes.
         Ok(verdict) if verdict.attempts == 0 => Left::Unknown,
         Ok(_) => Left::After(took),

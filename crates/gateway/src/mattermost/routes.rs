@@ -195,6 +195,10 @@ impl Face {
             wants_ack: !push.ack_id.is_empty(),
         };
         let device = caller.device_key.device_id(&app.id, &token);
+        if !gateway.devices.lets_through(&device) {
+            let sentence = "more pushes to one device than Apple and Google take";
+            return Err(Refusal::because(FailReason::RateLimited, sentence));
+        }
         let config = &gateway.config.mattermost;
         let request = match app.provider {
             Provider::Apns => apns::request(&push, app_version, token, id, gateway.clock.now(), config)

@@ -84,6 +84,8 @@ pub(crate) struct GatewayConfig {
     budget_ms: u64,
     test_budget_ms: u64,
     call_budget_ms: u64,
+    device_rate_per_second: u32,
+    device_burst: u32,
     mattermost: gateway::MattermostConfig,
 }
 
@@ -149,6 +151,8 @@ impl GatewayConfig {
             budget_ms: self.budget_ms,
             test_budget_ms: self.test_budget_ms,
             call_budget_ms: self.call_budget_ms,
+            device_rate_per_second: self.device_rate_per_second,
+            device_burst: self.device_burst,
             mattermost: self.mattermost.clone(),
         }
     }

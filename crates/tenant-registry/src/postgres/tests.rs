@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,7 +15,7 @@ use crate::{DeviceState, TenantAdmin, TenantReader};
 
 /// The server of this test run; it ends with it.
 fn server() -> &'static Path {
-    static SERVER: OnceLock<(TempDir, ChildStdin)> = OnceLock::new();
+    static SERVER: OnceLock<(TempDir, Child)> = OnceLock::new();
     let (directory, _) = SERVER.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/postgres.sh");
@@ -28,7 +28,7 @@ fn server() -> &'static Path {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("ready"), "PostgreSQL does not start");
-        (directory, process.stdin.take().unwrap())
+        (directory, process)
     });
     directory.path()
 }

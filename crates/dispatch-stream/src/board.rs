@@ -1,0 +1,166 @@
+//! What the processes of a region know of each other.
+//!
+//! Each process writes its state to every lane once a second (`hpns:state:<process>`, gone after 10 s), workers
+//! also what speaks for and against an app (`hpns:guard:<app>`), and lease turns of rates that they share
+//! (`hpns:rl:<credential>`). Without lanes there is one process, and the board is a place in its memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use push_domain::{AppId, Clock, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::Lane;
+use crate::redis::LaneBoard;
+
+/// A process that has been silent for so long is gone.
+pub(crate) const STATE_LIFE: Duration = Duration::from_secs(10);
+/// What was seen of an app counts for so long.
+pub(crate) const EVIDENCE_LIFE: Duration = Duration::from_mins(5);
+
+/// What one process tells the others. Fields are added, never changed; what a process does not know is skipped.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessState {
+    /// Its name, for as long as it runs.
+    pub process: String,
+    /// Whether it takes pushes.
+    pub is_gateway: bool,
+    /// Whether it delivers them.
+    pub is_worker: bool,
+    /// The apps that it delivers to.
+    pub apps: BTreeMap<String, AppState>,
+}
+
+/// How a worker finds an app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppState {
+    /// Whether its provider is out of order.
+    pub is_broken: bool,
+    /// Whether its provider refuses it.
+    pub is_held: bool,
+}
+
+/// What a worker has seen of an app in the last minutes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Evidence {
+    /// When it was told, in milliseconds since 1970.
+    pub told_at_ms: u64,
+    /// Devices that were called dead.
+    pub dead: u32,
+    /// Pushes that were accepted.
+    pub accepted: u32,
+    /// When the last one was, in milliseconds since 1970; 0 for never.
+    pub last_accepted_ms: u64,
+    /// Until when its credential is paused, in milliseconds since 1970; 0 if it is not.
+    pub paused_until_ms: u64,
+}
+
+impl Evidence {
+    /// Adds up what several workers have seen.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            told_at_ms: self.told_at_ms.max(other.told_at_ms),
+            dead: self.dead.saturating_add(other.dead),
+            accepted: self.accepted.saturating_add(other.accepted),
+            last_accepted_ms: self.last_accepted_ms.max(other.last_accepted_ms),
+            paused_until_ms: self.paused_until_ms.max(other.paused_until_ms),
+        }
+    }
+}
+
+/// What came of asking for turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// So many may leave now.
+    Granted(u32),
+    /// None before so long.
+    Wait(Duration),
+}
+
+/// The board of one process.
+pub struct Board {
+    process: String,
+    lanes: Vec<AsyncMutex<LaneBoard>>,
+    /// The only one there is, where there are no lanes.
+    own: Mutex<Option<ProcessState>>,
+}
+
+impl Board {
+    /// Makes the board of a process, which goes through these lanes, if there are any.
+    #[must_use]
+    pub fn new(process: &str, lanes: &[Lane]) -> Self {
+        let lanes = lanes.iter().map(|lane| AsyncMutex::new(LaneBoard::new(lane.clone()))).collect();
+        Self { process: process.to_owned(), lanes, own: Mutex::default() }
+    }
+
+    fn own(&self) -> MutexGuard<'_, Option<ProcessState>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the others, on every lane that answers.
+    pub async fn publish(&self, state: ProcessState) {
+        let text = serde_json::to_string(&state).unwrap_or_default();
+        for lane in &self.lanes {
+            let _ = lane.lock().await.publish(&self.process, &text).await;
+        }
+        *self.own() = Some(state);
+    }
+
+    /// Returns the states of all processes, this one's too, from the first lane that answers; `None` if none does.
+    pub async fn states(&self) -> Option<Vec<ProcessState>> {
+        if self.lanes.is_empty() {
+            return Some(self.own().clone().into_iter().collect());
+        }
+        for lane in &self.lanes {
+            if let Ok(texts) = lane.lock().await.states().await {
+                return Some(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect());
+            }
+        }
+        None
+    }
+
+    /// Tells what this process has seen of an app, and returns what all others have; nothing if no lane answers.
+    pub async fn exchange(&self, app: &AppId, mine: Evidence, clock: &dyn Clock) -> Evidence {
+        let now = clock.now();
+        let text = serde_json::to_string(&Evidence { told_at_ms: now.millis(), ..mine }).unwrap_or_default();
+        let mut others: Option<HashMap<String, String>> = None;
+        for lane in &self.lanes {
+            let answer = lane.lock().await.exchange(app, &self.process, &text).await;
+            others = others.or(answer.ok());
+        }
+        let others = others.unwrap_or_default();
+        let evidence = others.iter().filter(|(process, _)| **process != self.process);
+        let evidence = evidence.filter_map(|(_, text)| serde_json::from_str::<Evidence>(text).ok());
+        let recent = |seen: &Evidence| now.since(Timestamp::from_millis(seen.told_at_ms)) < EVIDENCE_LIFE;
+        evidence.filter(recent).fold(Evidence::default(), Evidence::with)
+    }
+
+    /// Leases at most `wanted` turns of a rate that all processes share, from the one lane that keeps it.
+    /// `None` if that lane does not answer, or there is none: then everybody has to keep to a share.
+    pub async fn lease(&self, credential: &str, per_second: u32, burst: u32, wanted: u32) -> Option<Lease> {
+        let home = home(credential, self.lanes.len())?;
+        self.lanes.get(home)?.lock().await.lease(credential, per_second, burst, wanted).await.ok()
+    }
+}
+
+/// The lane that keeps a rate: the same for all processes of all versions.
+fn home(credential: &str, lanes: usize) -> Option<usize> {
+    // FNV-1a.
+    let hash = credential.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    usize::try_from(hash.checked_rem(lanes as u64)?).ok()
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Board").field("process", &self.process).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,76 @@
+//! Apps whose provider is out of order, as the workers say: their pushes fail at once instead of queueing up
+//! for workers who would refuse them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use push_domain::AppId;
+use tokio::time::Instant;
+
+/// While an app is out of order, one push in so long still goes to the workers, who need it to find out
+/// whether that is over.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// What is known of outages; shared by all serving threads.
+#[derive(Debug)]
+pub struct Outages {
+    apps: ArcSwap<HashSet<AppId>>,
+    made: Instant,
+    /// When a push was last let through, in milliseconds after `made`.
+    tried: AtomicU64,
+}
+
+impl Default for Outages {
+    fn default() -> Self {
+        Self { apps: ArcSwap::default(), made: Instant::now(), tried: AtomicU64::new(0) }
+    }
+}
+
+impl Outages {
+    /// Says which apps no worker can deliver to at the moment.
+    pub fn set(&self, apps: HashSet<AppId>) {
+        if **self.apps.load() != apps {
+            self.apps.store(Arc::new(apps));
+        }
+    }
+
+    /// Says whether a push to this app fails at once.
+    pub(crate) fn bars(&self, app: &AppId) -> bool {
+        let apps = self.apps.load();
+        if apps.is_empty() || !apps.contains(app) {
+            return false;
+        }
+        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.tried.load(Ordering::Relaxed);
+        let due = u128::from(now.saturating_sub(last)) >= TRY_EVERY.as_millis();
+        let tries =
+            due && self.tried.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        !tries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_app_that_is_out_of_order_gets_a_try_now_and_then() {
+        let outages = Outages::default();
+        let (ios, android) = (AppId::new("ios"), AppId::new("android"));
+        assert!(!outages.bars(&ios));
+        outages.set([ios.clone()].into());
+
+        tokio::time::advance(TRY_EVERY).await;
+        let barred = [(); 3].map(|()| outages.bars(&ios));
+        assert_eq!(barred, [false, true, true]);
+        assert!(!outages.bars(&android));
+        tokio::time::advance(TRY_EVERY).await;
+        assert!(!outages.bars(&ios));
+
+        outages.set(HashSet::new());
+        assert!(!outages.bars(&ios) && !outages.bars(&ios));
+    }
+}

@@ -1,0 +1,53 @@
+//! `make faults`: the hosted shape under faults, as a table. Every row starts a service of its own, sends, breaks
+//! something, and compares what callers were answered with what arrived at the simulated providers. The run
+//! fails when a row does not keep its promise.
+//!
+//! `scorecard [--long] [ROW...]`: all rows or some, in the size of a continuous build or the long one.
+
+mod broken;
+mod rig;
+mod shared;
+mod steady;
+
+use std::io::Write;
+
+use crate::rig::{Row, Scale};
+
+/// Every row: its id, what is done, what has to hold, and how it is run.
+const ROWS: &[Row] = &[
+    Row { id: "S1", what: "1,000/s, provider 50 ± 20 ms", run: steady::sustained },
+    Row { id: "S4", what: "worker killed", run: broken::workers_killed },
+    Row { id: "S5", what: "lane killed, back empty", run: broken::lanes_killed },
+    Row { id: "S6", what: "gateway killed", run: broken::gateways_killed },
+    Row { id: "S7", what: "worker, gateway, lane paused 1 to 10 s", run: broken::paused },
+    Row { id: "S8", what: "connections to lanes cut, delayed, sliced, half open", run: broken::connections },
+    Row { id: "S9", what: "one lane down, then both", run: broken::lanes_down },
+    Row { id: "S10", what: "lanes at their memory limit", run: broken::full },
+    Row { id: "S11", what: "PostgreSQL stopped, 500/s", run: broken::no_database },
+    Row { id: "S13", what: "a tenant at 10 times its share, 200 quiet ones", run: shared::noisy_tenant },
+    Row { id: "S13b", what: "a flood of messages, calls beside it", run: shared::calls_in_a_flood },
+    Row { id: "S28", what: "rolling deploys, 500/s", run: broken::deploys },
+];
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments: Vec<_> = std::env::args().skip(1).collect();
+    let long = arguments.iter().position(|argument| argument == "--long");
+    let scale = if long.map(|at| arguments.remove(at)).is_some() { Scale::Long } else { Scale::Short };
+    let chosen = |row: &&Row| arguments.is_empty() || arguments.iter().any(|id| id == row.id);
+    let mut out = std::io::stdout();
+    writeln!(out, "| row | what | size | lost | untrue | duplicates | p50 / p99 / slowest, ms | also | kept |")?;
+    writeln!(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |")?;
+    out.flush()?;
+    let mut broken = Vec::new();
+    for row in ROWS.iter().filter(chosen) {
+        let result = (row.run)(scale).unwrap_or_else(|error| rig::Outcome::failed(&error));
+        writeln!(out, "{}", result.line(row))?;
+        out.flush()?;
+        broken.extend(result.broken.iter().map(|promise| format!("{}: {promise}", row.id)));
+    }
+    for promise in &broken {
+        writeln!(std::io::stderr(), "BROKEN {promise}")?;
+    }
+    anyhow::ensure!(broken.is_empty(), "{} promises are broken", broken.len());
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! What the rows share: a service of their own, a load beside a fault, and the comparison of both ledgers.
+
+use std::time::Duration;
+
+use system_tests::client::{self, Load, Sample, Status};
+use system_tests::hosted::{Hosted, Size};
+use system_tests::ledger::Reconciled;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// One row of the table.
+pub(crate) struct Row {
+    pub(crate) id: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) run: fn(Scale) -> anyhow::Result<Outcome>,
+}
+
+/// How often and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Short,
+    Long,
+}
+
+impl Scale {
+    /// Chooses a number of the short or the long size.
+    pub(crate) const fn of<T: Copy>(self, short: T, long: T) -> T {
+        match self {
+            Self::Short => short,
+            Self::Long => long,
+        }
+    }
+}
+
+/// What came of a row.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) size: String,
+    pub(crate) books: Reconciled,
+    pub(crate) times_ms: [f64; 3],
+    pub(crate) also: String,
+    /// What was promised and not kept.
+    pub(crate) broken: Vec<String>,
+}
+
+impl Outcome {
+    pub(crate) fn failed(error: &anyhow::Error) -> Self {
+        Self { broken: vec![format!("it could not be run: {error:#}")], ..Self::default() }
+    }
+
+    pub(crate) fn line(&self, row: &Row) -> String {
+        let Self { size, books, times_ms: [p50, p99, slowest], also, broken } = self;
+        let untrue = books.false_ok + books.false_fail + books.strangers;
+        let kept = if broken.is_empty() { "yes" } else { "**no**" };
+        format!(
+            "| {} | {} | {size}, {} pushes | {} | {untrue} | {} | {p50:.0} / {p99:.0} / {slowest:.0} | {also} | {kept} |",
+            row.id, row.what, books.sent, books.lost, books.duplicates
+        )
+    }
+
+    /// Notes a promise that was not kept.
+    pub(crate) fn demand(&mut self, kept: bool, promise: impl Into<String>) {
+        if !kept {
+            self.broken.push(promise.into());
+        }
+    }
+}
+
+/// A service of a row's own.
+pub(crate) struct Place {
+    pub(crate) hosted: Hosted,
+    _directory: TempDir,
+}
+
+impl Place {
+    /// Starts it, with providers that take their time.
+    pub(crate) fn start(size: &Size, latency: &str) -> anyhow::Result<Self> {
+        let hpns = std::env::current_exe()?.with_file_name("hpns");
+        let directory = tempfile::tempdir()?;
+        let hosted = Hosted::start(&hpns, directory.path(), size)?;
+        for provider in ["apns", "fcm"] {
+            let conduct = format!(r#"{{"provider":"{provider}","latency":{latency}}}"#);
+            hosted.simulator.ask("POST", "/sim/conduct", &conduct)?;
+        }
+        let place = Self { hosted, _directory: directory };
+        client::run(&Load { first_device: u64::MAX >> 16, ..place.load(50.0) }, Duration::from_millis(500))?;
+        place.hosted.simulator.ask("POST", "/sim/reset", "")?;
+        Ok(place)
+    }
+
+    /// An open loop through the address of all gateways; every push goes to a device of its own.
+    pub(crate) fn load(&self, per_second: f64) -> Load {
+        Load {
+            address: self.hosted.balancer.address,
+            prefixes: self.hosted.prefixes(),
+            platforms: vec!["apple_rn-v2"],
+            devices: 0,
+            first_device: 0,
+            // An open loop needs a free connection at every moment, also when answers take their whole time.
+            connections: 1000,
+            per_second: Some(per_second),
+            padding: 0,
+        }
+    }
+
+    /// Sends for a time while `fault` does its work; it is told until when, and gets the service.
+    pub(crate) fn under(
+        &mut self,
+        load: &Load,
+        time: Duration,
+        fault: impl FnOnce(&mut Hosted, Instant) -> anyhow::Result<()>,
+    ) -> anyhow::Result<client::Outcome> {
+        let hosted = &mut self.hosted;
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| client::run(load, time));
+            let broken = fault(hosted, Instant::now() + time);
+            let outcome = sending.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
+            broken.and(outcome)
+        })
+    }
+
+    /// Waits until nothing is under way, and compares the ledgers.
+    pub(crate) fn reconcile(&self, size: String, sent: &client::Outcome) -> anyhow::Result<Outcome> {
+        let patience = Instant::now() + Duration::from_secs(30);
+        let mut queued = self.hosted.queued()?;
+        while queued > 0 && Instant::now() < patience {
+            wait(Duration::from_millis(200));
+            queued = self.hosted.queued()?;
+        }
+        let books = Reconciled::new(sent, &self.hosted.simulator.ask("GET", "/sim/ledger", "")?);
+        let at = |share| sent.percentile_ms(share, |sample: &Sample| sample.status != Status::Lost);
+        let mut outcome =
+            Outcome { size, books, times_ms: [at(0.5), at(0.99), at(1.0)], ..Outcome::default() };
+        outcome.broken.extend(books.untruths());
+        outcome.demand(queued == 0, format!("{queued} jobs are left in the lanes"));
+        outcome.demand(books.sent > 0, "nothing was sent");
+        Ok(outcome)
+    }
+}
+
+/// Lets time pass.
+pub(crate) fn wait(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "a schedule of a measurement, not of a test")]
+    std::thread::sleep(time);
+}
+
+/// A number below `below`, a different one each time, the same in each run.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) const fn below(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
