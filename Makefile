@@ -1,5 +1,5 @@
 # Each target is one line that CI calls too.
-.PHONY: run hosted test check bench faults fuzz fmt deny setup
+.PHONY: run hosted test check bench faults faults-long fuzz fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
 	cargo run --quiet --package hpns -- all --demo
@@ -16,8 +16,11 @@ check: ## Format, lints, documentation
 bench: ## What a push costs, as a table and JSON (release build, some minutes); BASELINE=commit compares
 	scripts/bench.sh $(or $(SECONDS),10) $(BASELINE)
 
-faults: ## Every provider fault against a running service, as the table of docs/FAULTS.md
+faults: ## Every provider fault, and the hosted shape under faults, as tables (half an hour)
 	scripts/faults.sh
+
+faults-long: ## The hosted shape under faults in the long size (hours)
+	scripts/faults.sh hosted --long
 
 fuzz: ## Every fuzz target for 60 seconds (installs cargo-fuzz when missing)
 	scripts/fuzz.sh

@@ -1,7 +1,15 @@
 #!/usr/bin/env bash
-# Release build, then every provider fault against a running service: some minutes, on loopback. Prints
-# the table of docs/FAULTS.md, and fails if a promise is broken. An argument selects faults by name.
+# Release build, then faults under load, on loopback. Two tables; the run fails if a promise is broken.
+#   scripts/faults.sh                 every provider fault (docs/FAULTS.md), then the hosted shape's rows
+#   scripts/faults.sh providers [NAME]  provider faults only, all or some
+#   scripts/faults.sh hosted [--long] [ROW...]  rows of docs/SCORECARD.md only
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --release --locked --quiet --package hpns --package system-tests --bin hpns --bin faults
-target/release/faults "$@"
+what=${1:-all}
+cargo build --release --locked --quiet --package hpns --package system-tests --bins
+case $what in
+all) target/release/faults && target/release/scorecard ;;
+providers) shift && target/release/faults "$@" ;;
+hosted) shift && target/release/scorecard "$@" ;;
+*) echo "faults: providers or hosted, not $what" >&2 && exit 2 ;;
+esac

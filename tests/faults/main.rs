@@ -214,7 +214,9 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
     let duplicates = simulator.stat("duplicates")?;
     let arrived = simulator.stat("accepted")? - duplicates;
     let answered_ok = hit.count(Status::Ok) + other.count(Status::Ok);
-    let last = |sample: &&Sample| sample.at >= time.saturating_sub(LAST) && !matches!(sample.status, Status::Ok | Status::Remove);
+    let last = |sample: &&Sample| {
+        sample.at >= time.saturating_sub(LAST) && !matches!(sample.status, Status::Ok | Status::Remove)
+    };
     let calm = |sample: &Sample| sample.at < CALM;
     let under_fault = |sample: &Sample| sample.at >= CALM && sample.at < CALM + FAULT;
     Ok(Cell {
@@ -244,6 +246,7 @@ fn load(service: &Process, provider: Provider) -> Load {
         connections: CONNECTIONS,
         per_second: Some(PER_SECOND),
         padding: 0,
+        is_call: false,
     }
 }
 

@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// A stock server gives up so late.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
+/// What makes a message an incoming call.
+const CALL: &str = r#","sub_type":"calls","transport":"voip""#;
+
 /// The codes of pushes that were refused before anything could be sent.
 const UNSENT: [&[u8]; 3] = [b"\"busy:", b"\"rate_limited:", b"\"unavailable:"];
 
@@ -38,6 +41,8 @@ pub struct Load {
     pub per_second: Option<f64>,
     /// What is added to the message of a stock push, in bytes.
     pub padding: usize,
+    /// Whether they ring.
+    pub is_call: bool,
 }
 
 /// What a push was answered.
@@ -114,6 +119,37 @@ pub fn run(load: &Load, time: Duration) -> anyhow::Result<Outcome> {
     })
 }
 
+/// Sends some pushes with a key, one after the other, and returns the bodies of the answers.
+pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec<String>> {
+    let load = Load {
+        address,
+        prefixes: vec![format!("/t/{key}")],
+        platforms: vec!["apple_rn-v2"],
+        devices: 0,
+        first_device: 1 << 50,
+        connections: 1,
+        per_second: None,
+        padding: 0,
+        is_call: false,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut answers = Vec::new();
+        let (mut request, mut response) = (Vec::new(), vec![0; 4096]);
+        for number in 0..count {
+            write_request(&mut request, &load, load.first_device + number);
+            let mut stream = None;
+            let exchange = exchange(&mut stream, address, &request, &mut response);
+            timeout(GIVE_UP, exchange).await??;
+            let text = String::from_utf8_lossy(&response);
+            let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+            answers.push(body.trim_end_matches('\0').trim().to_owned());
+            response.fill(0);
+        }
+        Ok(answers)
+    })
+}
+
 async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Duration) -> Vec<Sample> {
     let mut stream = None;
     let mut samples = Vec::new();
@@ -158,6 +194,10 @@ async fn exchange(
     request: &[u8],
     response: &mut [u8],
 ) -> std::io::Result<Status> {
+    // A connection that the other side has closed meanwhile is not used again, as every client does.
+    if stream.as_ref().is_some_and(is_over) {
+        *stream = None;
+    }
     let connected = if let Some(stream) = stream {
         stream
     } else {
@@ -187,14 +227,20 @@ async fn exchange(
     })
 }
 
+/// Says whether an idle connection has ended.
+fn is_over(stream: &TcpStream) -> bool {
+    !matches!(stream.try_read(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 /// A message as a stock server writes it: some 580 bytes, with a signature.
 fn write_request(request: &mut Vec<u8>, load: &Load, device: u64) {
     let in_turn = device as usize;
     let prefix = &load.prefixes[in_turn % load.prefixes.len()];
     let platform = load.platforms[in_turn % load.platforms.len()];
     let body = format!(
-        r#"{{"ack_id":"kyrk5x1kd3yr7ycwqcs6xg{device:04}","platform":"{platform}","server_id":"8wfsxkz1ntr1ue8yf6sba9anqc","device_id":"{device:064x}","post_id":"8ydn8ctqcbbz5m9o8yhpz9oste","category":"CAN_REPLY","message":"@bob: did you see the numbers of last week? :+1:{padding}","badge":3,"team_id":"7z1jfoyk9ibafb4f7jsqgmkfqe","channel_id":"kjrs7q1ij3g5pnsbxrrdjuk54o","channel_name":"Town Square","type":"message","sender_id":"3p5ekq7gs3dcipy1bxcqxwfbhe","sender_name":"bob","version":"v2","is_crt_enabled":false,"is_id_loaded":false,"signature":"eyJhbGciOiJFUzI1NiJ9.eyJhY2tfaWQiOiJrIn0.c2ln"}}"#,
+        r#"{{"ack_id":"kyrk5x1kd3yr7ycwqcs6xg{device:04}","platform":"{platform}","server_id":"8wfsxkz1ntr1ue8yf6sba9anqc","device_id":"{device:064x}","post_id":"8ydn8ctqcbbz5m9o8yhpz9oste","category":"CAN_REPLY","message":"@bob: did you see the numbers of last week? :+1:{padding}","badge":3,"team_id":"7z1jfoyk9ibafb4f7jsqgmkfqe","channel_id":"kjrs7q1ij3g5pnsbxrrdjuk54o","channel_name":"Town Square","type":"message"{call},"sender_id":"3p5ekq7gs3dcipy1bxcqxwfbhe","sender_name":"bob","version":"v2","is_crt_enabled":false,"is_id_loaded":false,"signature":"eyJhbGciOiJFUzI1NiJ9.eyJhY2tfaWQiOiJrIn0.c2ln"}}"#,
         padding = "x".repeat(load.padding),
+        call = if load.is_call { CALL } else { "" },
     );
     request.clear();
     // Writing into memory cannot fail.

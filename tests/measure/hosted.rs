@@ -156,6 +156,17 @@ impl Hosted {
         Process::service(&self.hpns, role, &self.directory.join(format!("{role}.toml")), &log)
     }
 
+    /// Makes a tenant with a licence while everything runs, and returns its key.
+    pub fn seed(&self, rate: u32) -> anyhow::Result<String> {
+        let name = format!("late-{}-", self.started);
+        let output = Command::new(&self.hpns)
+            .args(["seed", "--name", &name, "--rate", &rate.to_string(), "--config"])
+            .arg(self.directory.join("admin.toml"))
+            .output()?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
     /// Spreads new connections over the gateways that are there now.
     pub fn balance(&self) {
         self.balancer.target(self.gateways.iter().map(|gateway| gateway.address).collect());
@@ -211,7 +222,7 @@ fn write_config(
     let (data_dir, threads, settings) = (directory.display(), size.threads, &size.settings);
     let apps = simulator.apps().context("the simulator has no apps")?;
     let text = format!(
-        "data_dir = \"{data_dir}\"\n[server]\nthreads = {threads}\n[registry]\nurl = \"{registry}\"\n\
+        "data_dir = \"{data_dir}\"\n[server]\nthreads = {threads}\ndrain_seconds = 1\n[registry]\nurl = \"{registry}\"\n\
          [dispatch]\nlanes = [{lanes}]\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
          {settings}\n{apps}"
     );

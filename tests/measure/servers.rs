@@ -113,8 +113,8 @@ impl Drop for Redis {
 /// A PostgreSQL; it ends with this process, however that ends.
 #[derive(Debug)]
 pub struct Postgres {
-    _script: Child,
-    _lifeline: ChildStdin,
+    script: Child,
+    lifeline: Option<ChildStdin>,
     /// The server's process id.
     pub id: u32,
     /// Where it listens on loopback.
@@ -127,6 +127,11 @@ impl Postgres {
     /// Starts one in a directory of its own.
     pub fn start(directory: &Path) -> anyhow::Result<Self> {
         let port = free_port()?;
+        let (script, lifeline, id) = Self::run(directory, port)?;
+        Ok(Self { script, lifeline: Some(lifeline), id, port, directory: directory.to_owned() })
+    }
+
+    fn run(directory: &Path, port: u16) -> anyhow::Result<(Child, ChildStdin, u32)> {
         let mut script = Command::new(project().join("scripts/postgres.sh"))
             .arg(directory)
             .arg(port.to_string())
@@ -137,7 +142,21 @@ impl Postgres {
         BufReader::new(script.stdout.take().context("no output")?).read_line(&mut line)?;
         let id = line.trim().strip_prefix("ready ").context("PostgreSQL does not start")?.parse()?;
         let lifeline = script.stdin.take().context("no input")?;
-        Ok(Self { _script: script, _lifeline: lifeline, id, port, directory: directory.to_owned() })
+        Ok((script, lifeline, id))
+    }
+
+    /// Stops it; what was written stays.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.lifeline = None;
+        self.script.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        let (script, lifeline, id) = Self::run(&self.directory, self.port)?;
+        (self.script, self.lifeline, self.id) = (script, Some(lifeline), id);
+        Ok(())
     }
 
     /// Returns the address for a login.
@@ -152,5 +171,11 @@ impl Postgres {
             Command::new("psql").args(["-qAtX", &self.address("postgres"), "-c", statement]).output()?;
         anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let _ = self.stop();
     }
 }

@@ -4,6 +4,8 @@
 //!
 //! `scorecard [--long] [ROW...]`: all rows or some, in the size of a continuous build or the long one.
 
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
 mod broken;
 mod rig;
 mod shared;
@@ -35,7 +37,10 @@ fn main() -> anyhow::Result<()> {
     let scale = if long.map(|at| arguments.remove(at)).is_some() { Scale::Long } else { Scale::Short };
     let chosen = |row: &&Row| arguments.is_empty() || arguments.iter().any(|id| id == row.id);
     let mut out = std::io::stdout();
-    writeln!(out, "| row | what | size | lost | untrue | duplicates | p50 / p99 / slowest, ms | also | kept |")?;
+    writeln!(
+        out,
+        "| row | what | size | lost | untrue | duplicates | p50 / p99 / slowest, ms | also | kept |"
+    )?;
     writeln!(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |")?;
     out.flush()?;
     let mut broken = Vec::new();

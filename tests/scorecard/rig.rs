@@ -100,6 +100,7 @@ impl Place {
             connections: 1000,
             per_second: Some(per_second),
             padding: 0,
+            is_call: false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -71,6 +71,8 @@ pub struct Gate {
     made: Instant,
     /// When the licences were last read, in milliseconds after `made`.
     read_at: AtomicU64,
+    /// Whether the last time came to nothing.
+    fails: AtomicBool,
     gateways: AtomicU32,
 }
 
@@ -79,9 +81,19 @@ impl Gate {
     #[must_use]
     pub fn new(access: Access, region: String, keys: Keys, clock: Arc<dyn Clock>) -> Self {
         let open = keys.device_key(open_tenant(), &[0; 32]);
-        let (doors, log_key) = (ArcSwapOption::empty(), ArcSwapOption::empty());
-        let (read_at, gateways) = (AtomicU64::new(0), AtomicU32::new(1));
-        Self { access, region, clock, keys, open, doors, log_key, made: Instant::now(), read_at, gateways }
+        Self {
+            access,
+            region,
+            clock,
+            keys,
+            open,
+            doors: ArcSwapOption::empty(),
+            log_key: ArcSwapOption::empty(),
+            made: Instant::now(),
+            read_at: AtomicU64::new(0),
+            fails: AtomicBool::new(false),
+            gateways: AtomicU32::new(1),
+        }
     }
 
     /// Says whether callers can be checked.
@@ -109,7 +121,7 @@ impl Gate {
         let permit =
             doors.snapshot.open(key, &self.region, self.clock.now()).map_err(|refusal| match refusal {
                 // It may be newer than what is known.
-                Refusal::Unknown if self.age() > UNSURE => FailReason::Unavailable,
+                Refusal::Unknown if self.is_unsure() => FailReason::Unavailable,
                 Refusal::Unknown => FailReason::LicenceUnknown,
                 Refusal::Inactive => FailReason::LicenceInactive,
                 Refusal::WrongRegion => FailReason::WrongRegion,
@@ -140,6 +152,12 @@ impl Gate {
 
     /// Reads what is new, or everything.
     async fn renew(&self, registry: &dyn TenantReader, whole: bool) -> Result<(), RegistryError> {
+        let read = self.read(registry, whole).await;
+        self.fails.store(read.is_err(), Ordering::Relaxed);
+        read
+    }
+
+    async fn read(&self, registry: &dyn TenantReader, whole: bool) -> Result<(), RegistryError> {
         let asked = Instant::now();
         let known = self.doors.load_full().filter(|_| !whole);
         match known {
@@ -159,6 +177,11 @@ impl Gate {
     /// Returns for how long the licences could not be read.
     fn age(&self) -> Duration {
         self.made.elapsed().saturating_sub(Duration::from_millis(self.read_at.load(Ordering::Relaxed)))
+    }
+
+    /// Says whether licences may exist that are not known here.
+    fn is_unsure(&self) -> bool {
+        self.fails.load(Ordering::Relaxed) || self.age() > UNSURE
     }
 
     /// Says how many gateways share each licence's rate.

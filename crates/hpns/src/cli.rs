@@ -87,9 +87,12 @@ pub(crate) struct RoleOptions {
 pub(crate) struct SeedOptions {
     #[command(flatten)]
     pub(crate) config: ConfigOptions,
-    /// How many tenants to make. Their names are `seed-` and a number.
+    /// How many tenants to make.
     #[arg(long, default_value_t = 1)]
     pub(crate) tenants: u32,
+    /// What their names begin with; a number follows.
+    #[arg(long, default_value = "seed-")]
+    pub(crate) name: String,
     /// Pushes a second that each licence allows.
     #[arg(long, default_value_t = 1000)]
     pub(crate) rate: u32,

@@ -26,7 +26,7 @@ pub(crate) struct Health {
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) lanes: Option<Arc<Lanes>>,
     pub(crate) pulses: Vec<Pulse>,
-    pub(crate) stopping: CancellationToken,
+    pub(crate) leaving: CancellationToken,
 }
 
 pub(crate) fn router(health: Health) -> Router {
@@ -52,7 +52,7 @@ async fn live(State(health): State<Health>) -> Result<&'static str, Problem> {
 /// Ready once licences are known and a lane is up, until the process stops; Apple, Google and the database
 /// may be down.
 async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {
-    if health.stopping.is_cancelled() {
+    if health.leaving.is_cancelled() {
         return Err(Problem::new(ErrorKind::Unavailable, "stopping", "the process is stopping"));
     }
     if health.gate.as_ref().is_some_and(|gate| !gate.is_ready()) {

@@ -29,14 +29,25 @@ impl Signals {
     }
 }
 
-/// Waits for a signal, or for a serving thread that ends by itself; then stops softly within `grace`.
+/// How a process goes.
+pub(crate) struct Goodbye {
+    /// First it is not ready any more, and its answers end their connections,
+    pub(crate) leaving: CancellationToken,
+    /// for so long;
+    pub(crate) drain: Duration,
+    /// then it takes no more,
+    pub(crate) stop: CancellationToken,
+    /// and what was taken may take so long.
+    pub(crate) grace: Duration,
+}
+
+/// Waits for a signal, or for a serving thread that ends by itself; then says goodbye.
 ///
 /// Returns `Err` when something ended that should not have, or when requests under way were lost.
 pub(crate) async fn until_stopped(
     mut signals: Signals,
     shards: Vec<Shard>,
-    stop: CancellationToken,
-    grace: Duration,
+    goodbye: Goodbye,
 ) -> anyhow::Result<()> {
     let mut ends = JoinSet::new();
     let mut threads = Vec::new();
@@ -49,7 +60,14 @@ pub(crate) async fn until_stopped(
         _ = ends.join_next() => Some(anyhow::anyhow!("a serving thread ended by itself")),
     };
     info!("asked to stop");
-    stop.cancel();
+    goodbye.leaving.cancel();
+    let mut impatient = false;
+    tokio::select! {
+        () = tokio::time::sleep(goodbye.drain), if fault.is_none() => {}
+        () = signals.next(), if fault.is_none() => impatient = true,
+        else => {}
+    }
+    goodbye.stop.cancel();
     let all_ended = async { while ends.join_next().await.is_some() {} };
     tokio::select! {
         () = all_ended => {
@@ -57,8 +75,8 @@ pub(crate) async fn until_stopped(
                 let _ = thread.join();
             }
         }
-        () = signals.next() => fault = Some(anyhow::anyhow!("asked to stop again: pushes under way are lost")),
-        () = tokio::time::sleep(grace) => fault = Some(anyhow::anyhow!("pushes under way did not end in the grace period")),
+        () = signals.next(), if !impatient => fault = Some(anyhow::anyhow!("asked to stop again: pushes under way are lost")),
+        () = tokio::time::sleep(goodbye.grace) => fault = Some(anyhow::anyhow!("pushes under way did not end in the grace period")),
     }
     fault.map_or(Ok(()), |fault| {
         error!(reason = format!("{fault:#}"), "stopped hard");

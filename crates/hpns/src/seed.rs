@@ -19,7 +19,7 @@ pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
         let now = SystemClock.now();
         let mut out = std::io::stdout().lock();
         for number in 1..=options.tenants {
-            let tenant = registry.create_tenant(&format!("seed-{number}"), now).await?;
+            let tenant = registry.create_tenant(&format!("{}{number}", options.name), now).await?;
             let draft = LicenceDraft {
                 tenant: tenant.id,
                 plan: Plan::Professional,

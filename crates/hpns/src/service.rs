@@ -22,7 +22,7 @@ use crate::demo::Demo;
 use crate::hardening;
 use crate::health::{self, Health};
 use crate::lanes::Lanes;
-use crate::lifecycle::{Signals, until_stopped};
+use crate::lifecycle::{Goodbye, Signals, until_stopped};
 use crate::listener_tls::ListenerTls;
 use crate::registry::{Ledger, Registry};
 use crate::shard::{Accepting, Delivering, Shard, Shared};
@@ -98,8 +98,7 @@ async fn serve(
     if let (Some(demo), Some(key), Some(address)) = (demo, key, address) {
         demo.announce(address, &key)?;
     }
-    let grace = Duration::from_secs(process.shared.config.server.shutdown_grace_seconds);
-    let ended = until_stopped(signals, shards, process.shared.stop.clone(), grace).await;
+    let ended = until_stopped(signals, shards, process.goodbye()).await;
     process.end().await;
     ended
 }
@@ -157,8 +156,8 @@ impl Process {
             let tls = front.tls.as_ref().map(|it| it.tls.clone());
             (Some(Accepting { gateway, tls }), Some(front))
         };
-        let stop = CancellationToken::new();
-        let shared = Shared { config, process, accepting, delivering, lanes, clock, stop };
+        let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
+        let shared = Shared { config, process, accepting, delivering, lanes, clock, leaving, stop };
         let at_the_end = CancellationToken::new();
         Ok(Self { shared, front, back, board, telemetry, tasks, at_the_end })
     }
@@ -225,7 +224,7 @@ impl Process {
             gate: self.front.as_ref().map(|front| Arc::clone(&front.gate)),
             lanes: self.shared.lanes.clone(),
             pulses: shards.iter().map(|shard| shard.pulse.clone()).collect(),
-            stopping: self.shared.stop.clone(),
+            leaving: self.shared.leaving.clone(),
         };
         let limits = http_edge::Limits::default();
         let (stop, tasks) = (self.at_the_end.clone(), self.tasks.clone());
@@ -233,6 +232,16 @@ impl Process {
         let telemetry = Arc::clone(&self.telemetry);
         self.tasks.spawn(async move { telemetry.upkeep().await });
         Ok(address)
+    }
+
+    fn goodbye(&self) -> Goodbye {
+        let Shared { config, leaving, stop, .. } = &self.shared;
+        Goodbye {
+            leaving: leaving.clone(),
+            drain: Duration::from_secs(config.server.drain_seconds),
+            stop: stop.clone(),
+            grace: Duration::from_secs(config.server.shutdown_grace_seconds),
+        }
     }
 
     /// Writes what is left to write.

@@ -11,7 +11,7 @@ use anyhow::Context;
 use dispatch_stream::{InProcess, JobSource, Lane, RedisGateway, RedisWorker, Submit};
 use dispatch_worker::{Guards, Parts, Senders, Worker};
 use gateway::Gateway;
-use http_edge::Tls;
+use http_edge::{Farewell, Tls};
 use push_domain::{Clock, Provider};
 use tenant_registry::Recorder;
 use tokio::sync::oneshot;
@@ -37,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) delivering: Option<Delivering>,
     pub(crate) lanes: Option<Arc<Lanes>>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Asks callers to go elsewhere.
+    pub(crate) leaving: CancellationToken,
+    /// Takes no more.
     pub(crate) stop: CancellationToken,
 }
 
@@ -243,7 +246,7 @@ async fn accept(
     let Some(submit) = dispatch.submit() else { return };
     let connections = TaskTracker::new();
     let limits = shared.config.gateway.limits(shared.config.threads());
-    let service = accepting.gateway.service(submit, tasks.clone());
+    let service = Farewell::new(accepting.gateway.service(submit, tasks.clone()), shared.leaving.clone());
     let (tls, stop) = (accepting.tls.clone(), shared.stop.clone());
     http_edge::serve(listener, tls, service, limits, stop, connections.clone()).await;
     connections.close();

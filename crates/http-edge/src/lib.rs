@@ -4,11 +4,13 @@
 //! The loop logs no URL and no header: a licence key may stand in either.
 
 mod activity;
+mod farewell;
 mod listener;
 mod problem;
 mod server;
 mod tls;
 
+pub use farewell::Farewell;
 pub use listener::bind;
 pub use problem::{ErrorKind, Problem};
 pub use server::{Limits, serve};

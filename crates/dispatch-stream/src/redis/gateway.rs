@@ -21,7 +21,7 @@ use crate::{Job, KeyRing, Submit, SubmitError, Verdict, wire};
 
 /// A job without a verdict is submitted again after so long: its entry or its reply may be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// While no lane is up, a new job is refused after so long.
+/// While no lane is up, new jobs wait until that has lasted so long; after that they are refused at once.
 const NO_LANE: Duration = Duration::from_millis(600);
 
 /// Hands jobs over to the lanes, and gets their verdicts. One for each serving thread, with reply streams
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     /// Names this gateway for as long as it lives.
     pub(super) gateway: String,
     lanes: Vec<Way>,
+    /// Since when no lane is up.
+    dark_since: Mutex<Option<Instant>>,
     waiters: Mutex<HashMap<JobId, Vec<Waiter>>>,
 }
 
@@ -82,7 +84,12 @@ impl RedisGateway {
                 (Way { handovers: sender, is_up: AtomicBool::new(false) }, receiver)
             })
             .unzip();
-        let shared = Arc::new(Shared { gateway, lanes: ways, waiters: Mutex::default() });
+        let shared = Arc::new(Shared {
+            gateway,
+            lanes: ways,
+            dark_since: Mutex::new(Some(Instant::now())),
+            waiters: Mutex::default(),
+        });
         for ((number, lane), waiting) in lanes.iter().enumerate().zip(handovers) {
             let known = Arc::downgrade(&shared);
             tasks.spawn(enqueue::serve(lane.clone(), number, waiting, known, queue_capacity));
@@ -119,13 +126,12 @@ impl Submit for RedisGateway {
             deadline: job.deadline,
             envelope,
         };
-        let started = Instant::now();
         let (mut lane, mut handed_over) = (None, false);
         let _leaving = Leaving { shared: &self.shared, job: push.id };
         while Instant::now() < job.deadline {
             lane = self.shared.next_lane(push.id, lane);
             let Some(number) = lane else {
-                if !handed_over && started.elapsed() >= NO_LANE {
+                if !handed_over && self.shared.is_dark() {
                     return Err(SubmitError::Full);
                 }
                 pause().await;
@@ -220,14 +226,27 @@ impl Shared {
         let _ = last.event.send(event);
     }
 
+    fn dark_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.dark_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether no lane has been up for a while.
+    fn is_dark(&self) -> bool {
+        self.dark_since().is_some_and(|since| since.elapsed() >= NO_LANE)
+    }
+
     /// Notes that a lane answers; says whether that is news.
     pub(super) fn lane_works(&self, lane: usize) -> bool {
+        *self.dark_since() = None;
         self.lanes.get(lane).is_some_and(|lane| !lane.is_up.swap(true, Ordering::Relaxed))
     }
 
     /// Notes that a lane does not, and sends its jobs on their way again; says whether that is news.
     pub(super) fn lane_failed(&self, lane: usize) -> bool {
         let is_news = self.lanes.get(lane).is_some_and(|lane| lane.is_up.swap(false, Ordering::Relaxed));
+        if (0..self.lanes.len()).all(|lane| !self.is_up(lane)) {
+            self.dark_since().get_or_insert_with(Instant::now);
+        }
         let mut stranded = Vec::new();
         self.waiters().retain(|_, callers| {
             stranded.extend(callers.extract_if(.., |caller| caller.lane == lane));

@@ -65,6 +65,7 @@ pub(crate) enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerConfig {
     pub(crate) threads: usize,
+    pub(crate) drain_seconds: u64,
     pub(crate) shutdown_grace_seconds: u64,
 }
 

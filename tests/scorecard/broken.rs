@@ -1,0 +1,338 @@
+//! Something is broken, again and again, while pushes come in.
+
+use std::time::Duration;
+
+use system_tests::client::{self, Load, Sample, Status};
+use system_tests::hosted::{Hosted, Size};
+use system_tests::proxy::Fault;
+use tokio::time::Instant;
+
+use crate::rig::{Dice, Outcome, Place, Scale, wait};
+
+/// Providers answer within some 5 to 50 ms.
+const LATENCY: &str = r#"{"p50_ms":15,"p95_ms":40}"#;
+/// The budget of a push, and a little for the way.
+const BUDGET_MS: f64 = 10_300.0;
+
+/// No push may be without an answer, and few may arrive twice.
+fn demand_all_answered(outcome: &mut Outcome, most_duplicates: f64) {
+    let books = outcome.books;
+    outcome.demand(books.lost == 0, format!("{} pushes were not answered", books.lost));
+    outcome.demand(books.ok == books.sent, format!("{} pushes failed", books.sent - books.ok - books.lost));
+    let share = books.duplicates as f64 / books.sent.max(1) as f64;
+    outcome.demand(share <= most_duplicates, format!("{:.2} % arrived twice", share * 100.0));
+}
+
+/// S4: a worker is killed, and another one takes its place.
+pub(crate) fn workers_killed(scale: Scale) -> anyhow::Result<Outcome> {
+    let kills = scale.of(20, 200);
+    let mut place = Place::start(&Size::default(), LATENCY)?;
+    let every = Duration::from_millis(2700);
+    let load = place.load(300.0);
+    let sent = place.under(&load, every * (kills + 2), |hosted, _| {
+        for number in 0..kills {
+            wait(every);
+            let victim = number as usize % hosted.workers.len();
+            hosted.workers[victim].signal("KILL")?;
+            hosted.workers.remove(victim);
+            hosted.add_worker()?;
+        }
+        Ok(())
+    })?;
+    let mut outcome = place.reconcile(format!("{kills} times"), &sent)?;
+    demand_all_answered(&mut outcome, 0.002);
+    outcome.demand(outcome.times_ms[2] <= 5000.0, "a push took longer than 5 s");
+    Ok(outcome)
+}
+
+/// S5: a lane is killed, and comes back empty.
+pub(crate) fn lanes_killed(scale: Scale) -> anyhow::Result<Outcome> {
+    let kills = scale.of(10, 100);
+    let mut place = Place::start(&Size::default(), LATENCY)?;
+    let every = Duration::from_millis(2500);
+    let load = place.load(300.0);
+    let mut dice = Dice::new(5);
+    let sent = place.under(&load, every * (kills + 2), |hosted, _| {
+        for number in 0..kills {
+            wait(every.saturating_sub(Duration::from_millis(500)));
+            let lane = &mut hosted.lanes[number as usize % 2];
+            lane.kill()?;
+            wait(Duration::from_millis(50 + dice.below(750)));
+            lane.start_again()?;
+        }
+        Ok(())
+    })?;
+    let mut outcome = place.reconcile(format!("{kills} times"), &sent)?;
+    demand_all_answered(&mut outcome, 0.05);
+    outcome.demand(outcome.times_ms[2] <= BUDGET_MS, "a push took longer than its budget");
+    Ok(outcome)
+}
+
+/// S6: a gateway is killed. Its open requests break off; nothing is answered that is not true.
+pub(crate) fn gateways_killed(scale: Scale) -> anyhow::Result<Outcome> {
+    let kills = scale.of(5, 50);
+    let mut place = Place::start(&Size::default(), LATENCY)?;
+    let every = Duration::from_millis(2500);
+    let load = place.load(300.0);
+    let sent = place.under(&load, every * (kills + 1), |hosted, _| {
+        for _ in 0..kills {
+            wait(every);
+            hosted.gateways[0].signal("KILL")?;
+            hosted.gateways.remove(0);
+            hosted.balance();
+            hosted.add_gateway()?;
+        }
+        Ok(())
+    })?;
+    let mut outcome = place.reconcile(format!("{kills} times"), &sent)?;
+    let books = outcome.books;
+    outcome.demand(books.ok + books.lost == books.sent, format!("{} pushes failed", books.fail));
+    outcome.demand(books.lost <= 100 * u64::from(kills), "more requests broke off than were open");
+    outcome.demand(books.duplicates == 0, format!("{} pushes arrived twice", books.duplicates));
+    // What belonged to a gateway that is gone is forgotten.
+    let kept = Instant::now() + Duration::from_mins(1);
+    let left = |hosted: &Hosted| -> anyhow::Result<usize> {
+        let mut left = 0;
+        for lane in &hosted.lanes {
+            left = left.max(lane.ask(&["KEYS", "hpns:r:*"])?.lines().filter(|key| !key.is_empty()).count());
+        }
+        Ok(left)
+    };
+    while left(&place.hosted)? > 2 && Instant::now() < kept {
+        wait(Duration::from_secs(1));
+    }
+    outcome.demand(left(&place.hosted)? <= 2, "a gateway that is gone is remembered for more than 60 s");
+    outcome.also = format!("{} requests broke off", books.lost);
+    Ok(outcome)
+}
+
+/// S7: a process stands still, and goes on.
+pub(crate) fn paused(scale: Scale) -> anyhow::Result<Outcome> {
+    let rounds = scale.of(1, 17);
+    let mut place = Place::start(&Size::default(), LATENCY)?;
+    let pauses = [1, 4, 10].map(Duration::from_secs);
+    let gap = Duration::from_secs(3);
+    let time = (pauses.iter().sum::<Duration>() + gap * 3) * 3 * rounds + Duration::from_secs(5);
+    let load = place.load(200.0);
+    let sent = place.under(&load, time, |hosted, _| {
+        for _ in 0..rounds {
+            for pause in pauses {
+                let victims = [hosted.workers[0].id(), hosted.gateways[0].id(), hosted.lanes[0].id()];
+                for victim in victims {
+                    wait(gap);
+                    signal(victim, "STOP")?;
+                    wait(pause);
+                    signal(victim, "CONT")?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let mut outcome = place.reconcile(format!("{} times", 9 * rounds), &sent)?;
+    let books = outcome.books;
+    outcome.demand(books.lost == 0, format!("{} pushes were not answered", books.lost));
+    // A gateway that stands still answers late, when it goes on: then the time for some is over.
+    let share = books.ok as f64 / books.sent as f64;
+    outcome.demand(share > 0.98, format!("{} pushes failed", books.fail));
+    let share = books.duplicates as f64 / books.sent as f64;
+    outcome.demand(share <= 0.05, format!("{} pushes arrived twice", books.duplicates));
+    outcome.also = format!("{} failed", books.fail);
+    Ok(outcome)
+}
+
+fn signal(process: u32, name: &str) -> anyhow::Result<()> {
+    let sent = std::process::Command::new("kill").args(["-s", name, &process.to_string()]).status()?;
+    anyhow::ensure!(sent.success(), "no signal to {process}");
+    Ok(())
+}
+
+/// S8: what is between the processes and the lanes misbehaves.
+pub(crate) fn connections(scale: Scale) -> anyhow::Result<Outcome> {
+    let faults = scale.of(30, 500);
+    let mut place = Place::start(&Size { proxies: true, ..Size::default() }, LATENCY)?;
+    let every = Duration::from_secs(2);
+    let load = place.load(200.0);
+    let mut dice = Dice::new(8);
+    let sent = place.under(&load, every * (faults + 2), |hosted, _| {
+        for _ in 0..faults {
+            let proxy = &hosted.proxies[usize::try_from(dice.below(2))?];
+            match dice.below(4) {
+                0 => proxy.cut(),
+                1 => proxy.misbehave(Fault::Delay(Duration::from_millis(200))),
+                2 => proxy.misbehave(Fault::Slice(7)),
+                _ => proxy.misbehave(Fault::Blackhole),
+            }
+            wait(every / 2);
+            proxy.misbehave(Fault::None);
+            wait(every / 2);
+        }
+        Ok(())
+    })?;
+    let mut outcome = place.reconcile(format!("{faults} times"), &sent)?;
+    demand_all_answered(&mut outcome, 0.05);
+    Ok(outcome)
+}
+
+/// S9: one lane is gone for long, then both are.
+pub(crate) fn lanes_down(scale: Scale) -> anyhow::Result<Outcome> {
+    let (calm, one, both) = (
+        Duration::from_secs(5),
+        Duration::from_secs(scale.of(15, 600)),
+        Duration::from_secs(scale.of(8, 60)),
+    );
+    let mut place = Place::start(&Size::default(), LATENCY)?;
+    let time = calm + one + calm + both + calm;
+    let load = place.load(200.0);
+    let sent = place.under(&load, time, |hosted, _| {
+        wait(calm);
+        hosted.lanes[0].kill()?;
+        wait(one);
+        hosted.lanes[0].start_again()?;
+        wait(calm);
+        for lane in &mut hosted.lanes {
+            lane.kill()?;
+        }
+        wait(both);
+        for lane in &mut hosted.lanes {
+            lane.start_again()?;
+        }
+        Ok(())
+    })?;
+    let mut outcome = place.reconcile(format!("{} + {} s", one.as_secs(), both.as_secs()), &sent)?;
+    let second = Duration::from_secs(1);
+    let between = |from: Duration, to: Duration| move |it: &Sample| it.at >= from && it.at < to;
+    let usual = sent.percentile_ms(0.99, between(second, calm));
+    let alone = sent.percentile_ms(0.99, between(calm + second, calm + one));
+    outcome.demand(alone <= (usual * 2.0).max(usual + 20.0), format!("with one lane p99 is {alone:.0} ms"));
+    // What was handed over before the lanes went is answered when they are back, or when its time is over.
+    let dark = calm + one + calm;
+    let in_the_dark = between(dark + second, dark + both - second);
+    let refused = sent.percentile_ms(1.0, |it| in_the_dark(it) && it.status == Status::Unsent);
+    outcome.demand(refused <= 1100.0, format!("without lanes a refusal took {refused:.0} ms"));
+    let one_down = |it: &Sample| it.at < dark - second && it.status != Status::Ok;
+    let failed = sent.samples.iter().filter(|it| one_down(it)).count();
+    outcome.demand(failed == 0, format!("{failed} pushes failed while one lane was up"));
+    let late = |it: &Sample| it.at >= dark + both + Duration::from_secs(2) && it.status != Status::Ok;
+    let late = sent.samples.iter().filter(|it| late(it)).count();
+    outcome.demand(late == 0, format!("{late} pushes failed after the lanes were back"));
+    outcome.demand(outcome.books.lost == 0, "pushes were not answered");
+    outcome.also = format!("p99 {usual:.0} → {alone:.0} ms; FAIL in {refused:.0} ms");
+    Ok(outcome)
+}
+
+/// S10: a lane is at its memory limit: it takes nothing new, and lets out what it has.
+pub(crate) fn full(scale: Scale) -> anyhow::Result<Outcome> {
+    let cycles = scale.of(10, 100);
+    let mut place = Place::start(&Size::default(), LATENCY)?;
+    let (filled, free) = (Duration::from_secs(2), Duration::from_secs(1));
+    let load = place.load(200.0);
+    let sent = place.under(&load, (filled + free) * cycles + free * 2, |hosted, _| {
+        let limit = |hosted: &Hosted, bytes: &str| -> anyhow::Result<()> {
+            for lane in &hosted.lanes {
+                anyhow::ensure!(lane.ask(&["CONFIG", "SET", "maxmemory", bytes])? == "OK", "no limit");
+            }
+            Ok(())
+        };
+        for _ in 0..cycles {
+            wait(free);
+            limit(hosted, "1")?;
+            wait(filled);
+            limit(hosted, "512mb")?;
+        }
+        Ok(())
+    })?;
+    let mut outcome = place.reconcile(format!("{cycles} times"), &sent)?;
+    let books = outcome.books;
+    outcome.demand(books.lost == 0, format!("{} pushes were not answered", books.lost));
+    outcome.demand(books.fail > 0, "the lanes were never full");
+    let last = sent.samples.iter().filter(|it| it.at > (filled + free) * cycles + free).collect::<Vec<_>>();
+    outcome.demand(last.iter().all(|it| it.status == Status::Ok), "pushes failed when there was room again");
+    outcome.also = format!("{} refused", books.fail);
+    Ok(outcome)
+}
+
+/// S11: the database is away. Who is known goes on; who is not is not called a stranger.
+pub(crate) fn no_database(scale: Scale) -> anyhow::Result<Outcome> {
+    let away = Duration::from_mins(scale.of(1, 15));
+    let mut place = Place::start(&Size { tenants: 50, ..Size::default() }, LATENCY)?;
+    let load = place.load(500.0);
+    let mut strangers = Vec::new();
+    let mut resynced = Duration::MAX;
+    let sent = place.under(&load, away + Duration::from_secs(10), |hosted, _| {
+        wait(Duration::from_secs(2));
+        hosted.postgres.stop()?;
+        wait(away / 2);
+        // A key as it could have been sold a moment ago in another place.
+        let mut unknown = hosted.keys[0].clone().into_bytes();
+        unknown[10] = if unknown[10] == b'x' { b'y' } else { b'x' };
+        strangers = client::answers(hosted.balancer.address, &with_check_sum(&unknown), 5)?;
+        wait(away / 2);
+        hosted.postgres.start_again()?;
+        let back = Instant::now();
+        let key = hosted.seed(1000)?;
+        while resynced == Duration::MAX && back.elapsed() < Duration::from_secs(20) {
+            if client::answers(hosted.balancer.address, &key, 1)?.iter().all(|it| it.contains("OK")) {
+                resynced = back.elapsed();
+            }
+            wait(Duration::from_millis(50));
+        }
+        Ok(())
+    })?;
+    // The pushes of those who were asked about are not in the load's own books.
+    let mut outcome = place.reconcile(format!("{} min", away.as_secs() / 60), &sent)?;
+    outcome.broken.retain(|promise| !promise.contains("never sent"));
+    outcome.books.strangers = 0;
+    demand_all_answered(&mut outcome, 0.0);
+    let honest = strangers.iter().all(|answer| answer.contains("unavailable"));
+    outcome.demand(honest, format!("an unknown key was told {strangers:?}"));
+    outcome.demand(resynced <= Duration::from_secs(5), format!("a new licence took {resynced:?}"));
+    outcome.also = format!("a new licence counts after {:.1} s", resynced.as_secs_f64());
+    Ok(outcome)
+}
+
+/// Gives a key the check sum that it needs to be looked up at all.
+fn with_check_sum(key: &[u8]) -> String {
+    let body = &key[..key.len() - 6];
+    let alphabet: Vec<u8> = (b'0'..=b'9').chain(b'A'..=b'Z').chain(b'a'..=b'z').collect();
+    let mut number = crc32fast::hash(body) as usize;
+    let mut digits = [0; 6];
+    for digit in digits.iter_mut().rev() {
+        *digit = alphabet[number % 62];
+        number /= 62;
+    }
+    String::from_utf8_lossy(&[body, &digits].concat()).into_owned()
+}
+
+/// S28: all processes are replaced, one after the other.
+pub(crate) fn deploys(scale: Scale) -> anyhow::Result<Outcome> {
+    let rounds = scale.of(2, 20);
+    let mut place = Place::start(&Size::default(), LATENCY)?;
+    let load = Load { connections: 200, ..place.load(500.0) };
+    let mut codes = Vec::new();
+    let sent = place.under(&load, Duration::from_secs(16) * rounds, |hosted, _| {
+        for _ in 0..rounds {
+            for _ in 0..2 {
+                wait(Duration::from_secs(1));
+                hosted.add_worker()?;
+                let mut old = hosted.workers.remove(0);
+                old.signal("TERM")?;
+                codes.push(old.wait()?);
+            }
+            for _ in 0..2 {
+                wait(Duration::from_secs(1));
+                hosted.add_gateway()?;
+                let mut old = hosted.gateways.remove(0);
+                // It is not ready any more, and nobody new comes; then it goes.
+                old.signal("TERM")?;
+                hosted.balance();
+                codes.push(old.wait()?);
+            }
+        }
+        Ok(())
+    })?;
+    let mut outcome = place.reconcile(format!("{rounds} times"), &sent)?;
+    demand_all_answered(&mut outcome, 0.0);
+    outcome.demand(codes.iter().all(|code| *code == Some(0)), format!("processes ended with {codes:?}"));
+    outcome.also = format!("{} processes replaced", codes.len());
+    Ok(outcome)
+}
