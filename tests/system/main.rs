@@ -14,6 +14,7 @@ mod faults;
 mod first_run;
 mod golden;
 mod harness;
+mod hosted;
 mod hostile;
 mod http;
 mod load;

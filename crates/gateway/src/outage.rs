@@ -32,9 +32,15 @@ impl Default for Outages {
 impl Outages {
     /// Says which apps no worker can deliver to at the moment.
     pub fn set(&self, apps: HashSet<AppId>) {
-        if **self.apps.load() != apps {
-            self.apps.store(Arc::new(apps));
+        let before = self.apps.load();
+        if **before == apps {
+            return;
         }
+        for app in before.union(&apps) {
+            let is_out = if apps.contains(app) { 1.0 } else { 0.0 };
+            metrics::gauge!("provider_out_of_order", "app" => app.to_string()).set(is_out);
+        }
+        self.apps.store(Arc::new(apps));
     }
 
     /// Says whether a push to this app fails at once.

@@ -62,7 +62,12 @@ async fn flush(
     capacity: usize,
 ) {
     let call = written(step, link.lane(), batch, &shared.gateway, capacity);
-    let answers = match step.run(&call, link).await {
+    let mut answered = step.run(&call, link).await;
+    if answered.as_ref().is_err_and(|error| error.is_io_error() && !error.is_timeout()) {
+        // The connection may be older than the server: a new one tells. The call can be repeated.
+        answered = step.run(&call, link).await;
+    }
+    let answers = match answered {
         Ok(answers) => value::list(answers).into_iter().map(said).collect(),
         // The server is at its memory limit: it has taken none of them.
         Err(error) if error.code() == Some("OOM") => batch.iter().map(|_| Some(Said::Full)).collect(),

@@ -56,6 +56,10 @@ async fn pause() {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin;

@@ -1,0 +1,260 @@
+//! The scripts against a model of them: the same random steps, with several workers that die and servers that come
+//! back empty, have the same results.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use redis::{Value, cmd};
+
+use super::link::Link;
+use super::rig::Server;
+use super::script::Step;
+use super::{GROUP, value};
+
+const SEQUENCES: u64 = 500;
+const STEPS: usize = 200;
+const CAPACITY: usize = 6;
+const QUEUES: usize = 2;
+const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
+const ROOM: usize = 3;
+const POISON: u32 = 4;
+
+/// One entry, as the model has it.
+#[derive(Debug, Clone)]
+struct Entry {
+    id: String,
+    owner: Option<usize>,
+    deliveries: u32,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    queues: [Vec<Entry>; QUEUES],
+    marks: HashMap<u64, String>,
+    replies: BTreeMap<u64, String>,
+    alive: HashSet<usize>,
+}
+
+impl Model {
+    /// What `enqueue.lua` says; an entry gets its id from the server.
+    fn enqueue(&mut self, queue: usize, job: u64, id: impl FnOnce() -> String) -> String {
+        if self.queues[queue].len() >= CAPACITY {
+            return self.marks.get(&job).cloned().unwrap_or("B".into());
+        }
+        if let Some(mark) = self.marks.get(&job) {
+            return mark.clone();
+        }
+        self.marks.insert(job, "Q".into());
+        self.queues[queue].push(Entry { id: id(), owner: None, deliveries: 0 });
+        "A".into()
+    }
+
+    fn read(&mut self, queue: usize, worker: usize, count: usize) -> Vec<String> {
+        let new = self.queues[queue].iter_mut().filter(|entry| entry.deliveries == 0).take(count);
+        new.map(|entry| {
+            (entry.owner, entry.deliveries) = (Some(worker), 1);
+            entry.id.clone()
+        })
+        .collect()
+    }
+
+    fn finish(&mut self, queue: usize, id: &str, job: u64, verdict: &str) -> i64 {
+        self.queues[queue].retain(|entry| entry.id != id);
+        if self.marks.get(&job).is_some_and(|mark| mark.starts_with('R')) {
+            return 0;
+        }
+        self.marks.insert(job, format!("R{verdict}"));
+        self.replies.insert(job, verdict.to_owned());
+        1
+    }
+
+    /// What `reap.lua` takes and gives up, and the suspect.
+    fn reap(&mut self, me: usize, mut suspects: usize) -> (Vec<String>, Vec<String>, Option<String>) {
+        let (mut taken, mut poison, mut suspect, mut room) = (Vec::new(), Vec::new(), None, ROOM);
+        for queue in &mut self.queues {
+            for dead in (0..WORKERS.len()).filter(|worker| *worker != me && !self.alive.contains(worker)) {
+                for entry in queue.iter_mut().filter(|entry| entry.owner == Some(dead)) {
+                    if entry.deliveries >= POISON {
+                        poison.push(entry.id.clone());
+                    } else if entry.deliveries >= 2 {
+                        if suspects == 0 {
+                            continue;
+                        }
+                        suspects -= 1;
+                        suspect = Some(entry.id.clone());
+                        taken.push(entry.id.clone());
+                    } else if room > 0 {
+                        room -= 1;
+                        taken.push(entry.id.clone());
+                    } else {
+                        continue;
+                    }
+                    (entry.owner, entry.deliveries) = (Some(me), entry.deliveries + 1);
+                }
+            }
+        }
+        (taken, poison, suspect)
+    }
+}
+
+/// The scripts on a server, called as the model is.
+struct Real {
+    link: Link,
+    steps: [Step; 4],
+}
+
+const KEYS: [&str; QUEUES] = ["hpns:q:a", "hpns:q:b"];
+
+impl Real {
+    fn new(server: &Server) -> Self {
+        let steps = [Step::enqueue(), Step::finish(), Step::reap(), Step::beat()];
+        Self { link: Link::commands(server.lane("test")), steps }
+    }
+
+    async fn ask(&mut self, command: &redis::Cmd) -> Value {
+        self.link.query(command).await.unwrap()
+    }
+
+    async fn empty(&mut self) {
+        self.ask(&cmd("FLUSHALL")).await;
+        for key in KEYS {
+            self.ask(cmd("XGROUP").arg("CREATE").arg(key).arg(GROUP).arg(0).arg("MKSTREAM")).await;
+        }
+    }
+
+    async fn enqueue(&mut self, queue: usize, job: u64) -> String {
+        let mut call = self.steps[0].call(2);
+        call.arg(KEYS[queue]).arg(format!("hpns:d:{job}")).arg(1).arg(CAPACITY).arg(60_000).arg("gw");
+        call.arg(1).arg(job).arg(10_000).arg("sealed");
+        let answer = self.steps[0].run(&call, &mut self.link).await.unwrap();
+        value::text(value::list(answer).remove(0)).unwrap()
+    }
+
+    /// The id of the newest entry.
+    async fn newest(&mut self, queue: usize) -> String {
+        let newest = self.ask(cmd("XREVRANGE").arg(KEYS[queue]).arg("+").arg("-").arg("COUNT").arg(1)).await;
+        value::StreamEntry::read(value::list(newest).remove(0)).unwrap().id
+    }
+
+    async fn read(&mut self, queue: usize, worker: usize, count: usize) -> Vec<String> {
+        let mut read = cmd("XREADGROUP");
+        read.arg("GROUP").arg(GROUP).arg(WORKERS[worker]).arg("COUNT").arg(count);
+        let streams = value::streams(self.ask(read.arg("STREAMS").arg(KEYS[queue]).arg(">")).await);
+        streams.into_iter().flat_map(|(_, entries)| entries).map(|entry| entry.id).collect()
+    }
+
+    async fn finish(&mut self, queue: usize, id: &str, job: u64, verdict: &str) -> i64 {
+        let mut call = self.steps[1].call(3);
+        call.arg(KEYS[queue]).arg("hpns:r:gw").arg(format!("hpns:d:{job}"));
+        call.arg(GROUP).arg(1).arg(1).arg(60_000).arg(1000).arg(1).arg(1).arg(id).arg(job).arg(verdict);
+        value::number(&self.steps[1].run(&call, &mut self.link).await.unwrap()).unwrap()
+    }
+
+    async fn reap(&mut self, me: usize, suspects: usize) -> (Vec<String>, Vec<String>, Option<String>) {
+        let mut call = self.steps[2].call(1 + QUEUES);
+        call.arg("hpns:hb")
+            .arg(&KEYS)
+            .arg(GROUP)
+            .arg(WORKERS[me])
+            .arg(60_000)
+            .arg(ROOM)
+            .arg(POISON)
+            .arg(suspects);
+        let mut parts = value::list(self.steps[2].run(&call, &mut self.link).await.unwrap()).into_iter();
+        let mut ids = || -> Vec<String> {
+            let pairs = value::list(parts.next().unwrap());
+            let entry = |pair| value::StreamEntry::read(value::list(pair).remove(1)).unwrap().id;
+            pairs.into_iter().map(entry).collect()
+        };
+        (ids(), ids(), parts.next().and_then(value::text))
+    }
+
+    async fn beat(&mut self, worker: usize, lives: bool) {
+        if lives {
+            let mut call = self.steps[3].call(1);
+            call.arg("hpns:hb").arg(WORKERS[worker]);
+            self.steps[3].run(&call, &mut self.link).await.unwrap();
+        } else {
+            self.ask(cmd("ZREM").arg("hpns:hb").arg(WORKERS[worker])).await;
+        }
+    }
+
+    /// What was told to the gateway, by job.
+    async fn replies(&mut self) -> BTreeMap<u64, String> {
+        let entries = self.ask(cmd("XRANGE").arg("hpns:r:gw").arg("-").arg("+")).await;
+        let entries = value::list(entries).into_iter().filter_map(value::StreamEntry::read);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let pairs = entries.flat_map(|entry| entry.fields);
+        let fields: Vec<_> = pairs.collect();
+        fields.chunks_exact(2).map(|pair| (text(&pair[0]).parse().unwrap(), text(&pair[1]))).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_scripts_do_what_the_model_does() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    let mut real = Real::new(&server);
+    for seed in 0..SEQUENCES {
+        real.empty().await;
+        sequence(&mut real, seed).await;
+    }
+}
+
+async fn sequence(real: &mut Real, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut model = Model::default();
+    let mut known: Vec<(usize, String, u64)> = Vec::new();
+    for step in 0..STEPS {
+        let place = format!("seed {seed}, step {step}");
+        let (queue, worker) = (random.random_range(0..QUEUES), random.random_range(0..WORKERS.len()));
+        match random.random_range(0..100) {
+            0..30 => {
+                let job = random.random_range(0..40);
+                let answer = real.enqueue(queue, job).await;
+                let id = if answer == "A" { real.newest(queue).await } else { String::new() };
+                if answer == "A" {
+                    known.push((queue, id.clone(), job));
+                }
+                assert_eq!(model.enqueue(queue, job, || id), answer, "{place}");
+            }
+            30..50 => {
+                let count = random.random_range(1..4);
+                let read = real.read(queue, worker, count).await;
+                assert_eq!(model.read(queue, worker, count), read, "{place}");
+            }
+            50..75 if !known.is_empty() => {
+                let (queue, id, job) = known[random.random_range(0..known.len())].clone();
+                let verdict = format!("v{step}");
+                let first = real.finish(queue, &id, job, &verdict).await;
+                assert_eq!(model.finish(queue, &id, job, &verdict), first, "{place}");
+            }
+            75..90 => {
+                let suspects = random.random_range(0..2);
+                let reaped = real.reap(worker, suspects).await;
+                assert_eq!(model.reap(worker, suspects), reaped, "{place}");
+            }
+            90..99 => {
+                let lives = random.random_bool(0.6);
+                real.beat(worker, lives).await;
+                if lives {
+                    model.alive.insert(worker)
+                } else {
+                    model.alive.remove(&worker)
+                };
+            }
+            99 => {
+                assert_eq!(model.replies, real.replies().await, "{place}");
+                real.empty().await;
+                model = Model::default();
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(model.replies, real.replies().await, "seed {seed}");
+    for (number, queue) in model.queues.iter().enumerate() {
+        let length = real.ask(cmd("XLEN").arg(KEYS[number])).await;
+        assert_eq!(value::number(&length), i64::try_from(queue.len()).ok(), "seed {seed}");
+    }
+}

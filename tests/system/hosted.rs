@@ -1,0 +1,285 @@
+//! The hosted shape: gateways, workers, lanes and a database, in a process each. Here only what is true is
+//! judged; how long things take under faults is measured by `make faults`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use system_tests::client::{self, Load, Outcome, Status};
+use system_tests::hosted::{Hosted, Size};
+use system_tests::ledger::Reconciled;
+use tempfile::TempDir;
+
+use crate::harness::hpns;
+
+/// A deployment is nine processes: one at a time is enough for two cores.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Place {
+    hosted: Hosted,
+    directory: TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+fn a_place(size: &Size) -> Place {
+    let alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let hosted = Hosted::start(hpns(), directory.path(), size).unwrap();
+    let latency = r#"{"provider":"apns","latency":{"p50_ms":10,"p95_ms":30}}"#;
+    hosted.simulator.ask("POST", "/sim/conduct", latency).unwrap();
+    Place { hosted, directory, _alone: alone }
+}
+
+impl Place {
+    fn load(&self) -> Load {
+        Load {
+            address: self.hosted.balancer.address,
+            prefixes: self.hosted.prefixes(),
+            platforms: vec!["apple_rn-v2"],
+            devices: 0,
+            first_device: 0,
+            connections: 60,
+            per_second: Some(100.0),
+            padding: 0,
+            is_call: false,
+        }
+    }
+
+    /// Pushes for some seconds; breaks something after the first.
+    fn under(&mut self, seconds: u64, fault: impl FnOnce(&mut Hosted)) -> Reconciled {
+        let load = self.load();
+        let sent = std::thread::scope(|scope| {
+            let sending = scope.spawn(|| client::run(&load, Duration::from_secs(seconds)).unwrap());
+            until(|| self.hosted.simulator.stat("accepted").unwrap() >= 100);
+            fault(&mut self.hosted);
+            sending.join().unwrap()
+        });
+        until(|| self.hosted.queued().unwrap() == 0);
+        self.compared(&sent)
+    }
+
+    fn compared(&self, sent: &Outcome) -> Reconciled {
+        Reconciled::new(sent, &self.hosted.simulator.ask("GET", "/sim/ledger", "").unwrap())
+    }
+}
+
+/// Waits until something is so; a test that waits in vain fails after 30 s.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < patience, "in vain");
+        std::thread::yield_now();
+    }
+}
+
+fn assert_true_and_complete(books: &Reconciled) {
+    assert_eq!(books.untruths(), Vec::<String>::new());
+    assert_eq!((books.ok, books.lost), (books.sent, 0), "{books:?}");
+}
+
+#[test]
+fn a_killed_worker_costs_no_push() {
+    let mut place = a_place(&Size::default());
+
+    let books = place.under(5, |hosted| {
+        hosted.workers[0].signal("KILL").unwrap();
+        hosted.workers.remove(0);
+    });
+
+    assert_true_and_complete(&books);
+}
+
+#[test]
+fn a_killed_lane_costs_no_push_also_when_it_comes_back_empty() {
+    let mut place = a_place(&Size::default());
+
+    let books = place.under(5, |hosted| {
+        hosted.lanes[0].kill().unwrap();
+        hosted.lanes[1].kill().unwrap();
+        hosted.lanes[1].start_again().unwrap();
+        hosted.lanes[0].start_again().unwrap();
+    });
+
+    assert_true_and_complete(&books);
+}
+
+#[test]
+fn a_killed_gateway_tells_no_lie() {
+    let mut place = a_place(&Size::default());
+
+    let books = place.under(3, |hosted| {
+        hosted.gateways[0].signal("KILL").unwrap();
+        hosted.gateways.remove(0);
+        hosted.balance();
+    });
+
+    assert_eq!(books.untruths(), Vec::<String>::new());
+    assert_eq!(books.ok + books.lost, books.sent);
+    assert!(books.lost <= 60, "{books:?}");
+}
+
+#[test]
+fn processes_are_replaced_without_a_failed_push() {
+    let mut place = a_place(&Size::default());
+    let mut codes = Vec::new();
+
+    let books = place.under(6, |hosted| {
+        hosted.add_worker().unwrap();
+        let mut worker = hosted.workers.remove(0);
+        worker.signal("TERM").unwrap();
+        codes.push(worker.wait().unwrap());
+        hosted.add_gateway().unwrap();
+        let mut gateway = hosted.gateways.remove(0);
+        gateway.signal("TERM").unwrap();
+        hosted.balance();
+        codes.push(gateway.wait().unwrap());
+    });
+
+    assert_true_and_complete(&books);
+    assert_eq!(codes, [Some(0), Some(0)]);
+    assert_eq!(books.duplicates, 0);
+}
+
+#[test]
+fn a_database_that_is_away_is_not_noticed_by_who_is_known() {
+    let mut place = a_place(&Size::default());
+
+    let books = place.under(4, |hosted| hosted.postgres.stop().unwrap());
+
+    assert_true_and_complete(&books);
+    place.hosted.postgres.start_again().unwrap();
+    // And what is sold then counts as soon as it is noticed.
+    let key = place.hosted.seed(100).unwrap();
+    until(|| client::answers(place.hosted.balancer.address, &key, 1).unwrap()[0].contains("OK"));
+}
+
+#[test]
+fn a_provider_that_is_down_is_told_at_once_by_the_gateway_itself() {
+    let place = a_place(&Size::default());
+    let refuse = r#"{"provider":"apns","door":"shut"}"#;
+    place.hosted.simulator.ask("POST", "/sim/conduct", refuse).unwrap();
+    place.hosted.simulator.ask("POST", "/sim/strike", r#"{"provider":"apns","blow":"close"}"#).unwrap();
+    let load = Load { first_device: 1 << 40, ..place.load() };
+    let barred = || {
+        let pages: Vec<_> = place.hosted.gateways.iter().map(|it| it.metrics().unwrap()).collect();
+        pages.iter().all(|page| page.contains("provider_out_of_order{app=\"ios\"} 1"))
+    };
+
+    let sent = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| client::run(&load, Duration::from_secs(5)).unwrap());
+        until(barred);
+        sending.join().unwrap()
+    });
+
+    assert_eq!(sent.count(Status::Ok), 0);
+    assert_eq!(sent.count(Status::Lost), 0);
+}
+
+#[test]
+fn nothing_of_a_push_lies_on_any_disk_and_an_abort_leaves_no_core() {
+    let mut place = a_place(&Size { settings: "[log]\nlevel = \"trace\"".into(), ..Size::default() });
+    let books = place.under(3, |hosted| {
+        hosted.lanes[0].kill().unwrap();
+        hosted.lanes[0].start_again().unwrap();
+        for process in [&hosted.workers[0], &hosted.gateways[0]] {
+            process.signal("ABRT").unwrap();
+        }
+        hosted.workers.remove(0);
+        hosted.gateways.remove(0);
+        hosted.balance();
+    });
+    assert!(books.ok > 100);
+    place.hosted.postgres.ask("CHECKPOINT").unwrap();
+    let pages: String =
+        place.hosted.gateways.iter().chain(&place.hosted.workers).map(|it| it.metrics().unwrap()).collect();
+
+    let key = place.hosted.keys[0].as_bytes();
+    let token = format!("{:064x}", 42);
+    let secrets: [&[u8]; 4] = [b"did you see the numbers", b"Town Square", key, &token.as_bytes()[32..]];
+    let mut seen = 0;
+    for file in files(place.directory.path()) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        assert!(!file.file_name().unwrap().to_string_lossy().starts_with("core"), "{}", file.display());
+        for secret in secrets {
+            let found = bytes.windows(secret.len()).any(|part| part == secret);
+            // A token of zeros is found in every empty page: its digits are looked for as text only.
+            assert!(!found, "{} holds {}", file.display(), String::from_utf8_lossy(secret));
+        }
+        seen += 1;
+    }
+    assert!(seen > 100, "PostgreSQL, lanes and logs: {seen} files");
+    assert!(!pages.contains("Town Square") && !pages.contains(&*place.hosted.keys[0]));
+}
+
+/// All files below a directory, but what the simulated providers and the operator keep there.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.push(path);
+        }
+    }
+    all
+}
+
+/// Starts a role with a changed configuration, and returns what it said when it ended.
+fn refused(place: &Place, role: &str, change: impl FnOnce(String) -> String) -> Output {
+    let config = std::fs::read_to_string(place.directory.path().join(format!("{role}.toml"))).unwrap();
+    let path = place.directory.path().join("changed.toml");
+    std::fs::write(&path, change(config)).unwrap();
+    Command::new(hpns()).args([role, "--config"]).arg(&path).output().unwrap()
+}
+
+/// The one line for a person; the log's own lines are JSON.
+fn complaint(output: &Output) -> String {
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('{')).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    lines[0].to_owned()
+}
+
+#[test]
+fn what_is_not_safe_or_not_ready_is_refused_with_one_clear_line() {
+    let place = a_place(&Size { workers: 0, gateways: 0, ..Size::default() });
+    let same = |config: String| config;
+    let directory = place.directory.path();
+
+    for (setting, value, back) in
+        [("appendonly", "yes", "no"), ("maxmemory-policy", "allkeys-lru", "noeviction")]
+    {
+        place.hosted.lanes[1].ask(&["CONFIG", "SET", setting, value]).unwrap();
+        for role in ["gateway", "worker"] {
+            let line = complaint(&refused(&place, role, same));
+            assert!(line.contains("dispatch.lanes, number 2") && line.contains(setting), "{line}");
+        }
+        place.hosted.lanes[1].ask(&["CONFIG", "SET", setting, back]).unwrap();
+    }
+
+    std::fs::write(directory.join("other.keys"), "no key\n").unwrap();
+    let line = complaint(&refused(&place, "worker", |it| {
+        it.replace("[dispatch]\n", "[dispatch]\nkey_ring_file = \"other.keys\"\n")
+    }));
+    assert!(line.contains("dispatch.key_ring_file") && !line.contains("no key\n"), "{line}");
+
+    let line = complaint(&refused(&place, "gateway", |it| {
+        it.replace("[registry]\n", "[registry]\nkey_file = \"other.key\"\n")
+    }));
+    assert!(line.contains("key file does not belong to this registry"), "{line}");
+
+    place.hosted.postgres.ask("CREATE DATABASE behind").unwrap();
+    for role in ["gateway", "worker"] {
+        let line = complaint(&refused(&place, role, |it| it.replace("/postgres\"", "/behind\"")));
+        assert!(line.contains("hpns migrate"), "{line}");
+    }
+
+    let line = complaint(&refused(&place, "worker", |it| it.replace("lanes = [", "lanes = []\n#")));
+    assert!(line.contains("dispatch.lanes"), "{line}");
+}
