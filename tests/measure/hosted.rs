@@ -30,8 +30,10 @@ pub struct Size {
     pub proxies: bool,
     /// The simulated providers.
     pub simulator: SimulatorOptions,
-    /// More settings, in TOML.
+    /// More tables of settings, in TOML.
     pub settings: String,
+    /// More settings of gateways.
+    pub gateway_settings: String,
 }
 
 impl Default for Size {
@@ -46,6 +48,7 @@ impl Default for Size {
             proxies: false,
             simulator: SimulatorOptions::default(),
             settings: String::new(),
+            gateway_settings: String::new(),
         }
     }
 }
@@ -219,12 +222,13 @@ fn write_config(
     simulator: &Process,
     size: &Size,
 ) -> anyhow::Result<()> {
-    let (data_dir, threads, settings) = (directory.display(), size.threads, &size.settings);
+    let (data_dir, threads) = (directory.display(), size.threads);
+    let (settings, gateway) = (&size.settings, &size.gateway_settings);
     let apps = simulator.apps().context("the simulator has no apps")?;
     let text = format!(
         "data_dir = \"{data_dir}\"\n[server]\nthreads = {threads}\ndrain_seconds = 1\n[registry]\nurl = \"{registry}\"\n\
-         [dispatch]\nlanes = [{lanes}]\n[gateway]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
-         {settings}\n{apps}"
+         [dispatch]\nlanes = [{lanes}]\n[gateway]\nlisten = \"127.0.0.1:0\"\n{gateway}\n\
+         [health]\nlisten = \"127.0.0.1:0\"\n{settings}\n{apps}"
     );
     std::fs::write(directory.join(format!("{role}.toml")), text)?;
     Ok(())

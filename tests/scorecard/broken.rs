@@ -206,10 +206,10 @@ pub(crate) fn lanes_down(scale: Scale) -> anyhow::Result<Outcome> {
     outcome.demand(alone <= (usual * 2.0).max(usual + 20.0), format!("with one lane p99 is {alone:.0} ms"));
     // What was handed over before the lanes went is answered when they are back, or when its time is over.
     let dark = calm + one + calm;
-    let in_the_dark = between(dark + second, dark + both - second);
+    let in_the_dark = between(dark + second, dark + both.saturating_sub(second));
     let refused = sent.percentile_ms(1.0, |it| in_the_dark(it) && it.status == Status::Unsent);
     outcome.demand(refused <= 1100.0, format!("without lanes a refusal took {refused:.0} ms"));
-    let one_down = |it: &Sample| it.at < dark - second && it.status != Status::Ok;
+    let one_down = |it: &Sample| it.at + second < dark && it.status != Status::Ok;
     let failed = sent.samples.iter().filter(|it| one_down(it)).count();
     outcome.demand(failed == 0, format!("{failed} pushes failed while one lane was up"));
     let late = |it: &Sample| it.at >= dark + both + Duration::from_secs(2) && it.status != Status::Ok;

@@ -4,9 +4,10 @@
 //!
 //! `scorecard [--long] [ROW...]`: all rows or some, in the size of a continuous build or the long one.
 
-#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "figures for people")]
 
 mod broken;
+mod hostile;
 mod rig;
 mod shared;
 mod steady;
@@ -28,6 +29,9 @@ const ROWS: &[Row] = &[
     Row { id: "S11", what: "PostgreSQL stopped, 500/s", run: broken::no_database },
     Row { id: "S13", what: "a tenant at 10 times its share, 200 quiet ones", run: shared::noisy_tenant },
     Row { id: "S13b", what: "a flood of messages, calls beside it", run: shared::calls_in_a_flood },
+    Row { id: "S14", what: "slow and silent sockets", run: hostile::slow_sockets },
+    Row { id: "S15", what: "raw HTTP garbage", run: hostile::garbage },
+    Row { id: "S20", what: "canaries, with workers, gateways and lanes killed", run: hostile::canaries },
     Row { id: "S28", what: "rolling deploys, 500/s", run: broken::deploys },
 ];
 

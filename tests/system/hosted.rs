@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use system_tests::client::{self, Load, Outcome, Status};
 use system_tests::hosted::{Hosted, Size};
 use system_tests::ledger::Reconciled;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::harness::hpns;
 
@@ -206,7 +207,6 @@ fn nothing_of_a_push_lies_on_any_disk_and_an_abort_leaves_no_core() {
         assert!(!file.file_name().unwrap().to_string_lossy().starts_with("core"), "{}", file.display());
         for secret in secrets {
             let found = bytes.windows(secret.len()).any(|part| part == secret);
-            // A token of zeros is found in every empty page: its digits are looked for as text only.
             assert!(!found, "{} holds {}", file.display(), String::from_utf8_lossy(secret));
         }
         seen += 1;

@@ -176,6 +176,26 @@ async fn the_jobs_of_a_dead_worker_are_taken_over_and_those_of_a_living_one_are_
     }
 }
 
+/// Works until it meets the killer, and then ends with all that it has; or until all is over.
+fn live_until(server: &Server, name: &str, killer: push_domain::JobId, over: &std::sync::atomic::AtomicBool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let worker = a_worker(name, server, &TaskTracker::new());
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            let claim = tokio::time::timeout(Duration::from_millis(100), worker.claim(Provider::Fcm, 20));
+            let jobs = claim.await.ok().flatten().unwrap_or_default();
+            if jobs.iter().any(|claimed| claimed.job().notification.id == killer) {
+                std::mem::forget(jobs);
+                return;
+            }
+            for claimed in jobs {
+                claimed.finish(a_verdict(1));
+            }
+        }
+    });
+    runtime.shutdown_background();
+}
+
 /// Starts a worker in a thread of its own; it claims so many jobs, and ends with them in the middle of its work.
 fn dies_with(server: &Server, name: &str, count: usize) {
     let dying = || {
@@ -191,6 +211,51 @@ fn dies_with(server: &Server, name: &str, count: usize) {
         runtime.shutdown_background();
     };
     std::thread::scope(|scope| scope.spawn(dying).join().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_ends_every_worker_is_given_up_and_the_others_are_not() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    let gateway = a_gateway("gw", &[&server], 1000, &TaskTracker::new());
+    until(|| gateway.is_ready()).await;
+    let mut guilty = a_job(Kind::Message);
+    guilty.deadline = guilty.accepted_at + Duration::from_secs(25);
+    let killer = guilty.notification.id;
+    let over = std::sync::atomic::AtomicBool::new(false);
+
+    let (innocents, verdict) = std::thread::scope(|scope| {
+        // Two workers at any time, each with a new name; whoever gets the guilty job ends.
+        for place in 0..2 {
+            let (server, over) = (&server, &over);
+            scope.spawn(move || {
+                for life in 0.. {
+                    if over.load(std::sync::atomic::Ordering::Relaxed) {
+                        return;
+                    }
+                    live_until(server, &format!("w{place}-{life}"), killer, over);
+                }
+            });
+        }
+        let asked = async {
+            let innocents: Vec<_> = (0..200).map(|_| gateway.submit(a_job(Kind::Message))).collect();
+            let all = async {
+                let mut answers = Vec::new();
+                for innocent in innocents {
+                    answers.push(innocent.await);
+                }
+                answers
+            };
+            tokio::join!(all, gateway.submit(guilty))
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let answers = tokio::task::block_in_place(|| runtime.block_on(asked));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        answers
+    });
+
+    assert!(innocents.iter().all(|answer| *answer == Ok(a_verdict(1))));
+    assert_eq!(verdict, Ok(Verdict::unsent(FailReason::Poison)));
 }
 
 #[tokio::test]
