@@ -242,7 +242,7 @@ fn load(service: &Process, provider: Provider) -> Load {
         prefixes: vec![String::new()],
         platforms: vec![provider.platform()],
         devices: 0,
-        first_device: 0,
+        first: 0,
         connections: CONNECTIONS,
         per_second: Some(PER_SECOND),
         padding: 0,

@@ -31,10 +31,10 @@ pub struct Load {
     pub prefixes: Vec<String>,
     /// Used in turn.
     pub platforms: Vec<&'static str>,
-    /// How many devices there are; 0: every push goes to a new one, counted from `first_device`.
+    /// How many devices there are; 0: every push goes to a new one.
     pub devices: u32,
-    /// The first of them.
-    pub first_device: u64,
+    /// The number of the first push; its ack id says it.
+    pub first: u64,
     /// How many connections send.
     pub connections: usize,
     /// Pushes a second, all connections together; `None`: closed loop.
@@ -69,8 +69,8 @@ pub struct Sample {
     pub took: Duration,
     /// What the answer was.
     pub status: Status,
-    /// To which device it went.
-    pub device: u64,
+    /// Which push it was.
+    pub number: u64,
 }
 
 /// What came of a load.
@@ -126,7 +126,7 @@ pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec
         prefixes: vec![format!("/t/{key}")],
         platforms: vec!["apple_rn-v2"],
         devices: 0,
-        first_device: 1 << 50,
+        first: 1 << 50,
         connections: 1,
         per_second: None,
         padding: 0,
@@ -137,7 +137,7 @@ pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec
         let mut answers = Vec::new();
         let (mut request, mut response) = (Vec::new(), vec![0; 4096]);
         for number in 0..count {
-            write_request(&mut request, &load, load.first_device + number);
+            write_request(&mut request, &load, load.first + number, load.first + number);
             let mut stream = None;
             let exchange = exchange(&mut stream, address, &request, &mut response);
             timeout(GIVE_UP, exchange).await??;
@@ -168,13 +168,9 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
             sleep_until(started + at).await;
         }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let device = load.first_device
-            + if load.devices == 0 {
-                u64::from(turn) * load.connections as u64 + number as u64
-            } else {
-                (random >> 33) % u64::from(load.devices)
-            };
-        write_request(&mut request, &load, device);
+        let push = load.first + u64::from(turn) * load.connections as u64 + number as u64;
+        let device = if load.devices == 0 { push } else { (random >> 33) % u64::from(load.devices) };
+        write_request(&mut request, &load, push, device);
         let exchange = exchange(&mut stream, load.address, &request, &mut response);
         // A service answers within 25 s, whatever happens.
         let status =
@@ -182,7 +178,7 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
         if status == Status::Lost {
             stream = None;
         }
-        samples.push(Sample { at, took: (started.elapsed()).saturating_sub(at), status, device });
+        samples.push(Sample { at, took: (started.elapsed()).saturating_sub(at), status, number: push });
     }
     samples
 }
@@ -233,12 +229,12 @@ fn is_over(stream: &TcpStream) -> bool {
 }
 
 /// A message as a stock server writes it: some 580 bytes, with a signature.
-fn write_request(request: &mut Vec<u8>, load: &Load, device: u64) {
+fn write_request(request: &mut Vec<u8>, load: &Load, number: u64, device: u64) {
     let in_turn = device as usize;
     let prefix = &load.prefixes[in_turn % load.prefixes.len()];
     let platform = load.platforms[in_turn % load.platforms.len()];
     let body = format!(
-        r#"{{"ack_id":"kyrk5x1kd3yr7ycwqcs6xg{device:04}","platform":"{platform}","server_id":"8wfsxkz1ntr1ue8yf6sba9anqc","device_id":"{device:064x}","post_id":"8ydn8ctqcbbz5m9o8yhpz9oste","category":"CAN_REPLY","message":"@bob: did you see the numbers of last week? :+1:{padding}","badge":3,"team_id":"7z1jfoyk9ibafb4f7jsqgmkfqe","channel_id":"kjrs7q1ij3g5pnsbxrrdjuk54o","channel_name":"Town Square","type":"message"{call},"sender_id":"3p5ekq7gs3dcipy1bxcqxwfbhe","sender_name":"bob","version":"v2","is_crt_enabled":false,"is_id_loaded":false,"signature":"eyJhbGciOiJFUzI1NiJ9.eyJhY2tfaWQiOiJrIn0.c2ln"}}"#,
+        r#"{{"ack_id":"{number:026x}","platform":"{platform}","server_id":"8wfsxkz1ntr1ue8yf6sba9anqc","device_id":"{device:064x}","post_id":"8ydn8ctqcbbz5m9o8yhpz9oste","category":"CAN_REPLY","message":"@bob: did you see the numbers of last week? :+1:{padding}","badge":3,"team_id":"7z1jfoyk9ibafb4f7jsqgmkfqe","channel_id":"kjrs7q1ij3g5pnsbxrrdjuk54o","channel_name":"Town Square","type":"message"{call},"sender_id":"3p5ekq7gs3dcipy1bxcqxwfbhe","sender_name":"bob","version":"v2","is_crt_enabled":false,"is_id_loaded":false,"signature":"eyJhbGciOiJFUzI1NiJ9.eyJhY2tfaWQiOiJrIn0.c2ln"}}"#,
         padding = "x".repeat(load.padding),
         call = if load.is_call { CALL } else { "" },
     );

@@ -29,20 +29,19 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
-    /// Compares answers with the simulator's ledger: a device a line, as often as a push to it arrived. Every
-    /// push of the load goes to a device of its own.
+    /// Compares answers with the simulator's ledger: a push's number a line, as often as it arrived.
     #[must_use]
     pub fn new(outcome: &Outcome, ledger: &str) -> Self {
         let mut arrived: HashMap<u64, u64> = HashMap::new();
         let mut result = Self { sent: outcome.samples.len() as u64, ..Self::default() };
         for line in ledger.lines() {
             match u64::from_str_radix(line, 16) {
-                Ok(device) => *arrived.entry(device).or_default() += 1,
+                Ok(number) => *arrived.entry(number).or_default() += 1,
                 Err(_) => result.strangers += 1,
             }
         }
         for sample in &outcome.samples {
-            let times = arrived.remove(&sample.device).unwrap_or_default();
+            let times = arrived.remove(&sample.number).unwrap_or_default();
             result.duplicates += times.saturating_sub(1);
             result.slowest = result.slowest.max(sample.took);
             match sample.status {

@@ -21,7 +21,7 @@ pub(crate) fn slow_sockets(scale: Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_secs(15);
     let load = place.load(200.0);
     let calm = place.under(&load, time, |_, _| Ok(()))?;
-    let load = client::Load { first_device: 1 << 32, ..load };
+    let load = client::Load { first: 1 << 32, ..load };
     let mut slowest_close = Duration::ZERO;
     let mut left_open = 0;
     let beside = place.under(&load, time, |hosted, _| {
@@ -98,8 +98,7 @@ pub(crate) fn garbage(scale: Scale) -> anyhow::Result<Outcome> {
     let mut place = place;
     let after = place.load(100.0);
     let after =
-        place
-            .under(&client::Load { first_device: 1 << 32, ..after }, Duration::from_secs(2), |_, _| Ok(()))?;
+        place.under(&client::Load { first: 1 << 32, ..after }, Duration::from_secs(2), |_, _| Ok(()))?;
     let mut outcome = Outcome { size: format!("{inputs} inputs"), ..Outcome::default() };
     outcome.books.sent = after.samples.len() as u64;
     outcome.demand(faults == 0, format!("{faults} answers were 5xx"));

@@ -83,7 +83,7 @@ impl Place {
             hosted.simulator.ask("POST", "/sim/conduct", &conduct)?;
         }
         let place = Self { hosted, _directory: directory };
-        client::run(&Load { first_device: u64::MAX >> 16, ..place.load(50.0) }, Duration::from_millis(500))?;
+        client::run(&Load { first: u64::MAX >> 16, ..place.load(50.0) }, Duration::from_millis(500))?;
         place.hosted.simulator.ask("POST", "/sim/reset", "")?;
         Ok(place)
     }
@@ -95,7 +95,7 @@ impl Place {
             prefixes: self.hosted.prefixes(),
             platforms: vec!["apple_rn-v2"],
             devices: 0,
-            first_device: 0,
+            first: 0,
             // An open loop needs a free connection at every moment, also when answers take their whole time.
             connections: 1000,
             per_second: Some(per_second),

@@ -19,9 +19,9 @@ pub(crate) fn noisy_tenant(scale: Scale) -> anyhow::Result<Outcome> {
     let mut prefixes = place.hosted.prefixes();
     let noisy = prefixes.pop().unwrap_or_default();
     let quiet = Load { prefixes, connections: 400, ..place.load(QUIET_RATE) };
-    let loud = Load { prefixes: vec![noisy], first_device: 1 << 40, connections: 600, ..place.load(5000.0) };
+    let loud = Load { prefixes: vec![noisy], first: 1 << 40, connections: 600, ..place.load(5000.0) };
     let calm = place.under(&quiet, time, |_, _| Ok(()))?;
-    let quiet = Load { first_device: 1 << 32, ..quiet };
+    let quiet = Load { first: 1 << 32, ..quiet };
     let mut flood = client::Outcome::default();
     let beside = place.under(&quiet, time, |_, _| {
         flood = client::run(&loud, time)?;
@@ -55,14 +55,10 @@ pub(crate) fn calls_in_a_flood(scale: Scale) -> anyhow::Result<Outcome> {
     let prefixes = place.hosted.prefixes();
     let calls =
         Load { prefixes: vec![prefixes[0].clone()], connections: 100, is_call: true, ..place.load(50.0) };
-    let flood = Load {
-        prefixes: vec![prefixes[1].clone()],
-        first_device: 1 << 40,
-        connections: 2000,
-        ..place.load(3000.0)
-    };
+    let flood =
+        Load { prefixes: vec![prefixes[1].clone()], first: 1 << 40, connections: 2000, ..place.load(3000.0) };
     let calm = place.under(&calls, time, |_, _| Ok(()))?;
-    let calls = Load { first_device: 1 << 32, ..calls };
+    let calls = Load { first: 1 << 32, ..calls };
     let mut messages = client::Outcome::default();
     let beside = place.under(&calls, time, |_, _| {
         messages = client::run(&flood, time)?;

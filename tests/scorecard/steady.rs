@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use system_tests::client::Load;
 use system_tests::cost::rss_mb;
 use system_tests::hosted::Size;
 
@@ -11,7 +12,8 @@ use crate::rig::{Outcome, Place, Scale};
 pub(crate) fn sustained(scale: Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_mins(scale.of(3, 60));
     let mut place = Place::start(&Size::default(), r#"{"p50_ms":50,"p95_ms":70}"#)?;
-    let load = place.load(1000.0);
+    // So many phones that none gets more than one push in a while, and the same all the time.
+    let load = Load { devices: 20_000, ..place.load(1000.0) };
     let mut memory = [0.0; 2];
     let sent = place.under(&load, time, |hosted, end| {
         let all = |hosted: &system_tests::hosted::Hosted| -> anyhow::Result<f64> {

@@ -42,7 +42,7 @@ impl Place {
             prefixes: self.hosted.prefixes(),
             platforms: vec!["apple_rn-v2"],
             devices: 0,
-            first_device: 0,
+            first: 0,
             connections: 60,
             per_second: Some(100.0),
             padding: 0,
@@ -164,7 +164,7 @@ fn a_provider_that_is_down_is_told_at_once_by_the_gateway_itself() {
     let refuse = r#"{"provider":"apns","door":"shut"}"#;
     place.hosted.simulator.ask("POST", "/sim/conduct", refuse).unwrap();
     place.hosted.simulator.ask("POST", "/sim/strike", r#"{"provider":"apns","blow":"close"}"#).unwrap();
-    let load = Load { first_device: 1 << 40, ..place.load() };
+    let load = Load { first: 1 << 40, ..place.load() };
     let barred = || {
         let pages: Vec<_> = place.hosted.gateways.iter().map(|it| it.metrics().unwrap()).collect();
         pages.iter().all(|page| page.contains("provider_out_of_order{app=\"ios\"} 1"))

@@ -23,6 +23,8 @@ mod send;
 mod service;
 mod shard;
 mod simulate;
+#[cfg(test)]
+mod simulation;
 mod switch;
 mod telemetry;
 

@@ -111,7 +111,7 @@ struct Kept {
     recent_connections: VecDeque<Instant>,
     most_connections: u64,
     tunnels: BTreeMap<String, u64>,
-    /// The tokens of what was delivered; at most a million.
+    /// The ack ids of what was delivered; at most a million.
     ledger: Vec<Box<str>>,
 }
 
@@ -185,7 +185,7 @@ impl Record {
         if delivered {
             count(&self.accepted);
             if kept.ledger.len() < MAX_IDS {
-                kept.ledger.push(token.into());
+                kept.ledger.push(ack_id(&body).unwrap_or(token).into());
             }
         }
         kept.number += 1;
@@ -234,7 +234,8 @@ impl Record {
         kept.notifications.iter().filter(|received| received.number > after).cloned().collect()
     }
 
-    /// Returns the tokens of what was delivered, one a line, in order: as often as it was.
+    /// Returns the ack ids of what was delivered, or the tokens where there is none, one a line, in order: as
+    /// often as it was.
     pub(crate) fn ledger(&self) -> String {
         let Ok(kept) = self.kept.lock() else { return String::new() };
         let mut lines = String::new();
@@ -292,6 +293,12 @@ impl Record {
             counter.store(0, Ordering::Relaxed);
         }
     }
+}
+
+/// The id that the caller gave the push, where its payload has one.
+fn ack_id(body: &Value) -> Option<&str> {
+    let data = body.pointer("/message/data").unwrap_or(body);
+    data.get("ack_id")?.as_str().filter(|id| !id.is_empty())
 }
 
 impl Kept {

@@ -221,8 +221,8 @@ async fn sequence(real: &mut Real, seed: u64) {
             }
             30..50 => {
                 let count = random.random_range(1..4);
-                let read = real.read(queue, worker, count).await;
-                assert_eq!(model.read(queue, worker, count), read, "{place}");
+                let got = real.read(queue, worker, count).await;
+                assert_eq!(model.read(queue, worker, count), got, "{place}");
             }
             50..75 if !known.is_empty() => {
                 let (queue, id, job) = known[random.random_range(0..known.len())].clone();

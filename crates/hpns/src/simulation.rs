@@ -1,0 +1,270 @@
+//! The whole way of a push, thousands of times in simulated time: the real gateway and the real worker around
+//! the in-process hand-over, a provider that fails in every way it can, callers that leave, workers that end
+//! in the middle of their work. Every seed is another story; a seed that fails is told by its number.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use dispatch_stream::InProcess;
+use dispatch_worker::{Guards, PaceLimit, Senders, Worker};
+use gateway::{Access, Gate, Gateway, Version};
+use http::Request;
+use push_domain::{
+    App, AppCatalogue, AppId, Attempt, Audience, Clock, ManualClock, Outcome, Provider, ProviderRequest,
+    PushSender, Reason, RetryScope, SecretBytes, Timestamp,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tenant_registry::{DeliveryLedger, Keys, Recorder, RegistryError, Sighting};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::config::Config;
+
+const PUSHES: u64 = 40;
+/// How many of them the fault hits, on average: more than twenty a story, with those of callers and workers.
+const FAULTY: f64 = 0.5;
+
+/// One push reached the provider.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    at: Instant,
+    accepted: bool,
+    dead: bool,
+}
+
+/// A provider that takes its time, and fails by the dice.
+#[derive(Debug)]
+struct Fickle {
+    dice: Mutex<StdRng>,
+    sent: Arc<Mutex<HashMap<String, Vec<Sent>>>>,
+}
+
+/// What the dice say of one attempt.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Accepted,
+    Dead,
+    Refused,
+    Later(RetryScope),
+    Silence,
+    Panic,
+}
+
+impl Fickle {
+    fn throw(&self) -> (Duration, Fate) {
+        let mut dice = self.dice.lock().unwrap();
+        let time = Duration::from_millis(dice.random_range(1..200));
+        if !dice.random_bool(FAULTY) {
+            return (time, Fate::Accepted);
+        }
+        let fate = match dice.random_range(0..7) {
+            0 => Fate::Dead,
+            1 => Fate::Refused,
+            2 | 3 => Fate::Later(RetryScope::Attempt),
+            4 => Fate::Later(RetryScope::Device),
+            5 => Fate::Silence,
+            _ => Fate::Panic,
+        };
+        (time, fate)
+    }
+}
+
+#[async_trait]
+impl PushSender for Fickle {
+    async fn send(&self, request: &ProviderRequest, attempt: Attempt) -> Outcome {
+        let (time, fate) = self.throw();
+        let (accepted, dead) = (matches!(fate, Fate::Accepted), matches!(fate, Fate::Dead));
+        let sent = Sent { at: Instant::now(), accepted, dead };
+        self.sent.lock().unwrap().entry(request.token().expose().to_owned()).or_default().push(sent);
+        let word = Reason::known("word");
+        if let Fate::Silence = fate {
+            tokio::time::sleep_until(attempt.deadline).await;
+            return Outcome::TryLater {
+                after: None,
+                scope: RetryScope::Attempt,
+                ambiguous: true,
+                reason: word,
+            };
+        }
+        tokio::time::sleep_until(attempt.deadline.min(Instant::now() + time)).await;
+        match fate {
+            Fate::Accepted => Outcome::Accepted,
+            Fate::Dead => Outcome::TokenDead { since: None, reason: Reason::known("Unregistered") },
+            Fate::Refused => Outcome::Refused { reason: word },
+            Fate::Later(scope) => Outcome::TryLater { after: None, scope, ambiguous: false, reason: word },
+            Fate::Silence | Fate::Panic => panic!("by the dice"),
+        }
+    }
+}
+
+struct NoLedger;
+
+#[async_trait]
+impl DeliveryLedger for NoLedger {
+    async fn record(&self, _: &[Sighting]) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
+    async fn forget(&self, _: u32, _: u32) -> Result<u64, RegistryError> {
+        Ok(0)
+    }
+}
+
+/// Everything between a caller and the provider.
+struct Story {
+    gateway: gateway::Front,
+    queue: InProcess,
+    tasks: TaskTracker,
+    sent: Arc<Mutex<HashMap<String, Vec<Sent>>>>,
+}
+
+impl Story {
+    fn begin(seed: u64) -> Self {
+        let config = Config::parsed("[gateway]\naccess = \"open\"\ndevice_rate_per_second = 0").unwrap();
+        let app = App {
+            id: AppId::new("android"),
+            platform: "android_rn".into(),
+            audience: Audience::Shared,
+            provider: Provider::Fcm,
+            topic: String::new(),
+        };
+        let apps = Arc::new(AppCatalogue::new([app]).unwrap());
+        let clock: Arc<dyn Clock> =
+            Arc::new(ManualClock::starting_at(Timestamp::from_millis(1_800_000_000_000)));
+        let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
+        let gate = Arc::new(Gate::new(Access::Open, "us".into(), keys, Arc::clone(&clock)));
+        let (queue, tasks) = (InProcess::new(30), TaskTracker::new());
+        let gateway = Gateway::new(gateway::Parts {
+            config: config.gateway.gateway(),
+            gate,
+            apps: Arc::clone(&apps),
+            clock: Arc::clone(&clock),
+            version: Version { hash: String::new(), version: String::new() },
+        });
+        let front = gateway.service(Arc::new(queue.clone()), tasks.clone());
+        let sent = Arc::<Mutex<HashMap<String, Vec<Sent>>>>::default();
+        let sender = Fickle { dice: Mutex::new(StdRng::seed_from_u64(seed)), sent: Arc::clone(&sent) };
+        let senders: Senders = [(AppId::new("android"), Arc::new(sender) as Arc<dyn PushSender>)].into();
+        let limit = |_: &App| PaceLimit { credential: "one".into(), per_second: 200 };
+        let worker = Worker::new(dispatch_worker::Parts {
+            guards: Guards::new(&apps, limit, 10, None),
+            apps,
+            senders,
+            recorder: Recorder::new(Arc::new(NoLedger)),
+            clock,
+            config: config.worker.clone(),
+            tasks: tasks.clone(),
+        });
+        tasks.spawn(worker.run(Arc::new(queue.clone()), Provider::Fcm, 8));
+        Self { gateway: front, queue, tasks, sent }
+    }
+
+    /// Pushes once, and returns the answer and when it came.
+    async fn push(&self, number: u64, kind: &str) -> (String, Instant) {
+        let body = format!(
+            r#"{{"server_id":"s","platform":"android_rn-v2","device_id":"token{number}","type":"{kind}","message":"x"}}"#
+        );
+        let request = Request::post("/api/v1/send_push").body(Body::from(body)).unwrap();
+        let response = self.gateway.clone().oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        (String::from_utf8(body.to_vec()).unwrap(), Instant::now())
+    }
+
+    fn sent(&self, number: u64) -> Vec<Sent> {
+        self.sent.lock().unwrap().get(&format!("token{number}")).cloned().unwrap_or_default()
+    }
+}
+
+async fn tell(seed: u64) {
+    let story = Arc::new(Story::begin(seed));
+    let mut dice = StdRng::seed_from_u64(seed ^ u64::MAX);
+    let mut callers = Vec::new();
+    for number in 0..PUSHES {
+        let kind = ["message", "clear", "update_badge", "test"][dice.random_range(0..4)];
+        let arrives = Instant::now() + Duration::from_millis(dice.random_range(0..400));
+        let leaves = dice.random_bool(0.1).then(|| Duration::from_millis(dice.random_range(1..300)));
+        let story = Arc::clone(&story);
+        callers.push(async move {
+            tokio::time::sleep_until(arrives).await;
+            let budget = Duration::from_millis(if kind == "test" { 2500 } else { 10_000 });
+            let answer = match leaves {
+                Some(patience) => tokio::time::timeout(patience, story.push(number, kind)).await.ok(),
+                None => Some(story.push(number, kind).await),
+            };
+            (number, arrives, budget, answer)
+        });
+    }
+    let mut waiting = tokio::task::JoinSet::new();
+    for caller in callers {
+        waiting.spawn(caller);
+    }
+    let told = waiting.join_all().await;
+    story.queue.close();
+    story.tasks.close();
+    story.tasks.wait().await;
+    for (number, arrived, budget, answer) in told {
+        judge(seed, &story.sent(number), number, arrived, budget, answer);
+    }
+}
+
+/// The laws of every push.
+fn judge(
+    seed: u64,
+    sent: &[Sent],
+    number: u64,
+    arrived: Instant,
+    budget: Duration,
+    answer: Option<(String, Instant)>,
+) {
+    let place = format!("seed {seed}, push {number}: {sent:?}, {answer:?}");
+    assert!(sent.len() <= 3, "too many attempts: {place}");
+    assert!(sent.iter().all(|sent| sent.at < arrived + budget), "sent past its deadline: {place}");
+    let settled = sent.iter().position(|sent| sent.accepted || sent.dead);
+    assert!(settled.is_none_or(|at| at + 1 == sent.len()), "sent again after a last word: {place}");
+    let Some((text, at)) = answer else { return };
+    assert!(at <= arrived + budget + Duration::from_millis(50), "answered late: {place}");
+    if text.contains("\"OK\"") {
+        assert!(sent.iter().any(|sent| sent.accepted), "an OK that is not true: {place}");
+    } else if text.contains("\"REMOVE\"") {
+        assert!(sent.iter().any(|sent| sent.dead), "a REMOVE that is not true: {place}");
+    } else {
+        assert!(text.contains("FAIL"), "no answer: {place}");
+        let unsent = ["\"busy:", "\"rate_limited:", "\"unavailable:"];
+        assert!(
+            !unsent.iter().any(|code| text.contains(code)) || sent.is_empty(),
+            "sent all the same: {place}"
+        );
+        assert!(sent.iter().all(|sent| sent.at <= at), "sent after FAIL: {place}");
+    }
+}
+
+fn tell_all(seeds: std::ops::Range<u64>) {
+    // Panics by the dice are part of the story.
+    std::panic::set_hook(Box::new(|info| {
+        if !info.to_string().contains("by the dice") {
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{info}\n"));
+        }
+    }));
+    for seed in seeds {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(tell(seed));
+    }
+}
+
+#[test]
+fn every_answer_is_true_whatever_the_dice_say() {
+    tell_all(0..1000);
+}
+
+/// The size of the scorecard; `cargo test --release -p hpns -- --ignored whatever`.
+#[test]
+#[ignore = "takes a minute; part of the scorecard"]
+fn every_answer_is_true_in_twenty_thousand_stories() {
+    tell_all(0..20_000);
+}
