@@ -194,7 +194,7 @@ fn measure(hpns: &Path, simulator: &Path, run: &Run, time: Duration) -> anyhow::
         connections: run.connections,
         per_second: run.per_second,
         padding: run.padding,
-        is_call: false,
+        calls: 0,
     };
     client::run(&load, WARM_UP)?;
     let accepted_before = simulator.stat("accepted")?;
@@ -244,7 +244,7 @@ fn measure_hosted(hpns: &Path, run: &Run, time: Duration) -> anyhow::Result<Valu
         connections: run.connections,
         per_second: run.per_second,
         padding: run.padding,
-        is_call: false,
+        calls: 0,
     };
     client::run(&load, WARM_UP)?;
     let lanes = || hosted.lanes.iter().map(|lane| Cpu::of(lane.id())).sum::<anyhow::Result<Cpu>>();

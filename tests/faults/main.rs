@@ -246,7 +246,7 @@ fn load(service: &Process, provider: Provider) -> Load {
         connections: CONNECTIONS,
         per_second: Some(PER_SECOND),
         padding: 0,
-        is_call: false,
+        calls: 0,
     }
 }
 

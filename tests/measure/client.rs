@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// A stock server gives up so late.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
+/// Pushes from here on are left out when ledgers are compared.
+pub const NOT_IN_THE_BOOKS: u64 = 1 << 50;
+
 /// What makes a message an incoming call.
 const CALL: &str = r#","sub_type":"calls","transport":"voip""#;
 
@@ -41,8 +44,8 @@ pub struct Load {
     pub per_second: Option<f64>,
     /// What is added to the message of a stock push, in bytes.
     pub padding: usize,
-    /// Whether they ring.
-    pub is_call: bool,
+    /// Every how many-th push rings; 0: none.
+    pub calls: u64,
 }
 
 /// What a push was answered.
@@ -80,6 +83,10 @@ pub struct Outcome {
     pub samples: Vec<Sample>,
     /// How long it took until all were answered.
     pub elapsed: Duration,
+    /// When it began, in milliseconds since 1970.
+    pub began_ms: u64,
+    /// Answers that nobody had asked for: bytes on a connection with no request open.
+    pub extra_answers: u64,
 }
 
 impl Outcome {
@@ -110,9 +117,11 @@ pub fn run(load: &Load, time: Duration) -> anyhow::Result<Outcome> {
         for number in 0..load.connections {
             connections.spawn(converse(Arc::clone(&load), number, started, time));
         }
-        let mut all = Outcome::default();
-        while let Some(samples) = connections.join_next().await {
-            all.samples.extend(samples?);
+        let mut all = Outcome { began_ms: now_ms(), ..Outcome::default() };
+        while let Some(done) = connections.join_next().await {
+            let (samples, extra_answers) = done?;
+            all.samples.extend(samples);
+            all.extra_answers += extra_answers;
         }
         all.elapsed = started.elapsed();
         Ok(all)
@@ -126,18 +135,18 @@ pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec
         prefixes: vec![format!("/t/{key}")],
         platforms: vec!["apple_rn-v2"],
         devices: 0,
-        first: 1 << 50,
+        first: NOT_IN_THE_BOOKS,
         connections: 1,
         per_second: None,
         padding: 0,
-        is_call: false,
+        calls: 0,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut answers = Vec::new();
         let (mut request, mut response) = (Vec::new(), vec![0; 4096]);
         for number in 0..count {
-            write_request(&mut request, &load, load.first + number, load.first + number);
+            write_request(&mut request, &load, load.first + number, number);
             let mut stream = None;
             let exchange = exchange(&mut stream, address, &request, &mut response);
             timeout(GIVE_UP, exchange).await??;
@@ -150,9 +159,9 @@ pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec
     })
 }
 
-async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Duration) -> Vec<Sample> {
+async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Duration) -> (Vec<Sample>, u64) {
     let mut stream = None;
-    let mut samples = Vec::new();
+    let (mut samples, mut extra_answers) = (Vec::new(), 0);
     let (mut request, mut response) = (Vec::new(), vec![0; 4096]);
     let step = load.per_second.map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));
     let mut random = 0x9e37_79b9_u64.wrapping_mul(number as u64 + 1);
@@ -171,6 +180,14 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
         let push = load.first + u64::from(turn) * load.connections as u64 + number as u64;
         let device = if load.devices == 0 { push } else { (random >> 33) % u64::from(load.devices) };
         write_request(&mut request, &load, push, device);
+        match stream.as_ref().map(rest) {
+            Some(Rest::Over) => stream = None,
+            Some(Rest::Unasked) => {
+                extra_answers += 1;
+                stream = None;
+            }
+            Some(Rest::Quiet) | None => {}
+        }
         let exchange = exchange(&mut stream, load.address, &request, &mut response);
         // A service answers within 25 s, whatever happens.
         let status =
@@ -180,7 +197,7 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
         }
         samples.push(Sample { at, took: (started.elapsed()).saturating_sub(at), status, number: push });
     }
-    samples
+    (samples, extra_answers)
 }
 
 /// Sends one request and reads its answer; connects first if there is no connection.
@@ -190,10 +207,6 @@ async fn exchange(
     request: &[u8],
     response: &mut [u8],
 ) -> std::io::Result<Status> {
-    // A connection that the other side has closed meanwhile is not used again, as every client does.
-    if stream.as_ref().is_some_and(is_over) {
-        *stream = None;
-    }
     let connected = if let Some(stream) = stream {
         stream
     } else {
@@ -223,9 +236,28 @@ async fn exchange(
     })
 }
 
-/// Says whether an idle connection has ended.
-fn is_over(stream: &TcpStream) -> bool {
-    !matches!(stream.try_read(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+/// How an idle connection is.
+enum Rest {
+    Quiet,
+    /// The other side has closed it; it is not used again, as every client does.
+    Over,
+    /// Something came that nobody asked for.
+    Unasked,
+}
+
+fn rest(stream: &TcpStream) -> Rest {
+    match stream.try_read(&mut [0; 1]) {
+        Ok(0) => Rest::Over,
+        Ok(_) => Rest::Unasked,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Rest::Quiet,
+        Err(_) => Rest::Over,
+    }
+}
+
+fn now_ms() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "compared with the times of another process")]
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since_1970.as_millis() as u64
 }
 
 /// A message as a stock server writes it: some 580 bytes, with a signature.
@@ -236,7 +268,7 @@ fn write_request(request: &mut Vec<u8>, load: &Load, number: u64, device: u64) {
     let body = format!(
         r#"{{"ack_id":"{number:026x}","platform":"{platform}","server_id":"8wfsxkz1ntr1ue8yf6sba9anqc","device_id":"{device:064x}","post_id":"8ydn8ctqcbbz5m9o8yhpz9oste","category":"CAN_REPLY","message":"@bob: did you see the numbers of last week? :+1:{padding}","badge":3,"team_id":"7z1jfoyk9ibafb4f7jsqgmkfqe","channel_id":"kjrs7q1ij3g5pnsbxrrdjuk54o","channel_name":"Town Square","type":"message"{call},"sender_id":"3p5ekq7gs3dcipy1bxcqxwfbhe","sender_name":"bob","version":"v2","is_crt_enabled":false,"is_id_loaded":false,"signature":"eyJhbGciOiJFUzI1NiJ9.eyJhY2tfaWQiOiJrIn0.c2ln"}}"#,
         padding = "x".repeat(load.padding),
-        call = if load.is_call { CALL } else { "" },
+        call = if load.calls > 0 && number.is_multiple_of(load.calls) { CALL } else { "" },
     );
     request.clear();
     // Writing into memory cannot fail.

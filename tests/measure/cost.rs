@@ -38,8 +38,17 @@ impl Cpu {
 
 /// Returns the most memory that a process ever used.
 pub fn rss_mb(process: u32) -> anyhow::Result<f64> {
+    memory_mb(process, "VmHWM:")
+}
+
+/// Returns the memory that a process uses now.
+pub fn resident_mb(process: u32) -> anyhow::Result<f64> {
+    memory_mb(process, "VmRSS:")
+}
+
+fn memory_mb(process: u32, what: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
+    let line = status.lines().find(|line| line.starts_with(what)).context("no such line")?;
     let kib: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
     Ok(kib / 1024.0)
 }

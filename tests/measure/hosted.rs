@@ -181,13 +181,18 @@ impl Hosted {
         self.keys.iter().map(|key| format!("/t/{key}")).collect()
     }
 
-    /// Returns how many entries lie in all queues of the lanes that answer.
-    pub fn queued(&self) -> anyhow::Result<u64> {
+    /// Returns how many jobs are not settled: entries in queues, and entries that a worker has.
+    pub fn unsettled(&self) -> anyhow::Result<u64> {
         let mut sum = 0;
         for lane in &self.lanes {
             for app in ["ios", "ios-beta", "android"] {
                 for queue in [format!("hpns:q:{app}"), format!("hpns:q:call:{app}")] {
-                    sum += lane.ask(&["XLEN", &queue])?.parse::<u64>().unwrap_or_default();
+                    sum += lane.count(&["XLEN", &queue])?;
+                    if lane.count(&["EXISTS", &queue])? == 1 {
+                        let pending = lane.ask(&["XPENDING", &queue, "w"])?;
+                        let pending = pending.lines().next().unwrap_or_default();
+                        sum += pending.parse::<u64>().with_context(|| format!("pending: {pending}"))?;
+                    }
                 }
             }
         }

@@ -36,7 +36,7 @@ pub struct SimulatorOptions {
 impl Process {
     /// Starts the simulator.
     pub fn simulator(hpns: &Path, directory: &Path, options: &SimulatorOptions) -> anyhow::Result<Self> {
-        let mut command = Command::new(hpns);
+        let mut command = mortal(hpns);
         command.arg("simulate").args(options.accept_all.then_some("--accept-all"));
         for port in ["--control", "--apns", "--fcm", "--proxy"] {
             command.args([port, "127.0.0.1:0"]);
@@ -68,9 +68,13 @@ impl Process {
 
     /// Starts a service in a role; its log goes to a file.
     pub fn service(hpns: &Path, role: &str, config: &Path, log: &Path) -> anyhow::Result<Self> {
-        let child = Command::new(hpns)
+        // Where a core would be written, and allowed to.
+        let child = Command::new("sh")
+            .args(["-c", r#"ulimit -c unlimited 2>/dev/null; exec setpriv --pdeathsig KILL "$@""#, "sh"])
+            .arg(hpns)
             .args([role, "--config"])
             .arg(config)
+            .current_dir(log.parent().unwrap_or(Path::new(".")))
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(log)?)
             .spawn()?;
@@ -112,6 +116,12 @@ impl Process {
         let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status()?;
         anyhow::ensure!(sent.success(), "no signal to {}", self.id());
         Ok(())
+    }
+
+    /// Lets it dump its core, if it may, and waits for its end.
+    pub fn abort(&mut self) -> anyhow::Result<()> {
+        self.signal("ABRT")?;
+        self.wait().map(drop)
     }
 
     /// Waits for its end, and returns its exit code; none if a signal ended it.
@@ -160,6 +170,14 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A command whose process does not outlive the thread that starts it.
+#[must_use]
+pub fn mortal(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
 }
 
 /// Writes the configuration of the service: the gateway with `settings`, ports, apps with `apns_settings`, and no limit to

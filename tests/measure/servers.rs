@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::Context;
 
+use crate::process::mortal;
+
 /// What the lanes' users log in with.
 pub const GATEWAY_LOGIN: &str = "hpns-gateway:gateway";
 /// The same for workers.
@@ -52,7 +54,7 @@ impl Redis {
     }
 
     fn run(directory: &Path, address: SocketAddr) -> anyhow::Result<Child> {
-        let server = Command::new("redis-server")
+        let server = mortal("redis-server")
             .arg("lane.conf")
             .args(["--bind", "127.0.0.1", "--aclfile", "users.acl", "--dir", ".", "--logfile", "redis.log"])
             .args(["--port", &address.port().to_string()])
@@ -95,6 +97,12 @@ impl Redis {
             .args(command)
             .output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Sends a command that answers with a number.
+    pub fn count(&self, command: &[&str]) -> anyhow::Result<u64> {
+        let answer = self.ask(command)?;
+        answer.parse().with_context(|| format!("{command:?}: {answer}"))
     }
 
     /// Returns the process id.

@@ -7,7 +7,7 @@ use system_tests::hosted::{Hosted, Size};
 use system_tests::proxy::Fault;
 use tokio::time::Instant;
 
-use crate::rig::{Dice, Outcome, Place, Scale, wait};
+use crate::rig::{CONNECTIONS, Dice, Outcome, Place, Scale, wait};
 
 /// Providers answer within some 5 to 50 ms.
 const LATENCY: &str = r#"{"p50_ms":15,"p95_ms":40}"#;
@@ -74,9 +74,11 @@ pub(crate) fn gateways_killed(scale: Scale) -> anyhow::Result<Outcome> {
     let mut place = Place::start(&Size::default(), LATENCY)?;
     let every = Duration::from_millis(2500);
     let load = place.load(300.0);
+    let (mut killed, began) = (Vec::new(), Instant::now());
     let sent = place.under(&load, every * (kills + 1), |hosted, _| {
         for _ in 0..kills {
             wait(every);
+            killed.push(began.elapsed());
             hosted.gateways[0].signal("KILL")?;
             hosted.gateways.remove(0);
             hosted.balance();
@@ -87,7 +89,14 @@ pub(crate) fn gateways_killed(scale: Scale) -> anyhow::Result<Outcome> {
     let mut outcome = place.reconcile(format!("{kills} times"), &sent)?;
     let books = outcome.books;
     outcome.demand(books.ok + books.lost == books.sent, format!("{} pushes failed", books.fail));
-    outcome.demand(books.lost <= 100 * u64::from(kills), "more requests broke off than were open");
+    // Those that were open at the moment of a kill; the load began a moment after the watch.
+    let around = Duration::from_millis(300);
+    let open = |it: &Sample| killed.iter().any(|at| it.at <= *at + around && it.at + it.took + around >= *at);
+    let astray = sent.samples.iter().filter(|it| it.status == Status::Lost && !open(it)).count();
+    outcome.demand(
+        astray == 0,
+        format!("{astray} requests broke off that were not open when a gateway was killed"),
+    );
     outcome.demand(books.duplicates == 0, format!("{} pushes arrived twice", books.duplicates));
     // What belonged to a gateway that is gone is forgotten.
     let kept = Instant::now() + Duration::from_mins(1);
@@ -95,6 +104,7 @@ pub(crate) fn gateways_killed(scale: Scale) -> anyhow::Result<Outcome> {
         let mut left = 0;
         for lane in &hosted.lanes {
             left = left.max(lane.ask(&["KEYS", "hpns:r:*"])?.lines().filter(|key| !key.is_empty()).count());
+            left += lane.ask(&["KEYS", "hpns:d:*"])?.lines().filter(|key| !key.is_empty()).count();
         }
         Ok(left)
     };
@@ -114,12 +124,16 @@ pub(crate) fn paused(scale: Scale) -> anyhow::Result<Outcome> {
     let gap = Duration::from_secs(3);
     let time = (pauses.iter().sum::<Duration>() + gap * 3) * 3 * rounds + Duration::from_secs(5);
     let load = place.load(200.0);
+    let (mut standstills, began) = (Vec::new(), Instant::now());
     let sent = place.under(&load, time, |hosted, _| {
         for _ in 0..rounds {
             for pause in pauses {
-                let victims = [hosted.workers[0].id(), hosted.gateways[0].id(), hosted.lanes[0].id()];
-                for victim in victims {
+                let gateway = hosted.gateways[0].id();
+                for victim in [hosted.workers[0].id(), gateway, hosted.lanes[0].id()] {
                     wait(gap);
+                    if victim == gateway {
+                        standstills.push((began.elapsed(), began.elapsed() + pause));
+                    }
                     signal(victim, "STOP")?;
                     wait(pause);
                     signal(victim, "CONT")?;
@@ -131,11 +145,15 @@ pub(crate) fn paused(scale: Scale) -> anyhow::Result<Outcome> {
     let mut outcome = place.reconcile(format!("{} times", 9 * rounds), &sent)?;
     let books = outcome.books;
     outcome.demand(books.lost == 0, format!("{} pushes were not answered", books.lost));
-    // A gateway that stands still answers late, when it goes on: then the time for some is over.
-    let share = books.ok as f64 / books.sent as f64;
-    outcome.demand(share > 0.98, format!("{} pushes failed", books.fail));
+    // Only a gateway that stands still may answer too late, and only what it had then.
+    let around = Duration::from_millis(500);
+    let stood = |it: &Sample| {
+        standstills.iter().any(|(from, to)| it.at <= *to + around && it.at + it.took + around >= *from)
+    };
+    let failed = sent.samples.iter().filter(|it| it.status != Status::Ok && !stood(it)).count();
+    outcome.demand(failed == 0, format!("{failed} pushes failed that no gateway had while it stood still"));
     let share = books.duplicates as f64 / books.sent as f64;
-    outcome.demand(share <= 0.05, format!("{} pushes arrived twice", books.duplicates));
+    outcome.demand(share <= 0.02, format!("{} pushes arrived twice", books.duplicates));
     outcome.also = format!("{} failed", books.fail);
     Ok(outcome)
 }
@@ -155,9 +173,16 @@ pub(crate) fn connections(scale: Scale) -> anyhow::Result<Outcome> {
     let mut dice = Dice::new(8);
     let sent = place.under(&load, every * (faults + 2), |hosted, _| {
         for _ in 0..faults {
-            let proxy = &hosted.proxies[usize::try_from(dice.below(2))?];
-            match dice.below(4) {
+            let lane = usize::try_from(dice.below(2))?;
+            let proxy = &hosted.proxies[lane];
+            match dice.below(5) {
                 0 => proxy.cut(),
+                4 => {
+                    let replies = hosted.lanes[lane].ask(&["KEYS", "hpns:r:*"])?;
+                    for stream in replies.lines().filter(|key| !key.is_empty()) {
+                        hosted.lanes[lane].ask(&["DEL", stream])?;
+                    }
+                }
                 1 => proxy.misbehave(Fault::Delay(Duration::from_millis(200))),
                 2 => proxy.misbehave(Fault::Slice(7)),
                 _ => proxy.misbehave(Fault::Blackhole),
@@ -170,6 +195,7 @@ pub(crate) fn connections(scale: Scale) -> anyhow::Result<Outcome> {
     })?;
     let mut outcome = place.reconcile(format!("{faults} times"), &sent)?;
     demand_all_answered(&mut outcome, 0.05);
+    outcome.demand(outcome.times_ms[2] <= BUDGET_MS, "a push took longer than its budget");
     Ok(outcome)
 }
 
@@ -207,8 +233,16 @@ pub(crate) fn lanes_down(scale: Scale) -> anyhow::Result<Outcome> {
     // What was handed over before the lanes went is answered when they are back, or when its time is over.
     let dark = calm + one + calm;
     let in_the_dark = between(dark + second, dark + both.saturating_sub(second));
-    let refused = sent.percentile_ms(1.0, |it| in_the_dark(it) && it.status == Status::Unsent);
-    outcome.demand(refused <= 1100.0, format!("without lanes a refusal took {refused:.0} ms"));
+    // A connection of the load that still waits for a push from before sends its next one late.
+    let held: Vec<_> =
+        sent.samples.iter().filter(|it| it.at < dark + second && it.at + it.took > dark + second).collect();
+    let on_time =
+        |it: &Sample| !held.iter().any(|other| other.number % CONNECTIONS == it.number % CONNECTIONS);
+    let told = |it: &Sample| in_the_dark(it) && on_time(it);
+    let refused = sent.percentile_ms(1.0, told);
+    outcome.demand(refused <= 1100.0, format!("without lanes an answer took {refused:.0} ms"));
+    let in_vain = sent.samples.iter().filter(|it| told(it) && it.status == Status::Unsent).count();
+    outcome.demand(in_vain > 100, "hardly anything was refused without lanes");
     let one_down = |it: &Sample| it.at + second < dark && it.status != Status::Ok;
     let failed = sent.samples.iter().filter(|it| one_down(it)).count();
     outcome.demand(failed == 0, format!("{failed} pushes failed while one lane was up"));
@@ -223,7 +257,8 @@ pub(crate) fn lanes_down(scale: Scale) -> anyhow::Result<Outcome> {
 /// S10: a lane is at its memory limit: it takes nothing new, and lets out what it has.
 pub(crate) fn full(scale: Scale) -> anyhow::Result<Outcome> {
     let cycles = scale.of(10, 100);
-    let mut place = Place::start(&Size::default(), LATENCY)?;
+    // Slow providers: so there is something in the lanes when they are full.
+    let mut place = Place::start(&Size::default(), r#"{"p50_ms":300,"p95_ms":500}"#)?;
     let (filled, free) = (Duration::from_secs(2), Duration::from_secs(1));
     let load = place.load(200.0);
     let sent = place.under(&load, (filled + free) * cycles + free * 2, |hosted, _| {
@@ -245,6 +280,8 @@ pub(crate) fn full(scale: Scale) -> anyhow::Result<Outcome> {
     let books = outcome.books;
     outcome.demand(books.lost == 0, format!("{} pushes were not answered", books.lost));
     outcome.demand(books.fail > 0, "the lanes were never full");
+    let told = sent.count(Status::Unsent);
+    outcome.demand(books.fail == told, format!("{} pushes failed for another reason", books.fail - told));
     let last = sent.samples.iter().filter(|it| it.at > (filled + free) * cycles + free).collect::<Vec<_>>();
     outcome.demand(last.iter().all(|it| it.status == Status::Ok), "pushes failed when there was room again");
     outcome.also = format!("{} refused", books.fail);
@@ -270,6 +307,7 @@ pub(crate) fn no_database(scale: Scale) -> anyhow::Result<Outcome> {
         hosted.postgres.start_again()?;
         let back = Instant::now();
         let key = hosted.seed(1000)?;
+        // What is asked with it is in nobody's books: a push that no phone of the load's gets.
         while resynced == Duration::MAX && back.elapsed() < Duration::from_secs(20) {
             if client::answers(hosted.balancer.address, &key, 1)?.iter().all(|it| it.contains("OK")) {
                 resynced = back.elapsed();
@@ -278,10 +316,7 @@ pub(crate) fn no_database(scale: Scale) -> anyhow::Result<Outcome> {
         }
         Ok(())
     })?;
-    // The pushes of those who were asked about are not in the load's own books.
     let mut outcome = place.reconcile(format!("{} min", away.as_secs() / 60), &sent)?;
-    outcome.broken.retain(|promise| !promise.contains("never sent"));
-    outcome.books.strangers = 0;
     demand_all_answered(&mut outcome, 0.0);
     let honest = strangers.iter().all(|answer| answer.contains("unavailable"));
     outcome.demand(honest, format!("an unknown key was told {strangers:?}"));

@@ -151,40 +151,43 @@ pub(crate) fn canaries(scale: Scale) -> anyhow::Result<Outcome> {
     let rate = 1000.0;
     let time = Duration::from_secs_f64(pushes / rate);
     let load = place.load(rate);
+    let mut texts = Vec::new();
     let sent = place.under(&load, time, |hosted, end| {
         while Instant::now() + Duration::from_secs(10) < end {
             wait(Duration::from_secs(3));
-            hosted.workers[0].signal("ABRT")?;
-            hosted.workers.remove(0);
+            hosted.workers.remove(0).abort()?;
             hosted.add_worker()?;
             wait(Duration::from_secs(3));
             hosted.lanes[0].kill()?;
             hosted.lanes[0].start_again()?;
             wait(Duration::from_secs(3));
-            hosted.gateways[0].signal("ABRT")?;
-            hosted.gateways.remove(0);
+            let mut gateway = hosted.gateways.remove(0);
             hosted.balance();
+            texts.push(gateway.metrics()?);
+            gateway.abort()?;
             hosted.add_gateway()?;
         }
         Ok(())
     })?;
     let mut outcome = place.reconcile(format!("{:.0} s", time.as_secs_f64()), &sent)?;
     place.hosted.postgres.ask("CHECKPOINT")?;
-    let (files, hits, cores) = search(&place.hosted)?;
+    let (files, hits, cores) = search(&place.hosted, texts)?;
     outcome.demand(hits.is_empty(), format!("found in {hits:?}"));
     outcome.demand(cores == 0, format!("{cores} core files"));
     outcome.demand(files > 100, "there was nothing to search");
+    let books = outcome.books;
+    outcome.demand(books.ok + books.lost == books.sent, format!("{} pushes failed", books.fail));
     outcome.also = format!("{files} files searched: {} hits; {cores} core files", hits.len());
     Ok(outcome)
 }
 
 /// Searches every file of the lanes, the database and the logs, and the metrics, for what was pushed.
-fn search(hosted: &Hosted) -> anyhow::Result<(usize, Vec<String>, usize)> {
+fn search(hosted: &Hosted, pages: Vec<String>) -> anyhow::Result<(usize, Vec<String>, usize)> {
     let mut secrets: Vec<Vec<u8>> = vec![b"did you see the numbers".to_vec(), b"Town Square".to_vec()];
     secrets.extend(hosted.keys.iter().map(|key| key.clone().into_bytes()));
     // Tokens have many zeros and then a number; some of them, with enough zeros to be no accident.
     secrets.extend((1000..1020).map(|device: u64| format!("{device:048x}").into_bytes()));
-    let mut texts = Vec::new();
+    let mut texts: Vec<_> = pages.into_iter().map(|page| ("metrics".to_owned(), page.into_bytes())).collect();
     for process in hosted.gateways.iter().chain(&hosted.workers) {
         texts.push(("metrics".to_owned(), process.metrics()?.into_bytes()));
     }
@@ -192,7 +195,7 @@ fn search(hosted: &Hosted) -> anyhow::Result<(usize, Vec<String>, usize)> {
     for file in files(&hosted.directory)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         cores += usize::from(name.starts_with("core"));
-        texts.push((file.display().to_string(), std::fs::read(&file).unwrap_or_default()));
+        texts.push((file.display().to_string(), std::fs::read(&file)?));
         count += 1;
         for (place, bytes) in texts.drain(..) {
             if secrets.iter().any(|secret| contains(&bytes, secret)) {

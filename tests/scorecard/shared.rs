@@ -13,7 +13,7 @@ const QUIET_RATE: f64 = 400.0;
 
 /// S13: one tenant offers ten times what its licence allows, which is much; the others notice nothing.
 pub(crate) fn noisy_tenant(scale: Scale) -> anyhow::Result<Outcome> {
-    let time = Duration::from_secs(scale.of(30, 300));
+    let time = Duration::from_secs(scale.of(60, 600));
     let size = Size { tenants: QUIET + 1, rate: 500, ..Size::default() };
     let mut place = Place::start(&size, r#"{"p50_ms":20,"p95_ms":40}"#)?;
     let mut prefixes = place.hosted.prefixes();
@@ -53,8 +53,7 @@ pub(crate) fn calls_in_a_flood(scale: Scale) -> anyhow::Result<Outcome> {
     // More messages than the providers' answers leave room for: so they wait.
     let mut place = Place::start(&Size { tenants: 2, ..Size::default() }, r#"{"p50_ms":250,"p95_ms":300}"#)?;
     let prefixes = place.hosted.prefixes();
-    let calls =
-        Load { prefixes: vec![prefixes[0].clone()], connections: 100, is_call: true, ..place.load(50.0) };
+    let calls = Load { prefixes: vec![prefixes[0].clone()], connections: 100, calls: 1, ..place.load(50.0) };
     let flood =
         Load { prefixes: vec![prefixes[1].clone()], first: 1 << 40, connections: 2000, ..place.load(3000.0) };
     let calm = place.under(&calls, time, |_, _| Ok(()))?;

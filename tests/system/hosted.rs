@@ -30,8 +30,10 @@ fn a_place(size: &Size) -> Place {
     let alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let hosted = Hosted::start(hpns(), directory.path(), size).unwrap();
-    let latency = r#"{"provider":"apns","latency":{"p50_ms":10,"p95_ms":30}}"#;
-    hosted.simulator.ask("POST", "/sim/conduct", latency).unwrap();
+    for provider in ["apns", "fcm"] {
+        let latency = format!(r#"{{"provider":"{provider}","latency":{{"p50_ms":10,"p95_ms":30}}}}"#);
+        hosted.simulator.ask("POST", "/sim/conduct", &latency).unwrap();
+    }
     Place { hosted, directory, _alone: alone }
 }
 
@@ -40,13 +42,13 @@ impl Place {
         Load {
             address: self.hosted.balancer.address,
             prefixes: self.hosted.prefixes(),
-            platforms: vec!["apple_rn-v2"],
+            platforms: vec!["apple_rn-v2", "android_rn-v2"],
             devices: 0,
             first: 0,
             connections: 60,
             per_second: Some(100.0),
             padding: 0,
-            is_call: false,
+            calls: 10,
         }
     }
 
@@ -59,7 +61,7 @@ impl Place {
             fault(&mut self.hosted);
             sending.join().unwrap()
         });
-        until(|| self.hosted.queued().unwrap() == 0);
+        until(|| self.hosted.unsettled().unwrap() == 0);
         self.compared(&sent)
     }
 
@@ -73,7 +75,7 @@ fn until(mut is_so: impl FnMut() -> bool) {
     let patience = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < patience, "in vain");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
@@ -120,7 +122,8 @@ fn a_killed_gateway_tells_no_lie() {
 
     assert_eq!(books.untruths(), Vec::<String>::new());
     assert_eq!(books.ok + books.lost, books.sent);
-    assert!(books.lost <= 60, "{books:?}");
+    // As many as were open at that moment: some 3 of 100 a second that take 30 ms.
+    assert!(books.lost <= 20, "{books:?}");
 }
 
 #[test]
@@ -164,7 +167,7 @@ fn a_provider_that_is_down_is_told_at_once_by_the_gateway_itself() {
     let refuse = r#"{"provider":"apns","door":"shut"}"#;
     place.hosted.simulator.ask("POST", "/sim/conduct", refuse).unwrap();
     place.hosted.simulator.ask("POST", "/sim/strike", r#"{"provider":"apns","blow":"close"}"#).unwrap();
-    let load = Load { first: 1 << 40, ..place.load() };
+    let load = Load { platforms: vec!["apple_rn-v2"], ..place.load() };
     let barred = || {
         let pages: Vec<_> = place.hosted.gateways.iter().map(|it| it.metrics().unwrap()).collect();
         pages.iter().all(|page| page.contains("provider_out_of_order{app=\"ios\"} 1"))
@@ -176,8 +179,10 @@ fn a_provider_that_is_down_is_told_at_once_by_the_gateway_itself() {
         sending.join().unwrap()
     });
 
-    assert_eq!(sent.count(Status::Ok), 0);
-    assert_eq!(sent.count(Status::Lost), 0);
+    let failed = sent.count(Status::Fail) + sent.count(Status::Unsent);
+    assert_eq!(failed, sent.samples.len() as u64);
+    // What is refused by the gateway itself takes no time at all: half of all pushes came after it knew.
+    assert!(sent.percentile_ms(0.25, |_| true) < 50.0);
 }
 
 #[test]
@@ -186,11 +191,8 @@ fn nothing_of_a_push_lies_on_any_disk_and_an_abort_leaves_no_core() {
     let books = place.under(3, |hosted| {
         hosted.lanes[0].kill().unwrap();
         hosted.lanes[0].start_again().unwrap();
-        for process in [&hosted.workers[0], &hosted.gateways[0]] {
-            process.signal("ABRT").unwrap();
-        }
-        hosted.workers.remove(0);
-        hosted.gateways.remove(0);
+        hosted.workers.remove(0).abort().unwrap();
+        hosted.gateways.remove(0).abort().unwrap();
         hosted.balance();
     });
     assert!(books.ok > 100);
@@ -215,7 +217,7 @@ fn nothing_of_a_push_lies_on_any_disk_and_an_abort_leaves_no_core() {
     assert!(!pages.contains("Town Square") && !pages.contains(&*place.hosted.keys[0]));
 }
 
-/// All files below a directory, but what the simulated providers and the operator keep there.
+/// All files below a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -274,7 +276,8 @@ fn what_is_not_safe_or_not_ready_is_refused_with_one_clear_line() {
     }));
     assert!(line.contains("key file does not belong to this registry"), "{line}");
 
-    place.hosted.postgres.ask("CREATE DATABASE behind").unwrap();
+    // As the version before left it.
+    place.hosted.postgres.ask("CREATE DATABASE behind TEMPLATE template0").unwrap();
     for role in ["gateway", "worker"] {
         let line = complaint(&refused(&place, role, |it| it.replace("/postgres\"", "/behind\"")));
         assert!(line.contains("hpns migrate"), "{line}");

@@ -13,7 +13,7 @@ use crate::device::DeviceGuard;
 use crate::fair::FairQueue;
 use crate::front::Front;
 use crate::gate::Gate;
-use crate::{Config, Outages, mattermost};
+use crate::{Access, Config, Outages, mattermost};
 
 /// How many acks are remembered, so that each counts once.
 const REMEMBERED_ACKS: usize = 65_536;
@@ -76,7 +76,8 @@ impl Gateway {
     /// `tasks`: a push is settled, counted and logged also when its caller has left.
     #[must_use]
     pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Front {
-        let queue = Arc::new(FairQueue::new(dispatch, &self.apps, self.outages()));
+        let has_tenants = self.config.access == Access::Licensed;
+        let queue = Arc::new(FairQueue::new(dispatch, &self.apps, self.outages(), has_tenants));
         let router: Router = mattermost::router(Arc::clone(self), queue, tasks);
         crate::front(router)
     }

@@ -66,7 +66,8 @@ pub(crate) fn router(control: Control) -> Router {
         .with_state(control)
 }
 
-/// The ack ids of what was delivered, one a line, as often as it was: what a ledger of answers is compared with.
+/// The ack ids of what was delivered and when, one a line, as often as it was: what a ledger of answers is
+/// compared with.
 async fn ledger(State(control): State<Control>) -> String {
     control.record.ledger()
 }

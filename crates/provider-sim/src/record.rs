@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,8 @@ use crate::http2::{Fate, Reply, Request};
 /// Older notifications and ids are forgotten.
 const MAX_KEPT: usize = 10_000;
 const MAX_IDS: usize = 1_000_000;
+/// An hour at a thousand a second, and a little more.
+const MAX_LEDGER: usize = 4_000_000;
 
 /// One request that a provider got.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,8 +114,8 @@ struct Kept {
     recent_connections: VecDeque<Instant>,
     most_connections: u64,
     tunnels: BTreeMap<String, u64>,
-    /// The ack ids of what was delivered; at most a million.
-    ledger: Vec<Box<str>>,
+    /// The ack ids of what was delivered, and when.
+    ledger: Vec<(Box<str>, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -184,8 +187,8 @@ impl Record {
         kept.judge(identity, delivered, told(provider, reply));
         if delivered {
             count(&self.accepted);
-            if kept.ledger.len() < MAX_IDS {
-                kept.ledger.push(ack_id(&body).unwrap_or(token).into());
+            if kept.ledger.len() < MAX_LEDGER {
+                kept.ledger.push((ack_id(&body).unwrap_or(token).into(), self.clock.millis()));
             }
         }
         kept.number += 1;
@@ -234,14 +237,13 @@ impl Record {
         kept.notifications.iter().filter(|received| received.number > after).cloned().collect()
     }
 
-    /// Returns the ack ids of what was delivered, or the tokens where there is none, one a line, in order: as
-    /// often as it was.
+    /// Returns the ack ids of what was delivered, or the tokens where there is none, one a line with the time
+    /// in milliseconds since 1970, in order: as often as it was.
     pub(crate) fn ledger(&self) -> String {
         let Ok(kept) = self.kept.lock() else { return String::new() };
         let mut lines = String::new();
-        for token in &kept.ledger {
-            lines.push_str(token);
-            lines.push('\n');
+        for (id, at) in &kept.ledger {
+            let _ = writeln!(lines, "{id} {at}");
         }
         lines
     }

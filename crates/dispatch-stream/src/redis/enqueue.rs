@@ -23,6 +23,8 @@ pub(super) struct Handover {
     pub(super) is_call: bool,
     pub(super) deadline: Instant,
     pub(super) envelope: Bytes,
+    /// Whether a lane may have it already.
+    pub(super) is_repeated: bool,
 }
 
 /// What a lane said of a job.
@@ -61,16 +63,14 @@ async fn flush(
     shared: &Arc<Shared>,
     capacity: usize,
 ) {
-    let call = written(step, link.lane(), batch, &shared.gateway, capacity);
-    let mut answered = step.run(&call, link).await;
+    let call = |link: &Link, repeated| written(step, link.lane(), batch, &shared.gateway, capacity, repeated);
+    let mut answered = step.run(&call(link, false), link).await;
     if answered.as_ref().is_err_and(|error| error.is_io_error() && !error.is_timeout()) {
         // The connection may be older than the server: a new one tells. The call can be repeated.
-        answered = step.run(&call, link).await;
+        answered = step.run(&call(link, true), link).await;
     }
     let answers = match answered {
         Ok(answers) => value::list(answers).into_iter().map(said).collect(),
-        // The server is at its memory limit: it has taken none of them.
-        Err(error) if error.code() == Some("OOM") => batch.iter().map(|_| Some(Said::Full)).collect(),
         Err(error) => {
             warn!(lane = link.lane().name(), error = described(&error), "a lane takes no pushes");
             shared.lane_failed(number);
@@ -101,7 +101,14 @@ fn said(answer: Value) -> Option<Said> {
     }
 }
 
-fn written(step: &Step, lane: &Lane, batch: &[Handover], gateway: &str, capacity: usize) -> redis::Cmd {
+fn written(
+    step: &Step,
+    lane: &Lane,
+    batch: &[Handover],
+    gateway: &str,
+    capacity: usize,
+    repeated: bool,
+) -> redis::Cmd {
     let mut queues: Vec<(&AppId, bool)> = Vec::new();
     let mut numbers = Vec::with_capacity(batch.len());
     for job in batch {
@@ -125,6 +132,7 @@ fn written(step: &Step, lane: &Lane, batch: &[Handover], gateway: &str, capacity
     for (job, queue) in batch.iter().zip(numbers) {
         let left = u64::try_from((job.deadline - now).as_millis()).unwrap_or(u64::MAX);
         call.arg(queue + 1).arg(&job.job.uuid().as_bytes()[..]).arg(left).arg(&job.envelope[..]);
+        call.arg(u8::from(repeated || job.is_repeated));
     }
     call
 }

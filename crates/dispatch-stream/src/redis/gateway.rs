@@ -119,19 +119,20 @@ impl Submit for RedisGateway {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
         let Some(envelope) = self.sealed(&job) else { return Ok(Verdict::unsent(FailReason::Internal)) };
         let push = &job.notification;
-        let handover = Handover {
+        let mut handover = Handover {
             job: push.id,
             app: push.app.id.clone(),
             is_call: push.kind.is_call(),
             deadline: job.deadline,
             envelope,
+            is_repeated: false,
         };
-        let (mut lane, mut handed_over) = (None, false);
+        let mut lane = None;
         let _leaving = Leaving { shared: &self.shared, job: push.id };
         while Instant::now() < job.deadline {
             lane = self.shared.next_lane(push.id, lane);
             let Some(number) = lane else {
-                if !handed_over && self.shared.is_dark() {
+                if !handover.is_repeated && self.shared.is_dark() {
                     return Err(SubmitError::Full);
                 }
                 pause().await;
@@ -141,14 +142,14 @@ impl Submit for RedisGateway {
             let patience = job.deadline.min(Instant::now() + ASK_AGAIN);
             match tokio::time::timeout_at(patience, event).await {
                 Ok(Ok(Event::Verdict(verdict))) => return Ok(verdict),
-                Ok(Ok(Event::Full)) if handed_over => pause().await,
+                Ok(Ok(Event::Full)) if handover.is_repeated => pause().await,
                 Ok(Ok(Event::Full)) => return Err(SubmitError::Full),
                 Ok(Ok(Event::LaneFailed)) => {
-                    handed_over = true;
+                    handover.is_repeated = true;
                     pause().await;
                 }
                 // A lost reply, or a long way: the lane is asked again.
-                Ok(Err(_)) | Err(_) => handed_over = true,
+                Ok(Err(_)) | Err(_) => handover.is_repeated = true,
             }
         }
         Ok(Verdict::unsent(FailReason::Deadline))
@@ -201,7 +202,8 @@ impl Shared {
         let (event, news) = oneshot::channel();
         {
             let mut waiters = self.waiters();
-            if waiters.len() >= capacity && !waiters.contains_key(&handover.job) {
+            let is_new = !handover.is_repeated && !waiters.contains_key(&handover.job);
+            if is_new && waiters.len() >= capacity {
                 return Err(SubmitError::Full);
             }
             let callers = waiters.entry(handover.job).or_default();

@@ -353,6 +353,8 @@ async fn a_full_server_refuses_what_is_new_and_lets_out_what_is_there() {
     rig.server.admin(cmd("CONFIG").arg("SET").arg("maxmemory").arg(1)).await;
 
     assert_eq!(rig.submit(a_job(Kind::Message)).await, Err(SubmitError::Full));
+    // Longer than a gateway waits before it asks for its jobs again: they are known, full or not.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     for claimed in claimed {
         claimed.finish(a_verdict(1));
     }

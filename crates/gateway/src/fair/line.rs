@@ -14,8 +14,10 @@ use super::Class;
 use super::class::Turns;
 use super::window::Window;
 
-/// How much of one tenant may wait. A stock server has up to 512 senders at once.
-const MOST_WAITING: usize = 2048;
+/// How much of one tenant may wait, where there are several. A stock server has up to 512 senders at once.
+const MOST_OF_A_TENANT: usize = 2048;
+/// How much may wait in all.
+const MOST_WAITING: usize = 8192;
 /// While others wait, a tenant has so much of the window, and so many places at least.
 const SHARE: f64 = 0.2;
 const LEAST_PLACES: usize = 32;
@@ -23,6 +25,8 @@ const LEAST_PLACES: usize = 32;
 const LOWEST_EVERY: u32 = 10;
 
 pub(super) struct Line {
+    /// Whether tenants are told apart.
+    has_tenants: bool,
     state: Mutex<State>,
     waiting: Gauge,
     window: Gauge,
@@ -63,7 +67,7 @@ pub(super) enum Left {
 }
 
 impl Line {
-    pub(super) fn new(app: &AppId) -> Self {
+    pub(super) fn new(app: &AppId, has_tenants: bool) -> Self {
         let state = State {
             window: Window::new(Instant::now()),
             under_way: 0,
@@ -73,6 +77,7 @@ impl Line {
         };
         let app = app.to_string();
         Self {
+            has_tenants,
             state: Mutex::new(state),
             waiting: metrics::gauge!("fair_queue_waiting", "app" => app.clone()),
             window: metrics::gauge!("fair_queue_window", "app" => app),
@@ -101,7 +106,8 @@ impl Line {
             }
             state.window.full();
             let turns = &state.classes[class as usize];
-            if turns.len_of(tenant) >= MOST_WAITING || state.is_hopeless(tenant, class, deadline) {
+            let crowded = self.has_tenants && turns.len_of(tenant) >= MOST_OF_A_TENANT;
+            if crowded || state.waiting() >= MOST_WAITING || state.is_hopeless(tenant, class, deadline) {
                 return Err(FailReason::Busy);
             }
             let (turn, mine) = oneshot::channel();
@@ -172,7 +178,11 @@ impl Line {
 
 impl State {
     fn nobody_waits(&self) -> bool {
-        self.classes.iter().all(|turns| turns.len() == 0)
+        self.waiting() == 0
+    }
+
+    fn waiting(&self) -> usize {
+        self.classes.iter().map(Turns::len).sum()
     }
 
     fn take(&mut self, tenant: TenantId) {

@@ -46,8 +46,15 @@ pub(crate) struct FairQueue {
 }
 
 impl FairQueue {
-    pub(crate) fn new(dispatch: Arc<dyn Submit>, apps: &AppCatalogue, outages: Arc<Outages>) -> Self {
-        let lines = apps.iter().map(|app| (app.id.clone(), Arc::new(Line::new(&app.id)))).collect();
+    /// Makes the queue in front of `dispatch`; `has_tenants` says whether callers are told apart.
+    pub(crate) fn new(
+        dispatch: Arc<dyn Submit>,
+        apps: &AppCatalogue,
+        outages: Arc<Outages>,
+        has_tenants: bool,
+    ) -> Self {
+        let lines =
+            apps.iter().map(|app| (app.id.clone(), Arc::new(Line::new(&app.id, has_tenants)))).collect();
         Self { dispatch, outages, lines }
     }
 

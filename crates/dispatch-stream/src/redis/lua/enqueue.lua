@@ -1,23 +1,26 @@
 -- Hands over the jobs of one flush. Idempotent by job id.
 -- KEYS: the queues, then the mark of each job.
 -- ARGV: number of queues, most entries of a queue, life of a mark in ms, gateway;
---       then for each job: number of its queue, id, what is left of its budget in ms, envelope.
--- Returns for each job: A added | Q still queued | R and the verdict | B the queue is full.
--- All commands of one call see the same full or not full server: Redis refuses the first write, or none.
+--       then for each job: number of its queue, id, what is left of its budget in ms, envelope, and 1 if
+--       it may be known already.
+-- Returns for each job: A added | Q still queued | R and the verdict | B the queue, or the server, is full.
+-- A server at its memory limit refuses the first write of a call, and so each: it takes nothing new, half or whole,
+-- and still tells what is known.
 local queues, most, life, gateway = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local length, answers = {}, {}
 for n = 1, #KEYS - queues do
-  local at = 1 + n * 4
+  local at = n * 5
   local number, mark = tonumber(ARGV[at]), KEYS[queues + n]
   local queue = KEYS[number]
   length[number] = length[number] or redis.call('XLEN', queue)
-  local known
-  if length[number] >= most then
+  local known = ARGV[at + 4] == '1' and redis.call('GET', mark)
+  if not known and length[number] >= most then
     known = redis.call('GET', mark) or 'B'
-  else
-    known = redis.call('SET', mark, 'Q', 'NX', 'GET', 'PX', life)
+  elseif not known then
+    known = redis.pcall('SET', mark, 'Q', 'NX', 'GET', 'PX', life)
+    if type(known) == 'table' then known = 'B' end
   end
   if not known then
     redis.call('XADD', queue, '*', 'j', ARGV[at + 1], 'g', gateway,

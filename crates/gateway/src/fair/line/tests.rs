@@ -12,7 +12,7 @@ fn tenant(number: u128) -> TenantId {
 }
 
 fn a_line() -> Arc<Line> {
-    Arc::new(Line::new(&AppId::new("ios")))
+    Arc::new(Line::new(&AppId::new("ios"), true))
 }
 
 fn soon() -> Instant {
@@ -73,6 +73,20 @@ async fn a_thousand_at_once_of_one_tenant_are_not_refused() {
     all.join_all().await;
 
     assert_eq!(line.lock().under_way, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_where_there_are_tenants_is_one_of_them_limited() {
+    for (has_tenants, most) in [(true, MOST_OF_A_TENANT), (false, MOST_WAITING)] {
+        let line = Arc::new(Line::new(&AppId::new("ios"), has_tenants));
+        let _places = full(&line, tenant(1)).await;
+        let mut all = JoinSet::new();
+        for number in 0..9000 {
+            waits(&line, &mut all, tenant(1), Class::Message, number).await;
+        }
+
+        assert_eq!(line.lock().waiting(), most);
+    }
 }
 
 #[tokio::test(start_paused = true)]
