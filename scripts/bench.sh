@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Release build, then the benchmark: service, simulator and load client in a process each, on loopback.
 #   scripts/bench.sh [SECONDS] [COMMIT]
+#   scripts/bench.sh growth     what tenants and devices cost as they become many (some minutes, 4 GB of disk)
 # SECONDS is the length of each run. With a COMMIT that commit is built too (under target/baseline), every
 # run is made with both builds in turn, and ratios are printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --locked --package hpns --package system-tests --bin hpns --bin bench
+if [ "${1:-}" = growth ]; then
+  exec target/release/bench 5 --growth
+fi
 if [ -z "${2:-}" ]; then
   exec target/release/bench "${1:-10}"
 fi

@@ -7,6 +7,8 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod growth;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,7 +61,7 @@ const KILOBYTE: usize = 348;
 
 const FAR: Run = Run { connections: 1024, per_second: Some(4000.0), padding: KILOBYTE, rtt_ms: 80, ..CLOSED };
 
-const RUNS: [Run; 13] = [
+const RUNS: [Run; 15] = [
     Run { name: "apns, 64 connections", ..CLOSED },
     Run { name: "apns, 256 connections", connections: 256, ..CLOSED },
     Run { name: "apns, 512 connections, 20 ms provider", connections: 512, delay_ms: 20, ..CLOSED },
@@ -97,26 +99,38 @@ const RUNS: [Run; 13] = [
     Run { name: "hosted: apns, 64 connections", hosted: true, ..CLOSED },
     Run { name: "hosted: apns, 256 connections", connections: 256, hosted: true, ..CLOSED },
     Run {
-        name: "hosted: apns, open loop, 2,000/s",
+        name: "hosted: apns, open loop, 10,000/s",
         connections: 256,
-        per_second: Some(2000.0),
+        per_second: Some(10_000.0),
+        hosted: true,
+        ..CLOSED
+    },
+    Run { name: "apns, open loop, 1,000/s", connections: 256, per_second: Some(1000.0), ..CLOSED },
+    Run {
+        name: "hosted: apns, open loop, 1,000/s",
+        connections: 256,
+        per_second: Some(1000.0),
         hosted: true,
         ..CLOSED
     },
 ];
 
 fn main() -> anyhow::Result<()> {
-    let (mut seconds, mut baseline, mut only) = (10, None, None);
+    let (mut seconds, mut baseline, mut only, mut grows) = (10, None, None, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--baseline" => baseline = arguments.next().map(PathBuf::from),
             "--only" => only = arguments.next(),
+            "--growth" => grows = true,
             text => seconds = text.parse().context("the argument is a number of seconds")?,
         }
     }
     let hpns = std::env::current_exe()?.with_file_name("hpns");
     anyhow::ensure!(hpns.exists(), "build the release binary first: cargo build --release -p hpns");
+    if grows {
+        return growth::run(&hpns, Duration::from_secs(seconds));
+    }
     let mut out = std::io::stdout();
     writeln!(
         out,

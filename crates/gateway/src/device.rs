@@ -70,4 +70,34 @@ mod tests {
 
         assert!((0..1000).all(|_| guard.lets_through(&DeviceId::from_bytes([1; 32]))));
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(10_000))]
+
+        /// A bucket that is filled at the rate and holds the burst, in whole microseconds.
+        #[test]
+        fn any_schedule_is_judged_as_a_token_bucket_does(
+            per_second in 1_u32..1000,
+            burst in 1_u32..50,
+            waits in proptest::collection::vec(0_u64..400_000, 1..60),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.unwrap().block_on(async {
+                let guard = DeviceGuard::new(per_second, burst);
+                let device = DeviceId::from_bytes([1; 32]);
+                let step = 1_000_000 / u64::from(per_second);
+                // What is in the bucket, in microseconds' worth; a push takes one step out.
+                let mut filled = step * u64::from(burst);
+                for wait in waits {
+                    tokio::time::advance(Duration::from_micros(wait)).await;
+                    filled = (filled + wait).min(step * u64::from(burst));
+                    let expected = filled >= step;
+                    if expected {
+                        filled -= step;
+                    }
+                    assert_eq!(guard.lets_through(&device), expected);
+                }
+            });
+        }
+    }
 }

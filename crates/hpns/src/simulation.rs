@@ -1,6 +1,7 @@
 //! The whole way of a push, thousands of times in simulated time: the real gateway and the real worker around
 //! the in-process hand-over, a provider that fails in every way it can, callers that leave, workers that end
-//! in the middle of their work. Every seed is another story; a seed that fails is told by its number.
+//! in the middle of their work. Every seed is another story; one that fails is told by its number,
+//! which gives the same callers and the same provider again. (The product's own jitter is not seeded.)
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -262,7 +263,7 @@ fn every_answer_is_true_whatever_the_dice_say() {
     tell_all(0..1000);
 }
 
-/// The size of the scorecard; `cargo test --release -p hpns -- --ignored whatever`.
+/// The size of the scorecard; `cargo test --release -p hpns -- --ignored stories`.
 #[test]
 #[ignore = "takes a minute; part of the scorecard"]
 fn every_answer_is_true_in_twenty_thousand_stories() {
