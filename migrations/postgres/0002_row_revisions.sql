@@ -9,6 +9,7 @@ CREATE INDEX licence_key_revision ON licence_key (revision);
 
 -- What is forgotten in time is found by its day.
 CREATE INDEX device_last_seen ON device (last_seen);
+CREATE INDEX device_removed   ON device (last_seen) WHERE state = 'removed';
 
 -- What each role of the service may do, and no more. A login of each process is made a member of one of these:
 --   CREATE ROLE gateway_us LOGIN PASSWORD '…' IN ROLE hpns_gateway;
@@ -31,5 +32,5 @@ GRANT SELECT ON _sqlx_migrations, revision TO hpns_gateway, hpns_worker, hpns_ad
 GRANT SELECT ON tenant, licence, licence_key TO hpns_gateway;
 GRANT SELECT, INSERT, UPDATE, DELETE ON device TO hpns_worker;
 GRANT SELECT, INSERT, UPDATE ON tenant, licence, licence_key TO hpns_admin;
-GRANT UPDATE ON revision TO hpns_admin;
+GRANT UPDATE (number) ON revision TO hpns_admin;
 GRANT SELECT, DELETE ON device TO hpns_admin;

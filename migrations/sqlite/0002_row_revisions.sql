@@ -9,3 +9,4 @@ CREATE INDEX licence_key_revision ON licence_key (revision);
 
 -- What is forgotten in time is found by its day.
 CREATE INDEX device_last_seen ON device (last_seen);
+CREATE INDEX device_removed   ON device (last_seen) WHERE state = 'removed';

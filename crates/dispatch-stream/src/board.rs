@@ -113,17 +113,19 @@ impl Board {
         *self.own() = Some(state);
     }
 
-    /// Returns the states of all processes, this one's too, from the first lane that answers; `None` if none does.
+    /// Returns the states of all processes, this one's too, from all lanes that answer; `None` if none does.
     pub async fn states(&self) -> Option<Vec<ProcessState>> {
         if self.lanes.is_empty() {
             return Some(self.own().clone().into_iter().collect());
         }
+        // A lane that came back empty knows only some of them for a moment.
+        let mut all: Option<HashMap<String, ProcessState>> = None;
         for lane in &self.lanes {
-            if let Ok(texts) = lane.lock().await.states().await {
-                return Some(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect());
-            }
+            let Ok(texts) = lane.lock().await.states().await else { continue };
+            let states = texts.iter().filter_map(|text| serde_json::from_str::<ProcessState>(text).ok());
+            all.get_or_insert_default().extend(states.map(|state| (state.process.clone(), state)));
         }
-        None
+        all.map(|all| all.into_values().collect())
     }
 
     /// Tells what this process has seen of an app, and returns what all others have; nothing if no lane answers.
@@ -131,15 +133,21 @@ impl Board {
         let now = clock.now();
         let text = serde_json::to_string(&Evidence { told_at_ms: now.millis(), ..mine }).unwrap_or_default();
         let mut others: Option<HashMap<String, String>> = None;
+        let recent = |seen: &Evidence| now.since(Timestamp::from_millis(seen.told_at_ms)) < EVIDENCE_LIFE;
+        let read = |text: &String| serde_json::from_str::<Evidence>(text).ok().filter(recent);
         for lane in &self.lanes {
-            let answer = lane.lock().await.exchange(app, &self.process, &text).await;
-            others = others.or(answer.ok());
+            let mut lane = lane.lock().await;
+            let Ok(all) = lane.exchange(app, &self.process, &text).await else { continue };
+            let gone: Vec<_> =
+                all.iter().filter(|(_, text)| read(text).is_none()).map(|(name, _)| name.clone()).collect();
+            if !gone.is_empty() {
+                let _ = lane.forget(app, &gone).await;
+            }
+            others.get_or_insert(all);
         }
         let others = others.unwrap_or_default();
         let evidence = others.iter().filter(|(process, _)| **process != self.process);
-        let evidence = evidence.filter_map(|(_, text)| serde_json::from_str::<Evidence>(text).ok());
-        let recent = |seen: &Evidence| now.since(Timestamp::from_millis(seen.told_at_ms)) < EVIDENCE_LIFE;
-        evidence.filter(recent).fold(Evidence::default(), Evidence::with)
+        evidence.filter_map(|(_, text)| read(text)).fold(Evidence::default(), Evidence::with)
     }
 
     /// Leases at most `wanted` turns of a rate that all processes share, from the one lane that keeps it.

@@ -71,8 +71,8 @@ pub(crate) fn the_app() -> App {
 }
 
 pub(crate) fn a_job(kind: Kind) -> Job {
-    let token = DeviceToken::parse(Provider::Fcm, "token".into()).unwrap();
-    let request = FcmRequest { token, body: Content::new("{}"), data_bytes: 0 };
+    let token = DeviceToken::parse(Provider::Fcm, "canary-token".into()).unwrap();
+    let request = FcmRequest { token, body: Content::new(r#"{"text":"canary-text"}"#), data_bytes: 0 };
     let notification = Notification {
         id: JobId::new(),
         tenant: TenantId::new(),

@@ -55,6 +55,9 @@ pub enum SubmitError {
     /// As many jobs wait as may wait.
     #[error("the dispatch queue is full")]
     Full,
+    /// Nothing leads to the workers at the moment.
+    #[error("no lane to the workers is up")]
+    NoWay,
     /// The process is stopping.
     #[error("the dispatch queue takes no more jobs")]
     Closed,

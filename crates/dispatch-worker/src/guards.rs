@@ -136,7 +136,7 @@ impl Guards {
         for (app, guard) in &*self.0 {
             let now = clock.now();
             let others = board.exchange(app, guard.evidence(now), clock).await;
-            guard.hear(others, now);
+            guard.hear(others, clock.now());
         }
     }
 

@@ -120,8 +120,14 @@ impl Pace {
             }
         }
         match &self.shared {
-            Some(shared) => shared.turn(deadline).await,
             None => Ok(()),
+            Some(shared) if shared.take() => Ok(()),
+            Some(_) if self.waiting.load(Ordering::Relaxed) >= self.max_waiting => Err(TooFast),
+            Some(shared) => {
+                let _place = Place::take(&self.waiting);
+                shared.turn(deadline).await?;
+                if self.is_paused() { Err(TooFast) } else { Ok(()) }
+            }
         }
     }
 

@@ -24,6 +24,8 @@ use crate::Access;
 const RELOAD: Duration = Duration::from_mins(5);
 /// After so long without an answer from the registry, an unknown key may be a new one.
 const UNSURE: Duration = Duration::from_secs(15);
+/// How long the registry may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// After so long the operator is told.
 const STALE: Duration = Duration::from_mins(1);
 /// After so long nobody may push any more.
@@ -256,10 +258,12 @@ pub async fn keep_fresh(
             () = registry.changed() => {}
         }
         let whole = whole_at.elapsed() >= RELOAD;
-        match gate.renew(&*registry, whole).await {
+        let renewed = tokio::time::timeout(PATIENCE, gate.renew(&*registry, whole)).await;
+        match renewed.unwrap_or(Err(RegistryError::Silent)) {
             Ok(()) if whole => whole_at = Instant::now(),
             Ok(()) => {}
             Err(error) => {
+                gate.fails.store(true, Ordering::Relaxed);
                 metrics::counter!("licence_refresh_failures_total").increment(1);
                 warn!(%error, "licences cannot be read; the last known ones stay in force");
             }

@@ -1,7 +1,7 @@
 //! Apps whose provider is out of order, as the workers say: their pushes fail at once instead of queueing up
 //! for workers who would refuse them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,15 +17,14 @@ const TRY_EVERY: Duration = Duration::from_millis(100);
 /// What is known of outages; shared by all serving threads.
 #[derive(Debug)]
 pub struct Outages {
-    apps: ArcSwap<HashSet<AppId>>,
+    /// The apps, and when a push of each was last let through, in milliseconds after `made`.
+    apps: ArcSwap<HashMap<AppId, AtomicU64>>,
     made: Instant,
-    /// When a push was last let through, in milliseconds after `made`.
-    tried: AtomicU64,
 }
 
 impl Default for Outages {
     fn default() -> Self {
-        Self { apps: ArcSwap::default(), made: Instant::now(), tried: AtomicU64::new(0) }
+        Self { apps: ArcSwap::default(), made: Instant::now() }
     }
 }
 
@@ -33,28 +32,26 @@ impl Outages {
     /// Says which apps no worker can deliver to at the moment.
     pub fn set(&self, apps: HashSet<AppId>) {
         let before = self.apps.load();
-        if **before == apps {
+        let known: HashSet<AppId> = before.keys().cloned().collect();
+        if known == apps {
             return;
         }
-        for app in before.union(&apps) {
+        for app in known.union(&apps) {
             let is_out = if apps.contains(app) { 1.0 } else { 0.0 };
             metrics::gauge!("provider_out_of_order", "app" => app.to_string()).set(is_out);
         }
-        self.apps.store(Arc::new(apps));
+        self.apps.store(Arc::new(apps.into_iter().map(|app| (app, AtomicU64::new(0))).collect()));
     }
 
     /// Says whether a push to this app fails at once.
     pub(crate) fn bars(&self, app: &AppId) -> bool {
         let apps = self.apps.load();
-        if apps.is_empty() || !apps.contains(app) {
-            return false;
-        }
+        let Some(tried) = apps.get(app) else { return false };
         let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.tried.load(Ordering::Relaxed);
+        let last = tried.load(Ordering::Relaxed);
         let due = u128::from(now.saturating_sub(last)) >= TRY_EVERY.as_millis();
-        let tries =
-            due && self.tried.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        !tries
+        let passes = due && tried.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        !passes
     }
 }
 

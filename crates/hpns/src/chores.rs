@@ -66,6 +66,7 @@ pub(crate) struct Neighbours {
     pub(crate) board: Arc<Board>,
     pub(crate) front: Option<(Arc<Gate>, Arc<Outages>)>,
     pub(crate) guards: Option<Guards>,
+    pub(crate) leaving: CancellationToken,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -83,8 +84,9 @@ impl Neighbours {
     async fn talk(&self) {
         let state = ProcessState {
             process: self.process.clone(),
-            is_gateway: self.front.is_some(),
-            is_worker: self.guards.is_some(),
+            // Who leaves takes no share of anything any more.
+            is_gateway: self.front.is_some() && !self.leaving.is_cancelled(),
+            is_worker: self.guards.is_some() && !self.leaving.is_cancelled(),
             apps: self.guards.as_ref().map(Guards::states).unwrap_or_default(),
         };
         self.board.publish(state).await;

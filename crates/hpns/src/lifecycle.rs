@@ -61,10 +61,9 @@ pub(crate) async fn until_stopped(
     };
     info!("asked to stop");
     goodbye.leaving.cancel();
-    let mut impatient = false;
     tokio::select! {
         () = tokio::time::sleep(goodbye.drain), if fault.is_none() => {}
-        () = signals.next(), if fault.is_none() => impatient = true,
+        () = signals.next(), if fault.is_none() => {}
         else => {}
     }
     goodbye.stop.cancel();
@@ -75,7 +74,7 @@ pub(crate) async fn until_stopped(
                 let _ = thread.join();
             }
         }
-        () = signals.next(), if !impatient => fault = Some(anyhow::anyhow!("asked to stop again: pushes under way are lost")),
+        () = signals.next() => fault = Some(anyhow::anyhow!("asked to stop again: pushes under way are lost")),
         () = tokio::time::sleep(goodbye.grace) => fault = Some(anyhow::anyhow!("pushes under way did not end in the grace period")),
     }
     fault.map_or(Ok(()), |fault| {

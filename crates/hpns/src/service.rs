@@ -28,6 +28,9 @@ use crate::registry::{Ledger, Registry};
 use crate::shard::{Accepting, Delivering, Shard, Shared};
 use crate::telemetry::{self, Telemetry};
 
+/// How long the last writes to the registry may take.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -99,7 +102,9 @@ async fn serve(
         demo.announce(address, &key)?;
     }
     let ended = until_stopped(signals, shards, process.goodbye()).await;
-    process.end().await;
+    if tokio::time::timeout(LAST_WRITES, process.end()).await.is_err() {
+        warn!("the registry did not let go in time");
+    }
     ended
 }
 
@@ -192,6 +197,7 @@ impl Process {
                 board: Arc::clone(board),
                 front: gate.zip(outages),
                 guards: delivering.as_ref().map(|it| it.guards.clone()),
+                leaving: self.shared.leaving.clone(),
                 clock: Arc::clone(clock),
             };
             self.tasks.spawn(chores::keep_in_touch(neighbours, stop.clone()));

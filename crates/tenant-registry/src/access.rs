@@ -31,6 +31,9 @@ pub enum RegistryError {
     /// No migration run has bound the registry to a key file yet.
     #[error("the registry is bound to no key file yet: run `hpns migrate`")]
     Unbound,
+    /// The database has not answered in time.
+    #[error("the registry does not answer")]
+    Silent,
     /// The schema could not be brought up to date.
     #[error("the registry schema could not be migrated: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),

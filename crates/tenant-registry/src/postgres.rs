@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions, Postgres};
 use tokio::sync::Mutex;
 
 use crate::rows::{DeviceRow, KeyRow, LicenceRow, TenantRow, stored_time};
-use crate::sql::{Change, common_sql, found};
+use crate::sql::{Change, common_sql, found, readable};
 use crate::{
     Changes, DeliveryLedger, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft, LicenceKey,
     RegistryError, Sighting, Snapshot, Tenant,
@@ -36,13 +36,16 @@ FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::t
 ORDER BY tenant, id
 ON CONFLICT (tenant_id, id) DO UPDATE
 SET last_seen = excluded.last_seen, state = excluded.state, reason = excluded.reason
-WHERE excluded.last_seen >= device.last_seen";
+WHERE excluded.last_seen >= device.last_seen
+    AND (device.last_seen, device.state, device.reason)
+        IS DISTINCT FROM (excluded.last_seen, excluded.state, excluded.reason)";
 
-const FORGET_DEVICES: &str = "
+const FORGET_SILENT: &str = "
 DELETE FROM device WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM device
-    WHERE last_seen < $1 OR (state = 'removed' AND last_seen < $2)
-    LIMIT $3 FOR UPDATE SKIP LOCKED)";
+    SELECT tenant_id, id FROM device WHERE last_seen < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
+const FORGET_REMOVED: &str = "
+DELETE FROM device WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM device WHERE state = 'removed' AND last_seen < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
 /// Tenants and licences, for those who read or sell them.
 pub struct PostgresRegistry {
@@ -60,7 +63,7 @@ pub struct PostgresLedger {
 impl PostgresRegistry {
     /// Brings the schema up to date, and binds the registry to the key file at the first time.
     pub async fn migrate(address: &str, keys: &Keys) -> Result<(), RegistryError> {
-        let pool = connect(address)?;
+        let pool = pool(address, None)?;
         MIGRATIONS.run(&pool).await?;
         sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL")
             .bind(&keys.check_value()[..])
@@ -146,8 +149,17 @@ impl PostgresLedger {
     }
 }
 
+/// Connects for work: a statement that takes longer than 10 s is given up, also by the server.
 fn connect(address: &str) -> Result<PgPool, RegistryError> {
-    let options = PgConnectOptions::from_str(address)?.application_name("hpns").disable_statement_logging();
+    pool(address, Some("10s"))
+}
+
+fn pool(address: &str, patience: Option<&str>) -> Result<PgPool, RegistryError> {
+    let mut options =
+        PgConnectOptions::from_str(address)?.application_name("hpns").disable_statement_logging();
+    if let Some(patience) = patience {
+        options = options.options([("statement_timeout", patience)]);
+    }
     let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5));
     Ok(pool.connect_lazy_with(options))
 }
@@ -206,13 +218,13 @@ impl DeliveryLedger for PostgresLedger {
     }
 
     async fn forget(&self, seen_before: u32, removed_before: u32) -> Result<u64, RegistryError> {
-        let done = sqlx::query(FORGET_DEVICES)
-            .bind(i64::from(seen_before))
-            .bind(i64::from(removed_before))
-            .bind(FORGET_AT_ONCE)
-            .execute(&self.pool)
-            .await?;
-        Ok(done.rows_affected())
+        let mut forgotten = 0;
+        for (statement, before) in [(FORGET_SILENT, seen_before), (FORGET_REMOVED, removed_before)] {
+            let done =
+                sqlx::query(statement).bind(i64::from(before)).bind(FORGET_AT_ONCE).execute(&self.pool);
+            forgotten += done.await?.rows_affected();
+        }
+        Ok(forgotten)
     }
 }
 

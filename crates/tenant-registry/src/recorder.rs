@@ -1,6 +1,6 @@
 //! The way from the hot path to the ledger: remembers what was already written, batches the rest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,8 +24,10 @@ pub struct Recorder {
 
 #[derive(Default)]
 struct State {
+    /// What was written lately, and before that: when the first is full, it takes the place of the second.
     written: HashMap<DeviceId, (u32, DeviceState)>,
-    waiting: Vec<Sighting>,
+    written_before: HashMap<DeviceId, (u32, DeviceState)>,
+    waiting: VecDeque<Sighting>,
 }
 
 impl Recorder {
@@ -44,14 +46,15 @@ impl Recorder {
         sighting: impl FnOnce() -> Sighting,
     ) {
         let mut state = self.lock();
-        if state.written.get(&device) == Some(&(day, device_state)) || state.waiting.len() >= MAX_WAITING {
+        let known = state.written.get(&device).or_else(|| state.written_before.get(&device));
+        if known == Some(&(day, device_state)) || state.waiting.len() >= MAX_WAITING {
             return;
         }
         if state.written.len() >= MAX_REMEMBERED {
-            state.written.clear();
+            state.written_before = std::mem::take(&mut state.written);
         }
         state.written.insert(device, (day, device_state));
-        state.waiting.push(sighting());
+        state.waiting.push_back(sighting());
     }
 
     /// Writes what waits, in batches. On failure the batch waits for the next flush.
@@ -71,8 +74,11 @@ impl Recorder {
                 let mut batch = batch;
                 for forgotten in batch.drain(room.min(batch.len())..) {
                     state.written.remove(&forgotten.device);
+                    state.written_before.remove(&forgotten.device);
                 }
-                state.waiting.splice(0..0, batch);
+                for sighting in batch.into_iter().rev() {
+                    state.waiting.push_front(sighting);
+                }
                 return Err(error);
             }
         }

@@ -1,6 +1,7 @@
 //! What both databases understand: everything but the ledger's batches and the way to tell of changes.
 
 use sqlx::Transaction;
+use tracing::error;
 
 use crate::RegistryError;
 
@@ -12,6 +13,18 @@ pub(super) struct Change<Database: sqlx::Database> {
 
 pub(super) fn found(rows: u64, what: &'static str) -> Result<(), RegistryError> {
     if rows == 0 { Err(RegistryError::Missing(what)) } else { Ok(()) }
+}
+
+/// Reads rows. One that this version cannot read, such as a plan of a later one, opens nothing; the others do.
+pub(super) fn readable<Row, T: TryFrom<Row, Error = RegistryError>>(rows: Vec<Row>) -> Vec<T> {
+    let read = |row| {
+        let read = T::try_from(row);
+        read.inspect_err(|error| {
+            metrics::counter!("registry_unreadable_rows_total").increment(1);
+            error!(%error, "a row of the registry cannot be read; what it grants is not granted");
+        })
+    };
+    rows.into_iter().filter_map(|row| read(row).ok()).collect()
 }
 
 /// Implements the readers' and the sellers' rights for a type with `pool`, `keys`, `change` and
@@ -57,9 +70,9 @@ macro_rules! common_sql {
                 let (live, revoked): (Vec<_>, Vec<_>) = keys.into_iter().partition(KeyRow::is_live);
                 Ok(Changes {
                     revision: u64::try_from(number).map_err(|_| RegistryError::Unreadable("revision"))?,
-                    tenants: tenants.into_iter().map(Tenant::try_from).collect::<Result<_, _>>()?,
-                    licences: licences.into_iter().map(Licence::try_from).collect::<Result<_, _>>()?,
-                    keys: live.into_iter().map(KeyRecord::try_from).collect::<Result<_, _>>()?,
+                    tenants: readable(tenants),
+                    licences: readable(licences),
+                    keys: readable(live),
                     revoked: revoked.into_iter().map(|key| key.kid).collect(),
                 })
             }

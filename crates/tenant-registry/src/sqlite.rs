@@ -13,7 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Sqlite, SqlitePool};
 
 use crate::rows::{DeviceRow, KeyRow, LicenceRow, TenantRow, stored_time};
-use crate::sql::{Change, common_sql, found};
+use crate::sql::{Change, common_sql, found, readable};
 use crate::{
     Changes, DeliveryLedger, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft, LicenceKey,
     RegistryError, Sighting, Snapshot, Tenant,

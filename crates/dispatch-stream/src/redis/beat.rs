@@ -84,7 +84,11 @@ impl Heart {
 
     fn note(&self, beat: Beat) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let gap = last.is_some_and(|before| beat.sent - before.sent >= FENCED_AFTER);
+        // By either clock: the others judge by the server's, which a late command or a step of it moves on.
+        let gap = last.is_some_and(|before| {
+            let served = Duration::from_millis(beat.server_ms.saturating_sub(before.server_ms));
+            (beat.sent - before.sent).max(served) >= FENCED_AFTER
+        });
         if gap {
             self.life.fetch_add(1, Ordering::Release);
         }

@@ -6,16 +6,24 @@ use std::time::Duration;
 use push_domain::AppId;
 use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, cmd};
 
+use tokio::time::Instant;
+
 use super::link::Link;
 use super::script::Step;
 use super::{Lane, value};
 use crate::board::{EVIDENCE_LIFE, Lease, STATE_LIFE};
 
 /// The way to one lane's notes. One question at a time.
+///
+/// After a lane did not answer, it is not asked again for a while: who waits for it would wait each time.
 pub(crate) struct LaneBoard {
     link: Link,
     gcra: Step,
+    silent_until: Option<Instant>,
 }
+
+/// For so long a lane that did not answer is left alone.
+const SILENCE: Duration = Duration::from_secs(1);
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -23,11 +31,32 @@ fn millis(time: Duration) -> u64 {
 
 impl LaneBoard {
     pub(crate) fn new(lane: Lane) -> Self {
-        Self { link: Link::commands(lane), gcra: Step::gcra() }
+        Self { link: Link::commands(lane), gcra: Step::gcra(), silent_until: None }
+    }
+
+    /// Fails at once while the lane is known to be silent.
+    fn listens(&self) -> RedisResult<()> {
+        match self.silent_until {
+            Some(until) if Instant::now() < until => {
+                Err(RedisError::from((redis::ErrorKind::Io, "the lane did not answer a moment ago")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn heard<T>(&mut self, answer: RedisResult<T>) -> RedisResult<T> {
+        self.silent_until = answer.as_ref().is_err().then(|| Instant::now() + SILENCE);
+        answer
     }
 
     /// Writes a process's state, and its name where the others find it.
     pub(crate) async fn publish(&mut self, process: &str, state: &str) -> RedisResult<()> {
+        self.listens()?;
+        let published = self.try_publish(process, state).await;
+        self.heard(published)
+    }
+
+    async fn try_publish(&mut self, process: &str, state: &str) -> RedisResult<()> {
         let keys = self.link.lane().keys.clone();
         let now = self.now_ms().await?;
         let gone = now.saturating_sub(millis(STATE_LIFE));
@@ -40,6 +69,12 @@ impl LaneBoard {
 
     /// Returns the states of all processes that live.
     pub(crate) async fn states(&mut self) -> RedisResult<Vec<String>> {
+        self.listens()?;
+        let states = self.try_states().await;
+        self.heard(states)
+    }
+
+    async fn try_states(&mut self) -> RedisResult<Vec<String>> {
         let keys = self.link.lane().keys.clone();
         let mut all = cmd("ZRANGEBYSCORE");
         let names = self.link.query(all.arg(keys.processes()).arg("-inf").arg("+inf")).await?;
@@ -61,14 +96,22 @@ impl LaneBoard {
         process: &str,
         evidence: &str,
     ) -> RedisResult<HashMap<String, String>> {
+        self.listens()?;
         let key = self.link.lane().keys.guard(app);
         let mut notes = Pipeline::new();
         notes.cmd("HSET").arg(&key).arg(process).arg(evidence).ignore();
         notes.cmd("PEXPIRE").arg(&key).arg(millis(EVIDENCE_LIFE)).ignore();
         notes.cmd("HGETALL").arg(&key);
-        let answers = self.link.pipeline(&notes).await?;
+        let answers = self.link.pipeline(&notes).await;
+        let answers = self.heard(answers)?;
         let all = answers.into_iter().next().unwrap_or(redis::Value::Nil);
         HashMap::from_redis_value(all).map_err(RedisError::from)
+    }
+
+    /// Forgets what some processes have seen of an app.
+    pub(crate) async fn forget(&mut self, app: &AppId, processes: &[String]) -> RedisResult<()> {
+        let key = self.link.lane().keys.guard(app);
+        self.link.query(cmd("HDEL").arg(key).arg(processes)).await.map(drop)
     }
 
     /// Asks for turns of a rate.
@@ -79,10 +122,12 @@ impl LaneBoard {
         burst: u32,
         wanted: u32,
     ) -> RedisResult<Lease> {
+        self.listens()?;
         let mut call = self.gcra.call(1);
         call.arg(self.link.lane().keys.rate(credential));
         call.arg(1_000_000.0 / f64::from(per_second.max(1))).arg(burst).arg(wanted);
-        let answer = value::list(self.gcra.run(&call, &mut self.link).await?);
+        let answer = self.gcra.run(&call, &mut self.link).await;
+        let answer = value::list(self.heard(answer)?);
         let number = |at: usize| answer.get(at).and_then(value::number).and_then(|it| u64::try_from(it).ok());
         let granted = number(0).and_then(|it| u32::try_from(it).ok()).unwrap_or_default();
         if granted > 0 {

@@ -27,7 +27,9 @@ const POISON_LIMIT: usize = 4;
 const SUSPECT: Duration = Duration::from_millis(20);
 const AUDIT_EVERY: Duration = Duration::from_secs(1);
 /// An entry of ours that we do not know is lost after so long; before, it may still be on its way.
-const LOST_AFTER_MS: u32 = 1500;
+const LOST_AFTER_MS: u32 = 3500;
+/// Entries of one queue that are looked at.
+const MAX_AUDITED: usize = 5000;
 
 /// Takes care until the worker is gone. Does nothing while the worker is not sure that it lives.
 pub(super) async fn serve(end: Weak<End>) {
@@ -38,6 +40,9 @@ pub(super) async fn serve(end: Weak<End>) {
     let mut audited = Instant::now();
     loop {
         let Some(worker) = end.upgrade() else { return };
+        if worker.is_closing() {
+            return; // What is left is for those who stay.
+        }
         if !worker.heart.beats() {
             drop(worker);
             pause().await;
@@ -73,9 +78,11 @@ async fn take_over(end: &Arc<End>, reap: &Step, link: &mut Link) -> RedisResult<
     for queue in &end.queues {
         call.arg(&queue.key);
     }
-    let may_suspect = u8::from(end.suspect().is_none());
+    // Only what can start: a worker whose hands are full leaves the rest to others.
+    let room = end.room().min(MAX_TAKEN);
+    let may_suspect = u8::from(room > 0 && end.suspect().is_none());
     let dead_after = u64::try_from(DEAD_AFTER.as_millis()).unwrap_or(u64::MAX);
-    call.arg(GROUP).arg(&end.consumer).arg(dead_after).arg(MAX_TAKEN).arg(POISON_LIMIT).arg(may_suspect);
+    call.arg(GROUP).arg(&end.consumer).arg(dead_after).arg(room).arg(POISON_LIMIT).arg(may_suspect);
     let mut answer = value::list(reap.run(&call, link).await?).into_iter();
     let (taken, poison) = (numbered(answer.next()), numbered(answer.next()));
     if let Some(suspect) = answer.next().and_then(value::text) {
@@ -113,10 +120,10 @@ async fn find_lost(end: &Arc<End>, link: &mut Link) -> RedisResult<()> {
     let mut questions = Pipeline::new();
     for queue in &end.queues {
         let question = questions.cmd("XPENDING").arg(&queue.key).arg(GROUP);
-        question.arg("IDLE").arg(LOST_AFTER_MS).arg("-").arg("+").arg(100).arg(&end.consumer);
+        question.arg("IDLE").arg(LOST_AFTER_MS).arg("-").arg("+").arg(MAX_AUDITED).arg(&end.consumer);
     }
     let answers = match link.pipeline(&questions).await {
-        Err(error) if error.code() == Some("NOGROUP") => return Ok(()),
+        Err(error) if error.to_string().contains("NOGROUP") => return Ok(()),
         answers => answers?,
     };
     for (queue, pending) in answers.into_iter().enumerate() {

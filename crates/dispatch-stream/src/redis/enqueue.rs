@@ -27,6 +27,21 @@ pub(super) struct Handover {
     pub(super) is_repeated: bool,
 }
 
+/// What the last call told of a server's clock.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    /// When the call left: the server's time is not earlier than this plus what passed since.
+    sent: Instant,
+    server_ms: u64,
+}
+
+impl Clock {
+    /// The server's time now, or a little earlier.
+    fn now_ms(self) -> u64 {
+        self.server_ms + u64::try_from(self.sent.elapsed().as_millis()).unwrap_or_default()
+    }
+}
+
 /// What a lane said of a job.
 enum Said {
     Taken,
@@ -45,11 +60,13 @@ pub(super) async fn serve(
     let step = Step::enqueue();
     let mut link = Link::commands(lane);
     let mut batch = Vec::with_capacity(MAX_BATCH);
+    let mut clock = None;
     while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
         let Some(shared) = gateway.upgrade() else { return };
-        batch.retain(|job| job.deadline > Instant::now());
+        // A caller that has left, or has been sent to another lane, waits for nothing here.
+        batch.retain(|job| job.deadline > Instant::now() && shared.waits_on(job.job, number));
         if !batch.is_empty() {
-            flush(&step, &mut link, number, &batch, &shared, capacity).await;
+            flush(&step, &mut link, number, &batch, &shared, capacity, &mut clock).await;
         }
         batch.clear();
     }
@@ -62,15 +79,30 @@ async fn flush(
     batch: &[Handover],
     shared: &Arc<Shared>,
     capacity: usize,
+    clock: &mut Option<Clock>,
 ) {
-    let call = |link: &Link, repeated| written(step, link.lane(), batch, &shared.gateway, capacity, repeated);
-    let mut answered = step.run(&call(link, false), link).await;
+    // Budgets are counted when the connection is there: making it may take its time.
+    let opened = link.open().await.map(drop);
+    let written_at = clock.map_or(0, Clock::now_ms);
+    let limits = Limits { gateway: &shared.gateway, capacity, written_at };
+    let call = |link: &Link, repeated| written(step, link.lane(), batch, &limits, repeated);
+    let mut sent = Instant::now();
+    let mut answered = match opened {
+        Ok(()) => step.run(&call(link, false), link).await,
+        Err(error) => Err(error),
+    };
     if answered.as_ref().is_err_and(|error| error.is_io_error() && !error.is_timeout()) {
         // The connection may be older than the server: a new one tells. The call can be repeated.
+        sent = Instant::now();
         answered = step.run(&call(link, true), link).await;
     }
     let answers = match answered {
-        Ok(answers) => value::list(answers).into_iter().map(said).collect(),
+        Ok(answers) => {
+            let mut answers = value::list(answers).into_iter();
+            let time = answers.next().and_then(value::text).and_then(|text| text.parse().ok());
+            *clock = time.map(|server_ms| Clock { sent, server_ms });
+            answers.map(said).collect()
+        }
         Err(error) => {
             warn!(lane = link.lane().name(), error = described(&error), "a lane takes no pushes");
             shared.lane_failed(number);
@@ -101,14 +133,15 @@ fn said(answer: Value) -> Option<Said> {
     }
 }
 
-fn written(
-    step: &Step,
-    lane: &Lane,
-    batch: &[Handover],
-    gateway: &str,
+/// What all jobs of a call share.
+struct Limits<'a> {
+    gateway: &'a str,
     capacity: usize,
-    repeated: bool,
-) -> redis::Cmd {
+    /// The server's time, or 0.
+    written_at: u64,
+}
+
+fn written(step: &Step, lane: &Lane, batch: &[Handover], limits: &Limits<'_>, repeated: bool) -> redis::Cmd {
     let mut queues: Vec<(&AppId, bool)> = Vec::new();
     let mut numbers = Vec::with_capacity(batch.len());
     for job in batch {
@@ -127,10 +160,10 @@ fn written(
         call.arg(lane.keys.mark(job.job));
     }
     let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-    call.arg(queues.len()).arg(capacity).arg(life).arg(gateway);
+    call.arg(queues.len()).arg(limits.capacity).arg(life).arg(limits.gateway).arg(limits.written_at);
     let now = Instant::now();
     for (job, queue) in batch.iter().zip(numbers) {
-        let left = u64::try_from((job.deadline - now).as_millis()).unwrap_or(u64::MAX);
+        let left = u64::try_from(job.deadline.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
         call.arg(queue + 1).arg(&job.job.uuid().as_bytes()[..]).arg(left).arg(&job.envelope[..]);
         call.arg(u8::from(repeated || job.is_repeated));
     }

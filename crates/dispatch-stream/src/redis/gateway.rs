@@ -133,7 +133,7 @@ impl Submit for RedisGateway {
             lane = self.shared.next_lane(push.id, lane);
             let Some(number) = lane else {
                 if !handover.is_repeated && self.shared.is_dark() {
-                    return Err(SubmitError::Full);
+                    return Err(SubmitError::NoWay);
                 }
                 pause().await;
                 continue;
@@ -212,6 +212,13 @@ impl Shared {
         }
         let sent = self.lanes.get(lane).map(|lane| lane.handovers.send(handover.clone()));
         if matches!(sent, Some(Ok(()))) { Ok(news) } else { Err(SubmitError::Closed) }
+    }
+
+    /// Says whether somebody waits for a job of this lane.
+    pub(super) fn waits_on(&self, job: JobId, lane: usize) -> bool {
+        let waiters = self.waiters();
+        let callers = waiters.get(&job);
+        callers.is_some_and(|all| all.iter().any(|caller| caller.lane == lane && !caller.event.is_closed()))
     }
 
     /// Tells all callers of a job. Nobody may wait any more.

@@ -59,6 +59,11 @@ impl Mailbox {
         room
     }
 
+    /// Returns for how many jobs somebody waits at this moment.
+    pub(super) fn wanted(&self) -> usize {
+        self.room.load(Ordering::Acquire)
+    }
+
     /// Puts in what was claimed.
     pub(super) fn deliver(&self, jobs: impl IntoIterator<Item = Claimed>) {
         self.room.store(0, Ordering::Release);

@@ -125,10 +125,10 @@ impl Real {
 
     async fn enqueue(&mut self, queue: usize, job: u64) -> String {
         let mut call = self.steps[0].call(2);
-        call.arg(KEYS[queue]).arg(format!("hpns:d:{job}")).arg(1).arg(CAPACITY).arg(60_000).arg("gw");
+        call.arg(KEYS[queue]).arg(format!("hpns:d:{job}")).arg(1).arg(CAPACITY).arg(60_000).arg("gw").arg(0);
         call.arg(1).arg(job).arg(10_000).arg("sealed").arg(job % 2);
         let answer = self.steps[0].run(&call, &mut self.link).await.unwrap();
-        value::text(value::list(answer).remove(0)).unwrap()
+        value::text(value::list(answer).remove(1)).unwrap()
     }
 
     /// The id of the newest entry.

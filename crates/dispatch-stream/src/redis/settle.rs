@@ -32,9 +32,11 @@ pub(super) async fn serve(end: Weak<End>, lane: Lane, mut waiting: mpsc::Unbound
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
         loop {
-            // Nobody waits for an older one, and its job's mark is gone.
-            batch.retain(|settled: &Settled| settled.at.elapsed() < KEPT);
             let Some(worker) = end.upgrade() else { return };
+            // Nobody waits for an older one, and its job's mark is gone.
+            for settled in batch.extract_if(.., |settled: &mut Settled| settled.at.elapsed() >= KEPT) {
+                worker.release(&settled.place);
+            }
             if batch.is_empty() {
                 break;
             }

@@ -110,10 +110,14 @@ async fn what_lies_in_redis_tells_nothing() {
     let _callers = futures(&rig, 3).await;
 
     let entries = rig.server.admin(cmd("XRANGE").arg("hpns:q:app").arg("-").arg("+")).await;
+    let entries: Vec<_> = value::list(entries).into_iter().filter_map(value::StreamEntry::read).collect();
 
-    let shown = format!("{entries:?}");
-    let text = String::from_utf8_lossy(shown.as_bytes()).into_owned();
-    assert!(!text.contains("token") && !text.contains("{}"), "{text}");
+    assert_eq!(entries.len(), 3);
+    for field in entries.iter().flat_map(|entry| &entry.fields) {
+        for secret in [&b"canary-token"[..], b"canary-text"] {
+            assert!(!field.windows(secret.len()).any(|part| part == secret));
+        }
+    }
 }
 
 #[tokio::test]
@@ -128,19 +132,25 @@ async fn a_lane_that_comes_back_empty_loses_nothing() {
     for claimed in claimed {
         claimed.finish(a_verdict(1));
     }
-    let mut left = 3;
-    while left > 0 {
-        for claimed in rig.claim(Provider::Fcm, 8).await.unwrap() {
-            claimed.finish(a_verdict(2));
-            left -= 1;
+    let answered = async {
+        let mut attempts = Vec::new();
+        for caller in callers {
+            attempts.push(caller.await.unwrap().unwrap().attempts);
         }
-    }
+        attempts
+    };
+    let delivery = async {
+        loop {
+            for claimed in rig.claim(Provider::Fcm, 8).await.unwrap() {
+                claimed.finish(a_verdict(2));
+            }
+        }
+    };
 
-    let mut attempts = Vec::new();
-    for caller in callers {
-        attempts.push(caller.await.unwrap().unwrap().attempts);
-    }
-    assert_eq!(attempts, [1, 1, 2, 2, 2]);
+    // Those that were sent before may be sent again: their gateway asked before it was told.
+    let attempts = tokio::select! { attempts = answered => attempts, () = delivery => unreachable!() };
+    assert!(attempts.iter().all(|attempts| [1, 2].contains(attempts)), "{attempts:?}");
+    assert_eq!(attempts[2..], [2, 2, 2]);
 }
 
 #[tokio::test]
@@ -318,7 +328,7 @@ async fn without_any_lane_a_new_job_is_refused_within_a_second() {
     until(|| !rig.gateway.is_ready()).await;
 
     let asked = tokio::time::Instant::now();
-    assert_eq!(rig.submit(a_job(Kind::Message)).await, Err(SubmitError::Full));
+    assert_eq!(rig.submit(a_job(Kind::Message)).await, Err(SubmitError::NoWay));
 
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     rig.server.start_again();

@@ -166,7 +166,7 @@ async fn read(end: Weak<End>, provider: Provider) {
     let (mut unproven, mut groupless) = (true, false);
     while let Some(worker) = end.upgrade() {
         worker.move_on(provider);
-        if worker.closing.load(Ordering::Acquire) {
+        if worker.is_closing() {
             worker.mailboxes[provider as usize].end();
             return;
         }
@@ -174,7 +174,8 @@ async fn read(end: Weak<End>, provider: Provider) {
         if room == 0 {
             continue;
         }
-        if unproven && tokio::time::timeout(BLOCK, worker.heart.again()).await.is_err() {
+        let unsure = unproven || !worker.heart.beats();
+        if unsure && tokio::time::timeout(BLOCK, worker.heart.again()).await.is_err() {
             continue;
         }
         let life = worker.heart.life();
@@ -278,7 +279,9 @@ impl End {
 
     fn opened(self: &Arc<Self>, queue: usize, entry: &StreamEntry, life: u64) -> Option<Claimed> {
         let place = (queue, entry.id.clone());
-        self.held().insert(place.clone());
+        if !self.held().insert(place.clone()) {
+            return None; // It came twice: by an answer that was late, and by looking for it.
+        }
         let Some(label) = Label::read(entry) else {
             error!(lane = self.lane.name(), entry = entry.id, "an entry cannot be read; it is dropped");
             let nobody = JobId::from_uuid(uuid::Uuid::nil());
@@ -334,6 +337,15 @@ impl End {
         if suspect.as_ref() == Some(place) {
             *suspect = None;
         }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// For how many jobs there is room at this moment.
+    pub(super) fn room(&self) -> usize {
+        self.mailboxes.iter().map(Mailbox::wanted).sum()
     }
 
     fn move_on(&self, provider: Provider) {

@@ -21,8 +21,8 @@ const MOST_WAITING: usize = 8192;
 /// While others wait, a tenant has so much of the window, and so many places at least.
 const SHARE: f64 = 0.2;
 const LEAST_PLACES: usize = 32;
-/// Every so many turns go to the lowest class that waits.
-const LOWEST_EVERY: u32 = 10;
+/// One of so many turns goes to a lower class that waits: to each of the two in turn.
+const LOWER_EVERY: u32 = 10;
 
 pub(super) struct Line {
     /// Whether tenants are told apart.
@@ -35,8 +35,8 @@ pub(super) struct Line {
 struct State {
     window: Window,
     under_way: usize,
-    /// Pushes under way of each tenant.
-    tenants: HashMap<TenantId, usize>,
+    /// Pushes under way of each tenant, and its weight.
+    tenants: HashMap<TenantId, (usize, u32)>,
     classes: [Turns<Waiter>; 3],
     turns: u32,
 }
@@ -44,6 +44,7 @@ struct State {
 struct Waiter {
     turn: oneshot::Sender<Place>,
     deadline: Instant,
+    weight: u32,
 }
 
 /// The right to have one push under way.
@@ -101,22 +102,27 @@ impl Line {
         let turn = {
             let mut state = self.lock();
             if state.nobody_waits() && state.under_way < state.window.size() {
-                state.take(tenant);
+                state.take(tenant, weight);
                 return Ok(self.place(tenant));
             }
             state.window.full();
-            let turns = &state.classes[class as usize];
-            let crowded = self.has_tenants && turns.len_of(tenant) >= MOST_OF_A_TENANT;
-            if crowded || state.waiting() >= MOST_WAITING || state.is_hopeless(tenant, class, deadline) {
+            if self.is_crowded(&state, tenant) || state.is_hopeless(tenant, class, deadline) {
                 return Err(FailReason::Busy);
             }
             let (turn, mine) = oneshot::channel();
-            state.classes[class as usize].push(tenant, weight, Waiter { turn, deadline });
+            state.classes[class as usize].push(tenant, weight, Waiter { turn, deadline, weight });
             mine
         };
         let _shown = Shown::new(&self.waiting);
         let came = tokio::time::timeout_at(deadline, turn).await;
         came.ok().and_then(Result::ok).ok_or(FailReason::Busy)
+    }
+
+    /// Says whether a tenant has more waiting than it may. Who has nothing waiting always may have one more.
+    fn is_crowded(&self, state: &State, tenant: TenantId) -> bool {
+        let mine: usize = state.classes.iter().map(|turns| turns.len_of(tenant)).sum();
+        let most = if self.has_tenants { MOST_OF_A_TENANT } else { MOST_WAITING };
+        mine >= most || (mine > 0 && state.waiting() >= MOST_WAITING)
     }
 
     fn place(self: &Arc<Self>, tenant: TenantId) -> Place {
@@ -127,7 +133,7 @@ impl Line {
         let now = Instant::now();
         let mut state = self.lock();
         state.under_way -= 1;
-        if let Some(count) = state.tenants.get_mut(&tenant) {
+        if let Some((count, _)) = state.tenants.get_mut(&tenant) {
             *count -= 1;
             if *count == 0 {
                 state.tenants.remove(&tenant);
@@ -148,25 +154,12 @@ impl Line {
 
     /// Gives one place to whoever is next; says whether somebody was.
     fn let_in(self: &Arc<Self>, state: &mut State, now: Instant) -> bool {
-        let order = if state.turns % LOWEST_EVERY == LOWEST_EVERY - 1 { [2, 1, 0] } else { [0, 1, 2] };
-        let Some(class) = order.into_iter().find(|class| state.classes[*class].len() > 0) else {
-            return false;
-        };
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a share of 1024"
-        )]
-        let places = ((state.window.size() as f64 * SHARE) as usize).max(LEAST_PLACES);
-        let State { classes, tenants, .. } = state;
-        let may = |tenant| tenants.get(&tenant).is_none_or(|count| *count < places);
-        let Some((tenant, waiter)) = classes[class].pop(may) else { return false };
+        let Some((tenant, waiter)) = state.next() else { return false };
         // Whoever has left, or comes too late, costs nothing.
         if waiter.deadline > now {
             match waiter.turn.send(self.place(tenant)) {
                 Ok(()) => {
-                    state.take(tenant);
+                    state.take(tenant, waiter.weight);
                     state.turns = state.turns.wrapping_add(1);
                 }
                 Err(mut place) => place.left = true,
@@ -185,15 +178,44 @@ impl State {
         self.classes.iter().map(Turns::len).sum()
     }
 
-    fn take(&mut self, tenant: TenantId) {
+    fn take(&mut self, tenant: TenantId, weight: u32) {
         self.under_way += 1;
-        *self.tenants.entry(tenant).or_default() += 1;
+        let (count, known) = self.tenants.entry(tenant).or_default();
+        (*count, *known) = (*count + 1, weight.max(1));
+    }
+
+    /// Takes out whoever is next: of the highest class in which a tenant waits that has not its share yet;
+    /// where all have it, of the highest class.
+    fn next(&mut self) -> Option<(TenantId, Waiter)> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a share of 1024"
+        )]
+        let places = ((self.window.size() as f64 * SHARE) as usize).max(LEAST_PLACES);
+        let order = match self.turns % (2 * LOWER_EVERY) {
+            turn if turn == LOWER_EVERY - 1 => [2, 1, 0],
+            turn if turn == 2 * LOWER_EVERY - 1 => [1, 2, 0],
+            _ => [0, 1, 2],
+        };
+        let Self { classes, tenants, .. } = self;
+        let has_room = |tenant: TenantId| {
+            tenants.get(&tenant).is_none_or(|(count, weight)| *count < places * *weight as usize)
+        };
+        let in_its_share = order.iter().find_map(|class| classes[*class].pop(has_room));
+        in_its_share.or_else(|| order.iter().find_map(|class| classes[*class].pop(|_| true)))
     }
 
     /// Says whether a push would still wait when its time is over, as far as can be told.
     fn is_hopeless(&self, tenant: TenantId, class: Class, deadline: Instant) -> bool {
-        let turns = &self.classes[class as usize];
-        let before = turns.len().min((turns.len_of(tenant) + 1) * (turns.tenants() + 1));
+        let (class, mut before) = (class as usize, 0);
+        for turns in &self.classes[..class] {
+            before += turns.len();
+        }
+        let (turns, mine) = (&self.classes[class], self.classes[class].len_of(tenant));
+        let others = turns.tenants() - usize::from(mine > 0);
+        before += turns.len().min((mine + 1) * (others + 1));
         #[expect(clippy::cast_precision_loss, reason = "a prediction")]
         let rounds = before as f64 / self.window.size() as f64 + 1.0;
         let predicted = Duration::from_secs_f64(rounds * self.window.usual_ms() / 1000.0);

@@ -88,7 +88,8 @@ fn left(submitted: &Result<Verdict, SubmitError>, took: Duration) -> Left {
     match submitted {
         Err(SubmitError::Full)
         | Ok(Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. }) => Left::Refused,
-        Err(SubmitError::Closed) => Left::Unknown,
+        // That nothing leads to the workers says nothing of how much they can take.
+        Err(SubmitError::NoWay | SubmitError::Closed) => Left::Unknown,
         // What was never sent says nothing of how long sending takes.
         Ok(verdict) if verdict.attempts == 0 => Left::Unknown,
         Ok(_) => Left::After(took),

@@ -1,8 +1,8 @@
 //! How many pushes of an app are handed over at once: more while that helps, fewer when it does not.
 //!
-//! Additive increase, multiplicative decrease. Times are averaged over short spells, so that a slow push
-//! now and then changes nothing; a spell that is slower than usual, or in which pushes were refused,
-//! makes the window a tenth smaller.
+//! Additive increase, multiplicative decrease. Times are averaged over short spells of many pushes, so that a slow
+//! one now and then changes nothing; a spell of a full window that is slower than usual, or in which pushes were
+//! refused, makes it a tenth smaller. It grows while that brings more through.
 
 use std::time::Duration;
 
@@ -11,8 +11,10 @@ use tokio::time::Instant;
 const SMALLEST: f64 = 32.0;
 const LARGEST: f64 = 1024.0;
 const FIRST: f64 = 256.0;
-/// The shortest spell.
+/// The shortest and the longest spell, and how many answers make one.
 const SPELL: Duration = Duration::from_millis(100);
+const LONGEST_SPELL: Duration = Duration::from_millis(500);
+const ENOUGH: u32 = 20;
 /// How much a new spell counts in what is usual.
 const SMOOTHING: f64 = 0.2;
 /// Slower than usual by so many mean deviations is too slow,
@@ -20,6 +22,11 @@ const DEVIATIONS: f64 = 2.5;
 /// and by so many milliseconds at least: less is the machine, not the way.
 const LEAST_MS: f64 = 5.0;
 const SHRINK: f64 = 0.9;
+/// A window that has grown so much has to bring so much more through; else it is as large as it was.
+const GROWN: f64 = 1.1;
+const BENEFIT: f64 = 1.03;
+/// For so long it does not try again.
+const CONTENT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Window {
@@ -27,6 +34,9 @@ pub(super) struct Window {
     usual_ms: Option<f64>,
     deviation_ms: f64,
     spell: Spell,
+    /// The size from which it grows, and what came through a second then.
+    base: Option<(f64, f64)>,
+    content_until: Instant,
 }
 
 #[derive(Debug)]
@@ -47,7 +57,8 @@ impl Spell {
 
 impl Window {
     pub(super) fn new(now: Instant) -> Self {
-        Self { size: FIRST, usual_ms: None, deviation_ms: 0.0, spell: Spell::new(now) }
+        let (usual_ms, base) = (None, None);
+        Self { size: FIRST, usual_ms, deviation_ms: 0.0, spell: Spell::new(now), base, content_until: now }
     }
 
     /// How many pushes may be under way.
@@ -81,33 +92,55 @@ impl Window {
 
     fn turn(&mut self, now: Instant) {
         let usual = Duration::from_secs_f64(self.usual_ms() / 1000.0);
-        if now - self.spell.began < SPELL.max(usual) {
+        let time = now - self.spell.began;
+        // Few answers say little of what is usual; that pushes were refused says enough.
+        let enough = self.spell.count >= ENOUGH || self.spell.refused;
+        if time < SPELL.max(usual).min(LONGEST_SPELL) || !enough {
             return;
         }
         let Spell { sum_ms, count, refused, was_full, .. } =
             std::mem::replace(&mut self.spell, Spell::new(now));
-        let mut slow = false;
-        if count > 0 {
-            let mean = sum_ms / f64::from(count);
-            if let Some(usual) = self.usual_ms {
-                let distance = mean - usual;
-                slow = distance > (DEVIATIONS * self.deviation_ms).max(LEAST_MS);
-                self.usual_ms = Some(usual + SMOOTHING * distance);
-                self.deviation_ms += SMOOTHING * (distance.abs() - self.deviation_ms);
-            } else {
-                self.usual_ms = Some(mean);
-            }
-        }
-        if refused || slow {
+        let slow = count >= ENOUGH && self.is_slow(sum_ms / f64::from(count));
+        let through = f64::from(count) / time.as_secs_f64();
+        if refused || (slow && was_full) {
             self.size = (self.size * SHRINK).max(SMALLEST);
-        } else if was_full {
-            // One more for every windowful.
-            self.size = (self.size + (f64::from(count) / self.size).max(1.0)).min(LARGEST);
+            self.base = None;
+        } else if was_full && now >= self.content_until {
+            self.grow(through, f64::from(count), now);
         }
+    }
+
+    /// Compares a spell's mean with what is usual, and takes it in.
+    fn is_slow(&mut self, mean_ms: f64) -> bool {
+        let Some(usual) = self.usual_ms else {
+            self.usual_ms = Some(mean_ms);
+            return false;
+        };
+        let distance = mean_ms - usual;
+        let is_slow = distance > (DEVIATIONS * self.deviation_ms).max(LEAST_MS);
+        self.usual_ms = Some(usual + SMOOTHING * distance);
+        self.deviation_ms += SMOOTHING * (distance.abs() - self.deviation_ms);
+        is_slow
+    }
+
+    /// Grows by one for every windowful, as long as that brings more through.
+    fn grow(&mut self, through: f64, count: f64, now: Instant) {
+        let (base, before) = *self.base.get_or_insert((self.size, through));
+        if self.size >= base * GROWN {
+            if through < before * BENEFIT {
+                self.size = base;
+                self.base = None;
+                self.content_until = now + CONTENT;
+                return;
+            }
+            self.base = Some((self.size, through));
+        }
+        self.size = (self.size + (count / self.size).max(1.0)).min(LARGEST);
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_precision_loss, reason = "some hundreds")]
 mod tests {
     use proptest::prelude::*;
 
@@ -122,15 +155,53 @@ mod tests {
         }
     }
 
+    /// A way that has so many places, each for 50 ms: what more is handed over waits there. Keeps the window full.
+    fn crowd(window: &mut Window, places: usize, seconds: u32) -> usize {
+        let mut now = Instant::now();
+        for _ in 0..seconds * 20 {
+            let passed = window.size().min(places);
+            let waits = Duration::from_millis(50).mul_f64(window.size() as f64 / places as f64);
+            let took = waits.max(Duration::from_millis(50));
+            for number in 0..passed {
+                window.full();
+                window.took(took, now + Duration::from_millis(50).mul_f64(number as f64 / passed as f64));
+            }
+            now += Duration::from_millis(50);
+        }
+        window.size()
+    }
+
     #[test]
-    fn a_window_that_is_too_small_grows_and_noise_does_not_shrink_it() {
-        let start = Instant::now();
-        let mut window = Window::new(start);
+    fn a_window_grows_to_what_is_behind_it_and_not_much_further() {
+        let mut window = Window::new(Instant::now());
+        assert_eq!(window.size(), 256);
 
-        // One push in fifty takes ten times as long.
-        run(&mut window, start, 30, |_, step| Duration::from_millis(if step % 50 == 0 { 200 } else { 20 }));
+        let size = crowd(&mut window, 500, 60);
 
-        assert!(window.size() > 300, "{}", window.size());
+        assert!((450..=650).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn a_window_that_is_larger_than_what_is_behind_it_does_not_grow() {
+        let mut window = Window::new(Instant::now());
+
+        let size = crowd(&mut window, 100, 60);
+
+        assert!(size <= 290, "{size}");
+    }
+
+    #[test]
+    fn slow_pushes_now_and_then_change_nothing_however_few_there_are() {
+        for (every_ms, slow_every) in [(1, 50), (100, 10), (1000, 100)] {
+            let start = Instant::now();
+            let mut window = Window::new(start);
+            for step in 0..20_000_u32 {
+                let took = if step % slow_every == 0 { 4000 } else { 20 };
+                window.took(Duration::from_millis(took), start + Duration::from_millis(every_ms) * step);
+            }
+
+            assert_eq!(window.size(), 256, "{every_ms} ms");
+        }
     }
 
     #[test]

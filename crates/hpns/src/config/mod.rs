@@ -227,9 +227,18 @@ impl Config {
             "`worker.slots` has to be at least 1 for each lane"
         );
         ensure!(gateway.connections >= 1, "`gateway.connections` has to be at least 1");
+        ensure!(
+            gateway.connections_per_address >= 1,
+            "`gateway.connections_per_address` has to be at least 1"
+        );
         ensure!(gateway.max_body_bytes >= 1024, "`gateway.max_body_bytes` has to be at least 1024");
         self.validate_times()?;
         for (name, app) in &self.apps {
+            ensure!(
+                (1..=64).contains(&name.len())
+                    && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')),
+                "an app's name (`apps.{name}`) has to be 1 to 64 letters, digits, hyphens and underscores"
+            );
             ensure!(!app.platform().is_empty(), "`apps.{name}.platform` has to be set");
             ensure!(
                 !app.platform().contains("-v"),
