@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
 seconds=${1:-60}
-for target in ${TARGETS:-request apns_answer fcm_answer configuration licence_key}; do
+for target in ${TARGETS:-request apns_answer fcm_answer configuration licence_key entry}; do
   mkdir -p "fuzz/found/$target"
   echo "fuzz: $target for $seconds s"
   # Without a sanitizer the stable compiler will do; there is no unsafe code of ours to watch.

@@ -28,6 +28,11 @@ const ROWS: &[Row] = &[
     Row { id: "S10", what: "lanes at their memory limit", run: broken::full },
     Row { id: "S11", what: "PostgreSQL stopped, 500/s", run: broken::no_database },
     Row { id: "S13", what: "a tenant at 10 times its share, 200 quiet ones", run: shared::noisy_tenant },
+    Row {
+        id: "S13c",
+        what: "a tenant without a limit fills everything, 200 quiet ones",
+        run: shared::crowded,
+    },
     Row { id: "S13b", what: "a flood of messages, calls beside it", run: shared::calls_in_a_flood },
     Row { id: "S14", what: "slow and silent sockets", run: hostile::slow_sockets },
     Row { id: "S15", what: "raw HTTP garbage", run: hostile::garbage },

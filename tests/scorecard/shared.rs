@@ -43,6 +43,42 @@ pub(crate) fn noisy_tenant(scale: Scale) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
+/// The same without a licence's limit, with more than the providers' answers leave room for: so pushes wait,
+/// and only the order in which they go keeps the quiet ones well.
+pub(crate) fn crowded(scale: Scale) -> anyhow::Result<Outcome> {
+    let time = Duration::from_secs(scale.of(30, 300));
+    let size = Size { tenants: QUIET + 1, ..Size::default() };
+    let mut place = Place::start(&size, r#"{"p50_ms":200,"p95_ms":250}"#)?;
+    let mut prefixes = place.hosted.prefixes();
+    let noisy = prefixes.pop().unwrap_or_default();
+    let quiet = Load { prefixes, connections: 600, ..place.load(QUIET_RATE) };
+    let loud =
+        Load { prefixes: vec![noisy], first: 1 << 40, connections: 2500, calls: 0, ..place.load(4000.0) };
+    let calm = place.under(&quiet, time, |_, _| Ok(()))?;
+    let quiet = Load { first: 1 << 32, ..quiet };
+    let mut flood = client::Outcome::default();
+    let beside = place.under(&quiet, time, |_, _| {
+        flood = client::run(&loud, time)?;
+        Ok(())
+    })?;
+    let (before, after) = (p99(&calm), p99(&beside));
+    let served = beside.count(Status::Ok) as f64 / beside.samples.len() as f64;
+    let taken = flood.count(Status::Ok) as f64 / time.as_secs_f64();
+    let waited = flood.percentile_ms(0.5, |_| true);
+    let mut all = calm;
+    all.extra_answers += beside.extra_answers + flood.extra_answers;
+    all.samples.extend(beside.samples.iter().chain(&flood.samples));
+    let mut outcome = place.reconcile(format!("2 × {} s", time.as_secs()), &all)?;
+    outcome.demand(served >= 0.999, format!("only {:.2} % of the quiet were served", served * 100.0));
+    outcome.demand(after <= (before * 2.0).max(before + 20.0), format!("their p99 rose to {after:.0} ms"));
+    outcome.demand(waited > before, "the noisy one did not wait: there was room for all");
+    outcome.also = format!(
+        "quiet: {:.2} % served, p99 {before:.0} → {after:.0} ms; noisy: {taken:.0}/s served, half of them after {waited:.0} ms",
+        served * 100.0
+    );
+    Ok(outcome)
+}
+
 fn p99(outcome: &client::Outcome) -> f64 {
     outcome.percentile_ms(0.99, |sample: &Sample| sample.at > Duration::from_secs(1))
 }

@@ -11,6 +11,8 @@
 mod board;
 #[cfg(test)]
 mod conformance;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod in_process;
 mod job;
 mod redis;

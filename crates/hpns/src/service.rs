@@ -113,8 +113,8 @@ struct Process {
     shared: Shared,
     front: Option<Front>,
     back: Option<Back>,
-    /// What the processes know of each other, where there are several.
-    board: Option<Arc<Board>>,
+    /// What the processes know of each other.
+    board: Arc<Board>,
     telemetry: Arc<Telemetry>,
     tasks: TaskTracker,
     /// Ends what outlives the serving threads: the private port.
@@ -139,14 +139,15 @@ impl Process {
         let tasks = TaskTracker::new();
         let lanes = Lanes::open(&config).await?;
         let process = uuid::Uuid::new_v4().simple().to_string();
-        let board = lanes.as_ref().map(|lanes| Arc::new(Board::new(&process, &lanes.all)));
+        let board = Arc::new(Board::new(&process, lanes.as_ref().map_or(&[], |lanes| &lanes.all)));
+        let shared_board = lanes.is_some().then_some(&board);
         let (delivering, back) = if role == Role::Gateway {
             (None, None)
         } else {
             let ledger = Box::pin(Ledger::open(&config)).await?;
             let workshop = Workshop::new(Arc::clone(&config), Arc::clone(&clock), tasks.clone())?;
             let apps = Arc::new(Apps::load(workshop)?);
-            let (guards, recorder) = (apps.guards(board.as_ref()), Recorder::new(ledger.ledger()));
+            let (guards, recorder) = (apps.guards(shared_board), Recorder::new(ledger.ledger()));
             (Some(Delivering { apps, guards, recorder }), Some(Back { ledger }))
         };
         let (accepting, front) = if role == Role::Worker {
@@ -189,19 +190,18 @@ impl Process {
             self.tasks.spawn(chores::record_devices(recorder, stop.clone()));
             self.tasks.spawn(chores::forget_devices(back.ledger.clone(), Arc::clone(clock), stop.clone()));
         }
-        if let Some(board) = &self.board {
-            let outages = self.shared.accepting.as_ref().map(|it| it.gateway.outages());
-            let gate = self.front.as_ref().map(|front| Arc::clone(&front.gate));
-            let neighbours = Neighbours {
-                process: self.shared.process.clone(),
-                board: Arc::clone(board),
-                front: gate.zip(outages),
-                guards: delivering.as_ref().map(|it| it.guards.clone()),
-                leaving: self.shared.leaving.clone(),
-                clock: Arc::clone(clock),
-            };
-            self.tasks.spawn(chores::keep_in_touch(neighbours, stop.clone()));
-        }
+        let outages = self.shared.accepting.as_ref().map(|it| it.gateway.outages());
+        let gate = self.front.as_ref().map(|front| Arc::clone(&front.gate));
+        let neighbours = Neighbours {
+            process: self.shared.process.clone(),
+            board: Arc::clone(&self.board),
+            // In one process the worker itself answers at once.
+            front: gate.zip(outages).filter(|_| self.shared.lanes.is_some()),
+            guards: delivering.as_ref().map(|it| it.guards.clone()),
+            leaving: self.shared.leaving.clone(),
+            clock: Arc::clone(clock),
+        };
+        self.tasks.spawn(chores::keep_in_touch(neighbours, stop.clone()));
         Ok(())
     }
 

@@ -1,0 +1,48 @@
+//! The way in for the fuzzer: what may stand in a stream.
+
+use std::sync::Arc;
+
+use push_domain::{App, AppCatalogue, AppId, Audience, JobId, Provider};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::seal::{Binding, Sealer};
+use crate::{KeyRing, wire};
+
+const RING: &str = "00000000000000a1 1111111111111111111111111111111111111111111111111111111111111111";
+
+/// Reads bytes as an envelope, as the record inside one, and as a verdict. What can be read is written and read
+/// again; nothing else may open.
+///
+/// # Panics
+///
+/// If that is not so.
+#[expect(clippy::expect_used, reason = "this is what the fuzzer looks for")]
+pub fn entry(bytes: &[u8]) {
+    let app = AppId::new("ios");
+    let job = JobId::from_uuid(Uuid::from_u128(7 << 64));
+    let binding = Binding { job, gateway: "gateway", app: &app };
+    let sealer = Sealer::new(Arc::new(KeyRing::parse(RING).expect("a good ring")));
+    assert!(sealer.open(binding, bytes).is_err(), "a forged envelope opens");
+    let sealed = sealer.seal(binding, bytes).expect("anything can be sealed");
+    assert_eq!(sealer.open(binding, &sealed).expect("our own"), bytes);
+
+    let apps = [Provider::Apns, Provider::Fcm].map(|provider| App {
+        id: AppId::new(if provider == Provider::Apns { "ios" } else { "android" }),
+        platform: provider.label().into(),
+        audience: Audience::Shared,
+        provider,
+        topic: "com.example".into(),
+    });
+    let apps = AppCatalogue::new(apps).expect("two apps");
+    let deadline = Instant::now();
+    for app in [AppId::new("ios"), AppId::new("android")] {
+        let Ok(read) = wire::read_push(bytes.to_vec().into(), job, &app, &apps, deadline) else { continue };
+        let again =
+            wire::read_push(wire::write_push(&read).into(), job, &app, &apps, deadline).expect("our own");
+        assert_eq!(read.notification.device, again.notification.device);
+    }
+    if let Ok(verdict) = wire::read_verdict(bytes) {
+        assert_eq!(wire::read_verdict(&wire::write_verdict(&verdict)).as_ref(), Ok(&verdict));
+    }
+}
