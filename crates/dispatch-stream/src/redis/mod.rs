@@ -56,6 +56,8 @@ async fn pause() {
 }
 
 #[cfg(test)]
+mod deaths;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod rig;
