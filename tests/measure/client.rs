@@ -74,6 +74,8 @@ pub struct Sample {
     pub status: Status,
     /// Which push it was.
     pub number: u64,
+    /// When its load began, in milliseconds since 1970.
+    pub began_ms: u64,
 }
 
 /// What came of a load.
@@ -83,8 +85,6 @@ pub struct Outcome {
     pub samples: Vec<Sample>,
     /// How long it took until all were answered.
     pub elapsed: Duration,
-    /// When it began, in milliseconds since 1970.
-    pub began_ms: u64,
     /// Answers that nobody had asked for: bytes on a connection with no request open.
     pub extra_answers: u64,
 }
@@ -117,7 +117,7 @@ pub fn run(load: &Load, time: Duration) -> anyhow::Result<Outcome> {
         for number in 0..load.connections {
             connections.spawn(converse(Arc::clone(&load), number, started, time));
         }
-        let mut all = Outcome { began_ms: now_ms(), ..Outcome::default() };
+        let mut all = Outcome::default();
         while let Some(done) = connections.join_next().await {
             let (samples, extra_answers) = done?;
             all.samples.extend(samples);
@@ -162,6 +162,7 @@ pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec
 async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Duration) -> (Vec<Sample>, u64) {
     let mut stream = None;
     let (mut samples, mut extra_answers) = (Vec::new(), 0);
+    let began_ms = now_ms().saturating_sub(started.elapsed().as_millis() as u64);
     let (mut request, mut response) = (Vec::new(), vec![0; 4096]);
     let step = load.per_second.map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));
     let mut random = 0x9e37_79b9_u64.wrapping_mul(number as u64 + 1);
@@ -195,7 +196,13 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
         if status == Status::Lost {
             stream = None;
         }
-        samples.push(Sample { at, took: (started.elapsed()).saturating_sub(at), status, number: push });
+        samples.push(Sample {
+            at,
+            took: (started.elapsed()).saturating_sub(at),
+            status,
+            number: push,
+            began_ms,
+        });
     }
     (samples, extra_answers)
 }

@@ -59,15 +59,15 @@ impl Reconciled {
         }
         for sample in &outcome.samples {
             let times = arrived.remove(&sample.number).unwrap_or_default();
-            result.judge(sample, &times, outcome.began_ms);
+            result.judge(sample, &times);
         }
         result.strangers += arrived.keys().filter(|number| **number < NOT_IN_THE_BOOKS).count() as u64;
         result
     }
 
-    fn judge(&mut self, sample: &Sample, times: &[u64], began_ms: u64) {
+    fn judge(&mut self, sample: &Sample, times: &[u64]) {
         let millis = |time: Duration| time.as_millis() as u64;
-        let left = began_ms + millis(sample.at);
+        let left = sample.began_ms + millis(sample.at);
         let answered = left + millis(sample.took);
         self.duplicates += (times.len() as u64).saturating_sub(1);
         self.slowest = self.slowest.max(sample.took);
