@@ -33,15 +33,15 @@ pub(crate) fn slow_sockets(scale: Scale) -> anyhow::Result<Outcome> {
             if number % 2 == 0 {
                 socket.write_all(b"POST /api/v1/send_push HTTP/1.1\r\n")?;
             }
-            open.push((socket, number % 2 == 0));
+            open.push((socket, number % 2 == 0, Instant::now()));
         }
         while !open.is_empty() && opened.elapsed() < Duration::from_secs(14) {
             wait(Duration::from_millis(250));
-            open.retain_mut(|(socket, dribbles)| {
+            open.retain_mut(|(socket, dribbles, since)| {
                 let over = matches!(socket.read(&mut [0; 512]), Ok(0))
                     || (*dribbles && socket.write_all(b"x").is_err());
                 if over {
-                    slowest_close = slowest_close.max(opened.elapsed());
+                    slowest_close = slowest_close.max(since.elapsed());
                 }
                 !over
             });
@@ -129,6 +129,9 @@ fn mangled(key: &str, dice: &mut Dice) -> Vec<u8> {
     )
     .into_bytes();
     for _ in 0..=dice.below(6) {
+        if bytes.is_empty() {
+            break;
+        }
         let at = dice.below(bytes.len() as u64) as usize;
         match dice.below(5) {
             0 => bytes[at] = dice.below(256) as u8,

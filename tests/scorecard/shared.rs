@@ -47,13 +47,14 @@ pub(crate) fn noisy_tenant(scale: Scale) -> anyhow::Result<Outcome> {
 /// and only the order in which they go keeps the quiet ones well.
 pub(crate) fn crowded(scale: Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_secs(scale.of(30, 300));
-    let size = Size { tenants: QUIET + 1, ..Size::default() };
-    let mut place = Place::start(&size, r#"{"p50_ms":200,"p95_ms":250}"#)?;
+    let gateway_settings = "connections_per_address = 20000".to_owned();
+    let size = Size { tenants: QUIET + 1, gateway_settings, ..Size::default() };
+    let mut place = Place::start(&size, r#"{"p50_ms":500,"p95_ms":600}"#)?;
     let mut prefixes = place.hosted.prefixes();
     let noisy = prefixes.pop().unwrap_or_default();
     let quiet = Load { prefixes, connections: 600, ..place.load(QUIET_RATE) };
     let loud =
-        Load { prefixes: vec![noisy], first: 1 << 40, connections: 2500, calls: 0, ..place.load(4000.0) };
+        Load { prefixes: vec![noisy], first: 1 << 40, connections: 3000, calls: 0, ..place.load(2500.0) };
     let calm = place.under(&quiet, time, |_, _| Ok(()))?;
     let quiet = Load { first: 1 << 32, ..quiet };
     let mut flood = client::Outcome::default();
@@ -87,7 +88,9 @@ fn p99(outcome: &client::Outcome) -> f64 {
 pub(crate) fn calls_in_a_flood(scale: Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_secs(scale.of(15, 120));
     // More messages than the providers' answers leave room for: so they wait.
-    let mut place = Place::start(&Size { tenants: 2, ..Size::default() }, r#"{"p50_ms":250,"p95_ms":300}"#)?;
+    let gateway_settings = "connections_per_address = 20000".to_owned();
+    let size = Size { tenants: 2, gateway_settings, ..Size::default() };
+    let mut place = Place::start(&size, r#"{"p50_ms":250,"p95_ms":300}"#)?;
     let prefixes = place.hosted.prefixes();
     let calls = Load { prefixes: vec![prefixes[0].clone()], connections: 100, calls: 1, ..place.load(50.0) };
     let flood =

@@ -51,6 +51,8 @@ impl Default for Limits {
 
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long a connection that is overdue may take for a last word.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// After a failed accept, such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -151,7 +153,7 @@ where
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep(tick) => {
+            () = tokio::time::sleep(if stopping { tick.min(LAST_CHANCE) } else { tick }) => {
                 // The first time says goodbye, which only HTTP/2 has a word for; the next time ends it.
                 if activity.overdue(limits) {
                     if stopping {
