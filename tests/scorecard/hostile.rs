@@ -18,28 +18,33 @@ pub(crate) fn slow_sockets(scale: Scale) -> anyhow::Result<Outcome> {
     let sockets = scale.of(2000, 2000);
     let gateway_settings = "connections_per_address = 20000".to_owned();
     let mut place = Place::start(&Size { gateway_settings, ..Size::default() }, LATENCY)?;
-    let time = Duration::from_secs(15);
+    let time = Duration::from_secs(25);
     let load = place.load(200.0);
     let calm = place.under(&load, time, |_, _| Ok(()))?;
     let load = client::Load { first: 1 << 32, ..load };
     let mut slowest_close = Duration::ZERO;
     let mut left_open = 0;
     let beside = place.under(&load, time, |hosted, _| {
-        let opened = Instant::now();
         let mut open = Vec::new();
         for number in 0..sockets {
-            let mut socket = TcpStream::connect(hosted.balancer.address)?;
+            // Straight to a gateway: how long a balancer keeps a socket is another matter.
+            let gateway = &hosted.gateways[number / 2 % hosted.gateways.len()];
+            let mut socket = TcpStream::connect(gateway.address)?;
             socket.set_nonblocking(true)?;
             if number % 2 == 0 {
                 socket.write_all(b"POST /api/v1/send_push HTTP/1.1\r\n")?;
             }
             open.push((socket, number % 2 == 0, Instant::now()));
         }
-        while !open.is_empty() && opened.elapsed() < Duration::from_secs(14) {
+        let all_open = Instant::now();
+        while !open.is_empty() && all_open.elapsed() < Duration::from_secs(14) {
             wait(Duration::from_millis(250));
             open.retain_mut(|(socket, dribbles, since)| {
-                let over = matches!(socket.read(&mut [0; 512]), Ok(0))
-                    || (*dribbles && socket.write_all(b"x").is_err());
+                let ended = match socket.read(&mut [0; 512]) {
+                    Ok(read) => read == 0,
+                    Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+                };
+                let over = ended || (*dribbles && socket.write_all(b"x").is_err());
                 if over {
                     slowest_close = slowest_close.max(since.elapsed());
                 }
@@ -225,7 +230,11 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.is_dir() { all.extend(files(&path)?) } else { all.push(path) }
+        if path.is_dir() {
+            all.extend(files(&path)?);
+        } else if path.is_file() {
+            all.push(path);
+        }
     }
     Ok(all)
 }
