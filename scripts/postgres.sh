@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
 # Runs a PostgreSQL of its own in DIRECTORY, on a socket there and, with a PORT, on loopback too. Prints a line
 # when it is ready, and stops it when standard input ends: so it never outlives whoever started it.
-#   scripts/postgres.sh DIRECTORY [PORT] [SETTING=VALUE...]
+#   scripts/postgres.sh [--forget] DIRECTORY [PORT] [SETTING=VALUE...]
+# With --forget the directory is removed at the end.
 # Anybody on this machine may log in to it: it is for tests and the local hosted shape.
 set -euo pipefail
+forget=
+if [ "$1" = --forget ]; then
+  forget=1
+  shift
+fi
 directory=$(realpath -m "$1")
 port=${2:-0}
 shift $(($# > 1 ? 2 : 1))
@@ -31,7 +37,7 @@ fi
 for setting in "$@"; do settings+=(-c "$setting"); done
 "${as[@]}" "$programs/postgres" -D data "${settings[@]}" >postgres.log 2>&1 &
 server=$!
-trap 'kill -INT $server 2>/dev/null; wait $server 2>/dev/null || true' EXIT
+trap 'kill -INT $server 2>/dev/null; wait $server 2>/dev/null || true; [ -z "$forget" ] || rm -rf "$directory"' EXIT
 socket_port=$([ "$port" = 0 ] && echo 5432 || echo "$port")
 for _ in $(seq 500); do
   if "$programs/psql" -h "$directory" -p "$socket_port" -U postgres -qAtc 'SELECT 1' >/dev/null 2>&1; then

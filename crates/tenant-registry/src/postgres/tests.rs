@@ -20,6 +20,7 @@ fn server() -> &'static Path {
         let directory = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/postgres.sh");
         let mut process = Command::new(script)
+            .arg("--forget")
             .arg(directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
