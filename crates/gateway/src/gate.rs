@@ -2,23 +2,22 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::DefaultDirectRateLimiter;
 use push_domain::{Clock, FailReason, LicenceId, TenantId};
 use tenant_registry::{
-    DeviceKey, InvalidKey, Keys, Licence, LicenceKey, LogKey, Plan, Refusal, RegistryError, Snapshot,
-    TenantReader,
+    DeviceKey, InvalidKey, Keys, LicenceKey, LogKey, Refusal, RegistryError, Snapshot, TenantReader,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Access;
+use crate::limiter::{Limiter, weight};
 
 /// All licences are read again after so long, whatever was told.
 const RELOAD: Duration = Duration::from_mins(5);
@@ -53,12 +52,6 @@ impl Caller {
 struct Doors {
     snapshot: Snapshot,
     limiters: HashMap<LicenceId, Limiter>,
-}
-
-struct Limiter {
-    rate_per_second: u32,
-    burst: u32,
-    bucket: Arc<DefaultDirectRateLimiter>,
 }
 
 /// Checks callers without asking a database.
@@ -208,32 +201,6 @@ impl Gate {
     }
 }
 
-impl Limiter {
-    /// Makes the limiter of one of so many gateways, or keeps the one that is known.
-    fn for_licence(licence: &Licence, gateways: u32, known: Option<&Self>) -> Self {
-        let share = |all: u32| all.div_ceil(gateways).max(1);
-        let (rate_per_second, burst) = (share(licence.terms.rate_per_second), share(licence.terms.burst));
-        let same = known.filter(|known| (known.rate_per_second, known.burst) == (rate_per_second, burst));
-        let bucket = same.map_or_else(
-            || {
-                let quota = Quota::per_second(NonZeroU32::new(rate_per_second).unwrap_or(NonZeroU32::MIN))
-                    .allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
-                Arc::new(RateLimiter::direct(quota))
-            },
-            |known| Arc::clone(&known.bucket),
-        );
-        Self { rate_per_second, burst, bucket }
-    }
-}
-
-const fn weight(plan: Plan) -> u32 {
-    match plan {
-        Plan::Test => 1,
-        Plan::Professional => 2,
-        Plan::Enterprise | Plan::Cloud => 4,
-    }
-}
-
 /// The tenant of everybody where no licence is asked.
 const fn open_tenant() -> TenantId {
     TenantId::from_uuid(uuid::Uuid::nil())
@@ -285,7 +252,7 @@ impl fmt::Debug for Gate {
 #[cfg(test)]
 mod tests {
     use push_domain::{ManualClock, SecretBytes, Timestamp};
-    use tenant_registry::{LicenceDraft, SqliteRegistry, TenantAdmin};
+    use tenant_registry::{LicenceDraft, Plan, SqliteRegistry, TenantAdmin};
 
     use super::*;
 

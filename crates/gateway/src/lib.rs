@@ -11,6 +11,7 @@ mod device;
 mod fair;
 mod front;
 mod gate;
+mod limiter;
 mod mattermost;
 mod outage;
 mod state;
