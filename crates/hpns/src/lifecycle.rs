@@ -61,13 +61,13 @@ pub(crate) async fn until_stopped(
     };
     info!("asked to stop");
     goodbye.leaving.cancel();
-    tokio::select! {
-        () = tokio::time::sleep(goodbye.drain), if fault.is_none() => {}
-        () = signals.next(), if fault.is_none() => {}
-        else => {}
-    }
-    goodbye.stop.cancel();
-    let all_ended = async { while ends.join_next().await.is_some() {} };
+    // What ended by itself leaves nothing to drain.
+    let drain = if fault.is_none() { goodbye.drain } else { Duration::ZERO };
+    let all_ended = async {
+        tokio::time::sleep(drain).await;
+        goodbye.stop.cancel();
+        while ends.join_next().await.is_some() {}
+    };
     tokio::select! {
         () = all_ended => {
             for thread in threads {
@@ -75,7 +75,7 @@ pub(crate) async fn until_stopped(
             }
         }
         () = signals.next() => fault = Some(anyhow::anyhow!("asked to stop again: pushes under way are lost")),
-        () = tokio::time::sleep(goodbye.grace) => fault = Some(anyhow::anyhow!("pushes under way did not end in the grace period")),
+        () = tokio::time::sleep(drain + goodbye.grace) => fault = Some(anyhow::anyhow!("pushes under way did not end in the grace period")),
     }
     fault.map_or(Ok(()), |fault| {
         error!(reason = format!("{fault:#}"), "stopped hard");
