@@ -13,16 +13,6 @@ fi
 if [ -z "${2:-}" ]; then
   exec target/release/bench "${1:-10}"
 fi
-commit=$(git rev-parse --short "$2^{commit}")
-baseline=target/baseline/hpns-$commit
-if [ ! -x "$baseline" ]; then
-  source=$(mktemp -d)
-  trap 'rm -rf "$source"' EXIT
-  git archive "$commit" | tar x -C "$source"
-  # A target directory of its own, kept for the next comparison.
-  BUILD_COMMIT=$commit CARGO_TARGET_DIR=$PWD/target/baseline/target \
-    cargo build --release --locked --manifest-path "$source/Cargo.toml" --package hpns
-  cp target/baseline/target/release/hpns "$baseline"
-fi
-echo "baseline: $commit"
+baseline=$(scripts/build-commit.sh "$2")
+echo "baseline: $2"
 target/release/bench "${1:-10}" --baseline "$baseline"

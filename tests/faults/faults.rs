@@ -194,6 +194,17 @@ impl Fault {
         }
     }
 
+    /// Says whether it shows at once, in every answer or every connection: then the provider is out of order.
+    pub(crate) fn opens_the_breaker(&self) -> bool {
+        match self.kind {
+            Answers(percent, apple, google) => {
+                percent == 100 && ![apple, google].iter().any(|it| it.contains("delay_ms"))
+            }
+            Door(door) => door != "dark",
+            Blow { .. } | Conduct(..) | Revoke => false,
+        }
+    }
+
     /// Says whether it has to be begun again and again.
     pub(crate) const fn repeats(&self) -> bool {
         matches!(self.kind, Blow { repeats: true, .. } | Revoke)

@@ -23,6 +23,11 @@ use crate::faults::{FAULTS, Fault, Provider};
 const CALM: Duration = Duration::from_secs(2);
 const FAULT: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(12);
+/// A provider that answers no push well is left alone after so long, and back after so long.
+const OPENS: Duration = Duration::from_secs(2);
+const CLOSES: Duration = Duration::from_secs(10);
+/// Less than what any answer of the providers takes.
+const NOT_TRIED: Duration = Duration::from_millis(4);
 /// At the end of which all has to be well again.
 const LAST: Duration = Duration::from_secs(1);
 const PER_SECOND: f64 = 100.0;
@@ -50,6 +55,8 @@ struct Cell {
     not_ok_at_last: u64,
     other_calm_p99_ms: f64,
     other_p99_ms: f64,
+    /// How long after its beginning the first push was refused without being tried.
+    opened: Option<Duration>,
     recovery: Duration,
 }
 
@@ -89,14 +96,14 @@ fn report(chosen: &[(&Fault, Provider)], cells: &[Vec<Cell>]) -> anyhow::Result<
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "| fault | provider | sent | OK | REMOVE | FAIL | lost | duplicates | other p99, calm → fault, ms | recovery |"
+        "| fault | provider | sent | OK | REMOVE | FAIL | lost | duplicates | other p99, calm → fault, ms | refused after | recovery |"
     )?;
-    writeln!(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")?;
+    writeln!(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")?;
     for ((fault, provider), runs) in chosen.iter().zip(cells) {
         let (cell, provider) = (middle(runs), provider.label());
         writeln!(
             out,
-            "| {} | {provider} | {} | {} | {} | {} | {} | {} | {:.1} → {:.1} | {:.1} s |",
+            "| {} | {provider} | {} | {} | {} | {} | {} | {} | {:.1} → {:.1} | {} | {:.1} s |",
             fault.name,
             cell.sent,
             cell.ok,
@@ -106,6 +113,7 @@ fn report(chosen: &[(&Fault, Provider)], cells: &[Vec<Cell>]) -> anyhow::Result<
             cell.duplicates,
             cell.other_calm_p99_ms,
             cell.other_p99_ms,
+            cell.opened.map_or_else(|| "–".into(), |after| format!("{:.1} s", after.as_secs_f64())),
             cell.recovery.as_secs_f64(),
         )?;
         broken.extend(
@@ -140,6 +148,7 @@ fn middle(runs: &[Cell]) -> Cell {
         not_ok_at_last: sum(|cell| cell.not_ok_at_last),
         other_calm_p99_ms: median(|cell| cell.other_calm_p99_ms),
         other_p99_ms: median(|cell| cell.other_p99_ms),
+        opened: runs.iter().map(|cell| cell.opened).max().flatten(),
         recovery: Duration::from_secs_f64(median(|cell| cell.recovery.as_secs_f64())),
     }
 }
@@ -155,6 +164,13 @@ impl Cell {
         }
         if self.duplicates > 0 && !fault.is_ambiguous {
             complaints.push(format!("{} pushes arrived twice", self.duplicates));
+        }
+        let opened = self.opened.unwrap_or(Duration::MAX);
+        if fault.opens_the_breaker() && opened > OPENS {
+            complaints.push(format!("pushes were refused after {opened:?} only"));
+        }
+        if self.recovery > CLOSES {
+            complaints.push(format!("it took {:?} until all was well", self.recovery));
         }
         if self.remove > 0 && !fault.removes {
             complaints.push(format!("{} devices were removed", self.remove));
@@ -232,6 +248,7 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
         not_ok_at_last: hit.samples.iter().filter(last).count() as u64,
         other_calm_p99_ms: other.percentile_ms(0.99, calm),
         other_p99_ms: other.percentile_ms(0.99, under_fault),
+        opened: opened(&hit),
         recovery: recovery(&hit),
     })
 }
@@ -248,6 +265,15 @@ fn load(service: &Process, provider: Provider) -> Load {
         padding: 0,
         calls: 0,
     }
+}
+
+/// How long after its beginning the first push was refused without being tried: within a moment.
+fn opened(outcome: &Outcome) -> Option<Duration> {
+    let refused = |it: &&Sample| {
+        let told_no = matches!(it.status, Status::Fail | Status::Unsent);
+        it.at >= CALM && it.at < CALM + FAULT && told_no && it.took < NOT_TRIED
+    };
+    outcome.samples.iter().filter(refused).map(|it| it.at.saturating_sub(CALM)).min()
 }
 
 /// How long after the end of the fault the last push left that was not answered `OK`.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
+use rustls::pki_types::CertificateDer;
 
 use crate::process::{Process, SimulatorOptions};
 use crate::proxy::Proxy;
@@ -78,6 +79,15 @@ pub struct Hosted {
     pub directory: PathBuf,
     /// How many processes were started so far: each has a log of its own.
     started: usize,
+}
+
+/// A gateway with TLS, and its certificate.
+#[derive(Debug)]
+pub struct Secure {
+    /// The gateway.
+    pub process: Process,
+    /// What it shows; it is its own authority.
+    pub certificate: CertificateDer<'static>,
 }
 
 impl Hosted {
@@ -157,6 +167,21 @@ impl Hosted {
         self.started += 1;
         let log = self.directory.join(format!("{role}-{}.log", self.started));
         Process::service(&self.hpns, role, &self.directory.join(format!("{role}.toml")), &log)
+    }
+
+    /// Starts one more gateway, with TLS, beside those of the balancer.
+    pub fn secure_gateway(&self) -> anyhow::Result<Secure> {
+        let key = rcgen::KeyPair::generate()?;
+        let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])?.self_signed(&key)?;
+        std::fs::write(self.directory.join("tls.pem"), certificate.pem())?;
+        std::fs::write(self.directory.join("tls.key"), key.serialize_pem())?;
+        let config = std::fs::read_to_string(self.directory.join("gateway.toml"))?;
+        let tls = "[gateway.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"\n";
+        let path = self.directory.join("secure-gateway.toml");
+        std::fs::write(&path, config + tls)?;
+        let log = self.directory.join("secure-gateway.log");
+        let process = Process::service(&self.hpns, "gateway", &path, &log)?;
+        Ok(Secure { process, certificate: certificate.der().clone() })
     }
 
     /// Makes a tenant with a licence while everything runs, and returns its key.

@@ -2,30 +2,19 @@
 
 use std::time::Duration;
 
-use system_tests::client::{self, Load, Sample, Status};
+use system_tests::client::{self, Sample, Status};
 use system_tests::hosted::{Hosted, Size};
 use system_tests::proxy::Fault;
 use tokio::time::Instant;
 
-use crate::rig::{CONNECTIONS, Dice, Outcome, Place, Scale, wait};
+use crate::rig::{CONNECTIONS, Dice, LATENCY, Outcome, Place, Scale, demand_all_answered, wait};
 
-/// Providers answer within some 5 to 50 ms.
-const LATENCY: &str = r#"{"p50_ms":15,"p95_ms":40}"#;
 /// The budget of a push, and a little for the way.
 const BUDGET_MS: f64 = 10_300.0;
 
-/// No push may be without an answer, and few may arrive twice.
-fn demand_all_answered(outcome: &mut Outcome, most_duplicates: f64) {
-    let books = outcome.books;
-    outcome.demand(books.lost == 0, format!("{} pushes were not answered", books.lost));
-    outcome.demand(books.ok == books.sent, format!("{} pushes failed", books.sent - books.ok - books.lost));
-    let share = books.duplicates as f64 / books.sent.max(1) as f64;
-    outcome.demand(share <= most_duplicates, format!("{:.2} % arrived twice", share * 100.0));
-}
-
 /// S4: a worker is killed every 7 s, and another one takes its place. What it had sent without a verdict, some 3 of
 /// its pushes, arrives again: so the share of duplicates is half the providers' time divided by these 7 s.
-pub(crate) fn workers_killed(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn workers_killed(scale: &Scale) -> anyhow::Result<Outcome> {
     let kills = scale.of(20, 200);
     let mut place = Place::start(&Size::default(), LATENCY)?;
     let every = Duration::from_secs(7);
@@ -47,7 +36,7 @@ pub(crate) fn workers_killed(scale: Scale) -> anyhow::Result<Outcome> {
 }
 
 /// S5: a lane is killed, and comes back empty.
-pub(crate) fn lanes_killed(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn lanes_killed(scale: &Scale) -> anyhow::Result<Outcome> {
     let kills = scale.of(10, 100);
     let mut place = Place::start(&Size::default(), LATENCY)?;
     let every = Duration::from_millis(2500);
@@ -70,7 +59,7 @@ pub(crate) fn lanes_killed(scale: Scale) -> anyhow::Result<Outcome> {
 }
 
 /// S6: a gateway is killed. Its open requests break off; nothing is answered that is not true.
-pub(crate) fn gateways_killed(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn gateways_killed(scale: &Scale) -> anyhow::Result<Outcome> {
     let kills = scale.of(5, 50);
     let mut place = Place::start(&Size::default(), LATENCY)?;
     let every = Duration::from_millis(2500);
@@ -118,7 +107,7 @@ pub(crate) fn gateways_killed(scale: Scale) -> anyhow::Result<Outcome> {
 }
 
 /// S7: a process stands still, and goes on.
-pub(crate) fn paused(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn paused(scale: &Scale) -> anyhow::Result<Outcome> {
     let rounds = scale.of(1, 17);
     let mut place = Place::start(&Size::default(), LATENCY)?;
     let pauses = [1, 4, 10].map(Duration::from_secs);
@@ -166,7 +155,7 @@ fn signal(process: u32, name: &str) -> anyhow::Result<()> {
 }
 
 /// S8: what is between the processes and the lanes misbehaves.
-pub(crate) fn connections(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn connections(scale: &Scale) -> anyhow::Result<Outcome> {
     let faults = scale.of(30, 500);
     let mut place = Place::start(&Size { proxies: true, ..Size::default() }, LATENCY)?;
     let every = Duration::from_secs(2);
@@ -201,7 +190,7 @@ pub(crate) fn connections(scale: Scale) -> anyhow::Result<Outcome> {
 }
 
 /// S9: one lane is gone for long, then both are.
-pub(crate) fn lanes_down(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn lanes_down(scale: &Scale) -> anyhow::Result<Outcome> {
     let (calm, one, both) = (
         Duration::from_secs(5),
         Duration::from_secs(scale.of(15, 600)),
@@ -256,7 +245,7 @@ pub(crate) fn lanes_down(scale: Scale) -> anyhow::Result<Outcome> {
 }
 
 /// S10: a lane is at its memory limit: it takes nothing new, and lets out what it has.
-pub(crate) fn full(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn full(scale: &Scale) -> anyhow::Result<Outcome> {
     let cycles = scale.of(10, 100);
     // Slow providers: so there is something in the lanes when they are full.
     let mut place = Place::start(&Size::default(), r#"{"p50_ms":300,"p95_ms":500}"#)?;
@@ -290,7 +279,7 @@ pub(crate) fn full(scale: Scale) -> anyhow::Result<Outcome> {
 }
 
 /// S11: the database is away. Who is known goes on; who is not is not called a stranger.
-pub(crate) fn no_database(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn no_database(scale: &Scale) -> anyhow::Result<Outcome> {
     let away = Duration::from_mins(scale.of(1, 15));
     let mut place = Place::start(&Size { tenants: 50, ..Size::default() }, LATENCY)?;
     let load = place.load(500.0);
@@ -337,38 +326,4 @@ fn with_check_sum(key: &[u8]) -> String {
         number /= 62;
     }
     String::from_utf8_lossy(&[body, &digits].concat()).into_owned()
-}
-
-/// S28: all processes are replaced, one after the other.
-pub(crate) fn deploys(scale: Scale) -> anyhow::Result<Outcome> {
-    let rounds = scale.of(2, 20);
-    let mut place = Place::start(&Size::default(), LATENCY)?;
-    let load = Load { connections: 200, ..place.load(500.0) };
-    let mut codes = Vec::new();
-    let sent = place.under(&load, Duration::from_secs(16) * rounds, |hosted, _| {
-        for _ in 0..rounds {
-            for _ in 0..2 {
-                wait(Duration::from_secs(1));
-                hosted.add_worker()?;
-                let mut old = hosted.workers.remove(0);
-                old.signal("TERM")?;
-                codes.push(old.wait()?);
-            }
-            for _ in 0..2 {
-                wait(Duration::from_secs(1));
-                hosted.add_gateway()?;
-                let mut old = hosted.gateways.remove(0);
-                // It is not ready any more, and nobody new comes; then it goes.
-                old.signal("TERM")?;
-                hosted.balance();
-                codes.push(old.wait()?);
-            }
-        }
-        Ok(())
-    })?;
-    let mut outcome = place.reconcile(format!("{rounds} times"), &sent)?;
-    demand_all_answered(&mut outcome, 0.0);
-    outcome.demand(codes.iter().all(|code| *code == Some(0)), format!("processes ended with {codes:?}"));
-    outcome.also = format!("{} processes replaced", codes.len());
-    Ok(outcome)
 }

@@ -9,49 +9,53 @@ use system_tests::client::{self, Sample, Status};
 use system_tests::hosted::{Hosted, Size};
 use tokio::time::Instant;
 
-use crate::rig::{Dice, Outcome, Place, Scale, wait};
+use crate::idle::Idle;
+use crate::rig::{Dice, LATENCY, Outcome, Place, Scale, wait};
 
-const LATENCY: &str = r#"{"p50_ms":15,"p95_ms":40}"#;
+/// What a slow socket does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    /// Nothing at all, to either listener.
+    Silent,
+    /// A byte of a header now and then.
+    Dribbles,
+    /// Half of a TLS greeting, and no more.
+    HalfGreeting,
+}
 
-/// S14: half of the sockets say nothing, half of them a byte now and then.
-pub(crate) fn slow_sockets(scale: Scale) -> anyhow::Result<Outcome> {
+const HABITS: [(Habit, bool); 4] =
+    [(Habit::Silent, false), (Habit::Dribbles, false), (Habit::Silent, true), (Habit::HalfGreeting, true)];
+
+/// S14: sockets that say nothing, a byte now and then, or half of a TLS greeting; and, as many again as a quarter of
+/// them, TLS sockets that say nothing once they are greeted. Half of all are open at a listener with TLS.
+pub(crate) fn slow_sockets(scale: &Scale) -> anyhow::Result<Outcome> {
     let sockets = scale.of(2000, 2000);
     let gateway_settings = "connections_per_address = 20000".to_owned();
     let mut place = Place::start(&Size { gateway_settings, ..Size::default() }, LATENCY)?;
+    let secure = place.hosted.secure_gateway()?;
     let time = Duration::from_secs(25);
     let load = place.load(200.0);
     let calm = place.under(&load, time, |_, _| Ok(()))?;
     let load = client::Load { first: 1 << 32, ..load };
-    let mut slowest_close = Duration::ZERO;
-    let mut left_open = 0;
+    let mut slow = Slow::default();
     let beside = place.under(&load, time, |hosted, _| {
+        let idle = Idle::open(&secure, sockets / 4)?;
         let mut open = Vec::new();
-        for number in 0..sockets {
+        for number in 0..sockets - sockets / 4 {
+            let (habit, tls) = HABITS[number % HABITS.len()];
             // Straight to a gateway: how long a balancer keeps a socket is another matter.
-            let gateway = &hosted.gateways[number / 2 % hosted.gateways.len()];
-            let mut socket = TcpStream::connect(gateway.address)?;
+            let plain = &hosted.gateways[number / 2 % hosted.gateways.len()];
+            let mut socket = TcpStream::connect(if tls { secure.process.address } else { plain.address })?;
             socket.set_nonblocking(true)?;
-            if number % 2 == 0 {
-                socket.write_all(b"POST /api/v1/send_push HTTP/1.1\r\n")?;
+            match habit {
+                Habit::Silent => {}
+                Habit::Dribbles => socket.write_all(b"POST /api/v1/send_push HTTP/1.1\r\n")?,
+                Habit::HalfGreeting => socket.write_all(&[22, 3, 1, 1, 0, 1, 0, 0, 252])?,
             }
-            open.push((socket, number % 2 == 0, Instant::now()));
+            open.push((socket, habit, Instant::now()));
         }
-        let all_open = Instant::now();
-        while !open.is_empty() && all_open.elapsed() < Duration::from_secs(14) {
-            wait(Duration::from_millis(250));
-            open.retain_mut(|(socket, dribbles, since)| {
-                let ended = match socket.read(&mut [0; 512]) {
-                    Ok(read) => read == 0,
-                    Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
-                };
-                let over = ended || (*dribbles && socket.write_all(b"x").is_err());
-                if over {
-                    slowest_close = slowest_close.max(since.elapsed());
-                }
-                !over
-            });
-        }
-        left_open = open.len();
+        slow.watch(open);
+        slow.add(idle.closed_after()?);
         Ok(())
     })?;
     let p99 = |it: &client::Outcome| it.percentile_ms(0.99, |it: &Sample| it.at > Duration::from_secs(1));
@@ -62,6 +66,7 @@ pub(crate) fn slow_sockets(scale: Scale) -> anyhow::Result<Outcome> {
     let books = outcome.books;
     outcome.demand(books.ok == books.sent, format!("{} pushes failed", books.sent - books.ok));
     outcome.demand(after <= (before * 1.2).max(before + 20.0), format!("p99 rose to {after:.0} ms"));
+    let Slow { slowest_close, left_open } = slow;
     let in_time = left_open == 0 && slowest_close <= Duration::from_secs(10);
     outcome
         .demand(in_time, format!("{left_open} sockets stayed open, the last closed after {slowest_close:?}"));
@@ -70,8 +75,46 @@ pub(crate) fn slow_sockets(scale: Scale) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
+/// How long slow sockets stayed open.
+#[derive(Default)]
+struct Slow {
+    slowest_close: Duration,
+    left_open: usize,
+}
+
+impl Slow {
+    /// Waits for the ends of sockets, and goes on being slow.
+    fn watch(&mut self, mut open: Vec<(TcpStream, Habit, Instant)>) {
+        let all_open = Instant::now();
+        while !open.is_empty() && all_open.elapsed() < Duration::from_secs(14) {
+            wait(Duration::from_millis(250));
+            open.retain_mut(|(socket, habit, since)| {
+                let ended = match socket.read(&mut [0; 512]) {
+                    Ok(read) => read == 0,
+                    Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+                };
+                let over = ended || (*habit == Habit::Dribbles && socket.write_all(b"x").is_err());
+                if over {
+                    self.slowest_close = self.slowest_close.max(since.elapsed());
+                }
+                !over
+            });
+        }
+        self.left_open += open.len();
+    }
+
+    fn add(&mut self, closed: Vec<Option<Duration>>) {
+        for closed in closed {
+            match closed {
+                Some(after) => self.slowest_close = self.slowest_close.max(after),
+                None => self.left_open += 1,
+            }
+        }
+    }
+}
+
 /// S15: requests with bytes changed, left out, doubled, and cut.
-pub(crate) fn garbage(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn garbage(scale: &Scale) -> anyhow::Result<Outcome> {
     let inputs: u64 = scale.of(50_000, 1_000_000);
     let place = Place::start(&Size::default(), LATENCY)?;
     let addresses: Vec<_> = place.hosted.gateways.iter().map(|gateway| gateway.address).collect();
@@ -153,7 +196,7 @@ fn mangled(key: &str, dice: &mut Dice) -> Vec<u8> {
 }
 
 /// S20: after pushes, faults and all, nothing of what was pushed lies in any file.
-pub(crate) fn canaries(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn canaries(scale: &Scale) -> anyhow::Result<Outcome> {
     let pushes: f64 = scale.of(50_000.0, 1_000_000.0);
     let mut place = Place::start(&Size { tenants: 20, ..Size::default() }, LATENCY)?;
     let rate = 1000.0;

@@ -2,12 +2,15 @@
 //! something, and compares what callers were answered with what arrived at the simulated providers. The run
 //! fails when a row does not keep its promise.
 //!
-//! `scorecard [--long] [ROW...]`: all rows or some, in the size of a continuous build or the long one.
+//! `scorecard [--long] [--other BINARY] [ROW...]`: all rows or some, in the size of a continuous build or the long
+//! one; with another version's binary, S28 mixes both.
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "figures for people")]
 
 mod broken;
 mod hostile;
+mod idle;
+mod replaced;
 mod rig;
 mod shared;
 mod steady;
@@ -37,13 +40,20 @@ const ROWS: &[Row] = &[
     Row { id: "S14", what: "slow and silent sockets", run: hostile::slow_sockets },
     Row { id: "S15", what: "raw HTTP garbage", run: hostile::garbage },
     Row { id: "S20", what: "canaries, with workers, gateways and lanes killed", run: hostile::canaries },
-    Row { id: "S28", what: "rolling deploys, 500/s", run: broken::deploys },
+    Row { id: "S27", what: "pushes that end each worker that sends them", run: replaced::poison },
+    Row { id: "S28", what: "rolling deploys, 500/s", run: replaced::deploys },
 ];
 
 fn main() -> anyhow::Result<()> {
     let mut arguments: Vec<_> = std::env::args().skip(1).collect();
-    let long = arguments.iter().position(|argument| argument == "--long");
-    let scale = if long.map(|at| arguments.remove(at)).is_some() { Scale::Long } else { Scale::Short };
+    let mut scale = Scale::default();
+    while arguments.first().is_some_and(|argument| argument.starts_with("--")) {
+        match &*arguments.remove(0) {
+            "--long" => scale.is_long = true,
+            "--other" if !arguments.is_empty() => scale.other = Some(arguments.remove(0).into()),
+            option => anyhow::bail!("there is no option {option}, or it needs a value"),
+        }
+    }
     let chosen = |row: &&Row| arguments.is_empty() || arguments.iter().any(|id| id == row.id);
     let mut out = std::io::stdout();
     writeln!(
@@ -54,7 +64,7 @@ fn main() -> anyhow::Result<()> {
     out.flush()?;
     let mut broken = Vec::new();
     for row in ROWS.iter().filter(chosen) {
-        let result = (row.run)(scale).unwrap_or_else(|error| rig::Outcome::failed(&error));
+        let result = (row.run)(&scale).unwrap_or_else(|error| rig::Outcome::failed(&error));
         writeln!(out, "{}", result.line(row))?;
         out.flush()?;
         broken.extend(result.broken.iter().map(|promise| format!("{}: {promise}", row.id)));

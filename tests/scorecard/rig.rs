@@ -1,5 +1,6 @@
 //! What the rows share: a service of their own, a load beside a fault, and the comparison of both ledgers.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use system_tests::client::{self, Load, Sample, Status};
@@ -11,27 +12,28 @@ use tokio::time::Instant;
 /// An open loop needs a free connection at every moment, also when answers take their whole time.
 pub(crate) const CONNECTIONS: u64 = 1000;
 
+/// Providers answer within some 5 to 50 ms.
+pub(crate) const LATENCY: &str = r#"{"p50_ms":15,"p95_ms":40}"#;
+
 /// One row of the table.
 pub(crate) struct Row {
     pub(crate) id: &'static str,
     pub(crate) what: &'static str,
-    pub(crate) run: fn(Scale) -> anyhow::Result<Outcome>,
+    pub(crate) run: fn(&Scale) -> anyhow::Result<Outcome>,
 }
 
-/// How often and how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scale {
-    Short,
-    Long,
+/// How often and how long, and beside which version.
+#[derive(Debug, Default)]
+pub(crate) struct Scale {
+    pub(crate) is_long: bool,
+    /// The binary of another version, for the row that mixes two.
+    pub(crate) other: Option<PathBuf>,
 }
 
 impl Scale {
     /// Chooses a number of the short or the long size.
-    pub(crate) const fn of<T: Copy>(self, short: T, long: T) -> T {
-        match self {
-            Self::Short => short,
-            Self::Long => long,
-        }
+    pub(crate) fn of<T>(&self, short: T, long: T) -> T {
+        if self.is_long { long } else { short }
     }
 }
 
@@ -139,6 +141,15 @@ impl Place {
         outcome.demand(books.sent > 0, "nothing was sent");
         Ok(outcome)
     }
+}
+
+/// No push may be without an answer, and few may arrive twice.
+pub(crate) fn demand_all_answered(outcome: &mut Outcome, most_duplicates: f64) {
+    let books = outcome.books;
+    outcome.demand(books.lost == 0, format!("{} pushes were not answered", books.lost));
+    outcome.demand(books.ok == books.sent, format!("{} pushes failed", books.sent - books.ok - books.lost));
+    let share = books.duplicates as f64 / books.sent.max(1) as f64;
+    outcome.demand(share <= most_duplicates, format!("{:.2} % arrived twice", share * 100.0));
 }
 
 /// Lets time pass.

@@ -60,7 +60,7 @@ fn beside_a_flood(
 }
 
 /// S13: one tenant offers ten times what its licence allows, which is much; the others notice nothing.
-pub(crate) fn noisy_tenant(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn noisy_tenant(scale: &Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_secs(scale.of(60, 600));
     let size = Size { tenants: QUIET + 1, rate: 500, ..Size::default() };
     let mut place = Place::start(&size, r#"{"p50_ms":20,"p95_ms":40}"#)?;
@@ -73,7 +73,7 @@ pub(crate) fn noisy_tenant(scale: Scale) -> anyhow::Result<Outcome> {
 
 /// The same without a licence's limit, with more than the providers' answers leave room for: so pushes wait,
 /// and only the order in which they go keeps the quiet ones well.
-pub(crate) fn crowded(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn crowded(scale: &Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_secs(scale.of(30, 300));
     let gateway_settings = "connections_per_address = 20000".to_owned();
     let size = Size { tenants: QUIET + 1, gateway_settings, ..Size::default() };
@@ -91,7 +91,7 @@ fn p99(outcome: &client::Outcome) -> f64 {
 }
 
 /// A flood of messages beside calls: calls have their own way everywhere.
-pub(crate) fn calls_in_a_flood(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn calls_in_a_flood(scale: &Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_secs(scale.of(15, 120));
     // More messages than the providers' answers leave room for: so they wait.
     let gateway_settings = "connections_per_address = 20000".to_owned();

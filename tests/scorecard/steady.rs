@@ -12,7 +12,7 @@ use crate::rig::{Outcome, Place, Scale};
 const PROVIDER_P99_MS: f64 = 80.5;
 
 /// S1: a thousand a second. What the service adds to the providers' time is at most 50 ms for 99 of 100.
-pub(crate) fn sustained(scale: Scale) -> anyhow::Result<Outcome> {
+pub(crate) fn sustained(scale: &Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_mins(scale.of(3, 60));
     let mut place = Place::start(&Size::default(), r#"{"p50_ms":50,"p95_ms":70}"#)?;
     // So many phones that none gets more than one push in a while, and the same all the time.
