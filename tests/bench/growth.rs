@@ -20,17 +20,19 @@ const BATCH: u32 = 1024;
 const BATCHES: u32 = 200;
 
 const FILL_TENANTS: &str = "
-INSERT INTO tenant SELECT gen_random_uuid(), 'filler-' || n, decode(md5(n::text) || md5(n::text), 'hex'), 0, 1
+INSERT INTO tenant (id, name, device_salt, created_at)
+SELECT gen_random_uuid(), 'filler-' || n, decode(md5(n::text) || md5(n::text), 'hex'), 0
 FROM generate_series(1, $N) n;
-INSERT INTO licence SELECT gen_random_uuid(), id, 'professional', 'us', 1000, 2000, 0, NULL, FALSE, 1
-FROM tenant WHERE name LIKE 'filler-%';
-INSERT INTO licence_key SELECT left(md5(licence.id::text), 12), licence.id, device_salt, 0, NULL, 1
+INSERT INTO licence (id, tenant_id, plan, regions, rate_per_second, burst, not_before, terms_version)
+SELECT gen_random_uuid(), id, 'professional', 'us', 1000, 2000, 0, '1' FROM tenant WHERE name LIKE 'filler-%';
+INSERT INTO licence_key (kid, licence_id, mac, created_at)
+SELECT left(md5(licence.id::text), 12), licence.id, device_salt, 0
 FROM licence JOIN tenant ON tenant.id = tenant_id WHERE name LIKE 'filler-%';";
 
 const FILL_DEVICES: &str = "
 INSERT INTO device
 SELECT md5((n % 1000)::text)::uuid, sha256(n::text::bytea), 'ios', 'apple_rn', 20000, 20000 + n % 60, 'active', NULL
-FROM generate_series($FROM, $TO) n";
+FROM generate_series($FROM, $TO) n ON CONFLICT DO NOTHING";
 
 /// The statement of a worker, in a loop, for devices of which half are known already.
 const WRITE_DEVICES: &str = "

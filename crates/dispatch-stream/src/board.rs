@@ -31,18 +31,80 @@ pub struct ProcessState {
     pub is_gateway: bool,
     /// Whether it delivers them.
     pub is_worker: bool,
+    /// Its version.
+    pub version: String,
     /// The apps that it delivers to.
     pub apps: BTreeMap<String, AppState>,
+    /// What waits in it, by app.
+    pub lines: BTreeMap<String, LineState>,
+    /// The tenants that it is busiest with.
+    pub tenants: Vec<TenantState>,
 }
 
 /// How a worker finds an app.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AppState {
     /// Whether its provider is out of order.
     pub is_broken: bool,
     /// Whether its provider refuses it.
     pub is_held: bool,
+    /// What kind of credentials it has; empty if they cannot be used.
+    pub credentials: String,
+    /// Tells one content of its credential files from another.
+    pub fingerprint: String,
+    /// For how many days its certificate is still good, if it has one.
+    pub days_left: Option<u32>,
+    /// When its provider last accepted a push, in milliseconds since 1970; 0 for never.
+    pub last_accepted_ms: u64,
+}
+
+/// What waits for an app in a gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LineState {
+    /// Pushes that wait for their turn.
+    pub waiting: u64,
+    /// For how long the first of them has waited, in milliseconds.
+    pub oldest_ms: u64,
+    /// Pushes that were handed over and are not answered yet.
+    pub under_way: u64,
+    /// How many of these there may be.
+    pub window: u64,
+}
+
+impl LineState {
+    /// Adds up what several gateways, or several threads of one, have.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            waiting: self.waiting + other.waiting,
+            oldest_ms: self.oldest_ms.max(other.oldest_ms),
+            under_way: self.under_way + other.under_way,
+            window: self.window + other.window,
+        }
+    }
+}
+
+/// What a gateway does for a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TenantState {
+    /// Its id.
+    pub tenant: String,
+    /// Its pushes that were handed over and are not answered yet.
+    pub under_way: u64,
+    /// What its pushes of the last minutes were answered: `ok`, `remove` or a fail code.
+    pub answers: BTreeMap<String, u64>,
+}
+
+/// What lies in one lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneDepth {
+    /// The lane.
+    pub lane: String,
+    /// Jobs that wait or are being sent, by app; nothing if the lane does not answer.
+    pub depth: Option<BTreeMap<String, u64>>,
 }
 
 /// What a worker has seen of an app in the last minutes.
@@ -148,6 +210,17 @@ impl Board {
         let others = others.unwrap_or_default();
         let evidence = others.iter().filter(|(process, _)| **process != self.process);
         evidence.filter_map(|(_, text)| read(text)).fold(Evidence::default(), Evidence::with)
+    }
+
+    /// Counts what lies in each lane for these apps.
+    pub async fn depths(&self, apps: &[AppId]) -> Vec<LaneDepth> {
+        let mut depths = Vec::new();
+        for lane in &self.lanes {
+            let mut lane = lane.lock().await;
+            let depth = lane.depths(apps).await.ok();
+            depths.push(LaneDepth { lane: lane.name().to_owned(), depth });
+        }
+        depths
     }
 
     /// Leases at most `wanted` turns of a rate that all processes share, from the one lane that keeps it.

@@ -19,7 +19,7 @@ mod redis;
 mod seal;
 mod wire;
 
-pub use board::{AppState, Board, Evidence, Lease, ProcessState};
+pub use board::{AppState, Board, Evidence, LaneDepth, Lease, LineState, ProcessState, TenantState};
 pub use in_process::InProcess;
 pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Timing, Verdict};
 pub use redis::{InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker};

@@ -120,12 +120,14 @@ impl Guards {
         guard.removals.reset();
     }
 
-    /// Says how this process finds its apps.
+    /// Says how this process finds its apps; of their credentials it knows nothing.
     #[must_use]
-    pub fn states(&self) -> BTreeMap<String, AppState> {
+    pub fn states(&self, now: Timestamp) -> BTreeMap<String, AppState> {
         let state = |guard: &AppGuard| AppState {
             is_broken: !guard.breaker.circuit.is_open(),
             is_held: !guard.hold.circuit.is_open(),
+            last_accepted_ms: guard.evidence(now).last_accepted_ms,
+            ..AppState::default()
         };
         self.0.iter().map(|(app, guard)| (app.to_string(), state(guard))).collect()
     }

@@ -253,6 +253,9 @@ impl Worker {
 
     fn note(&self, job: &Job, state: DeviceState, reason: Option<&Reason>) {
         let push = &job.notification;
+        if push.tenant.is_unlicensed() {
+            return;
+        }
         let day = self.clock.now().day();
         self.recorder.note(push.device, day, state, || Sighting {
             tenant: push.tenant,

@@ -1,7 +1,7 @@
 //! The first thing that a request meets: takes the licence key out of its path.
 //!
 //! A stock server can carry its key only in the URL: in the path, `/t/<key>/api/v1/send_push`, or as
-//! `https://push:<key>@host`, which arrives as Basic authorization. From here on the path is
+//! `https://push:<key>@host`, which arrives as Basic authorization; others may send it as Bearer. From here on the path is
 //! `/api/v1/send_push`, and the key a value that cannot be printed; no layer that logs, traces or
 //! measures ever sees it, or the header of another service's token.
 
@@ -66,14 +66,20 @@ where
             *request.uri_mut() = Uri::from(cleaned);
         }
         request.headers_mut().remove(FOREIGN_TOKEN);
-        if let Some(basic) = request.headers_mut().remove(AUTHORIZATION) {
-            key = key.or_else(|| basic_key(&basic).map(Ok));
+        if let Some(header) = request.headers_mut().remove(AUTHORIZATION) {
+            key = key.or_else(|| bearer_key(&header)).or_else(|| basic_key(&header).map(Ok));
         }
         if let Some(key) = key {
             request.extensions_mut().insert(PresentedKey(key));
         }
         self.router.call(request)
     }
+}
+
+/// Returns what is presented as Bearer authorization.
+fn bearer_key(header: &HeaderValue) -> Option<Result<LicenceKey, InvalidKey>> {
+    let key = header.to_str().ok()?.strip_prefix("Bearer ")?;
+    Some(LicenceKey::parse(key.trim()))
 }
 
 /// Returns the licence key in either half of Basic authorization, if one is there.
@@ -146,6 +152,16 @@ mod tests {
         }
         assert!(basic_key(&header("somebody:else".into())).is_none());
         assert!(basic_key(&HeaderValue::from_static("Bearer x")).is_none());
+    }
+
+    #[test]
+    fn a_bearer_key_is_found_and_a_wrong_one_is_no_absence() {
+        let key = LicenceKey::generate("us");
+        let header = HeaderValue::try_from(format!("Bearer {}", key.expose())).unwrap();
+
+        assert_eq!(bearer_key(&header).unwrap().unwrap().kid(), key.kid());
+        assert!(bearer_key(&HeaderValue::from_static("Bearer x")).unwrap().is_err());
+        assert!(bearer_key(&HeaderValue::from_static("Basic x")).is_none());
     }
 
     #[test]

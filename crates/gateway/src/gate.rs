@@ -2,22 +2,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use governor::DefaultDirectRateLimiter;
 use push_domain::{Clock, FailReason, LicenceId, TenantId};
 use tenant_registry::{
-    DeviceKey, InvalidKey, Keys, LicenceKey, LogKey, Refusal, RegistryError, Snapshot, TenantReader,
+    DeviceKey, InvalidKey, Keys, LicenceKey, LogKey, Privacy, Refusal, RegistryError, Snapshot, TenantReader,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::Access;
+use crate::caller::Caller;
+use crate::entrance::{Approach, Sources};
 use crate::limiter::{Limiter, weight};
+use crate::{Access, Entrance};
 
 /// All licences are read again after so long, whatever was told.
 const RELOAD: Duration = Duration::from_mins(5);
@@ -30,24 +31,6 @@ const STALE: Duration = Duration::from_mins(1);
 /// After so long nobody may push any more.
 const TOO_OLD: Duration = Duration::from_hours(24);
 
-/// A caller that may push.
-#[derive(Debug)]
-pub(crate) struct Caller {
-    pub(crate) tenant: TenantId,
-    pub(crate) device_key: DeviceKey,
-    /// How many turns it has for one of a test tenant while others wait.
-    pub(crate) weight: u32,
-    bucket: Option<Arc<DefaultDirectRateLimiter>>,
-}
-
-impl Caller {
-    /// Counts a push against the licence's rate.
-    pub(crate) fn take_rate(&self) -> Result<(), FailReason> {
-        let over = self.bucket.as_ref().is_some_and(|bucket| bucket.check().is_err());
-        if over { Err(FailReason::RateLimited) } else { Ok(()) }
-    }
-}
-
 /// The licences in memory, and a limiter for each.
 struct Doors {
     snapshot: Snapshot,
@@ -56,8 +39,8 @@ struct Doors {
 
 /// Checks callers without asking a database.
 pub struct Gate {
-    access: Access,
-    region: String,
+    entrance: Entrance,
+    sources: Sources,
     clock: Arc<dyn Clock>,
     keys: Keys,
     open: DeviceKey,
@@ -69,16 +52,18 @@ pub struct Gate {
     /// Whether the last time came to nothing.
     fails: AtomicBool,
     gateways: AtomicU32,
+    /// Keys that were used for the first time today, and that the registry has not been told of.
+    used: Mutex<Vec<String>>,
 }
 
 impl Gate {
     /// Makes a gate that knows no licence yet; see [`Gate::load`].
     #[must_use]
-    pub fn new(access: Access, region: String, keys: Keys, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(entrance: Entrance, keys: Keys, clock: Arc<dyn Clock>) -> Self {
         let open = keys.device_key(open_tenant(), &[0; 32]);
         Self {
-            access,
-            region,
+            sources: Sources::new(&entrance, &keys),
+            entrance,
             clock,
             keys,
             open,
@@ -88,45 +73,116 @@ impl Gate {
             read_at: AtomicU64::new(0),
             fails: AtomicBool::new(false),
             gateways: AtomicU32::new(1),
+            used: Mutex::default(),
         }
     }
 
     /// Says whether callers can be checked.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.access == Access::Open || self.doors.load().is_some()
+        self.entrance.access == Access::Open || self.doors.load().is_some()
     }
 
-    /// Says who calls, or why that is nobody. Costs the caller nothing.
-    pub(crate) fn identify(
-        &self,
-        key: Option<&Result<LicenceKey, InvalidKey>>,
-    ) -> Result<Caller, FailReason> {
-        if self.access == Access::Open {
-            return Ok(Caller {
-                tenant: open_tenant(),
-                device_key: self.open.clone(),
-                weight: 1,
-                bucket: None,
-            });
+    /// Says who calls, or why that is nobody. Costs the caller nothing but, for a wrong key, its right to try more.
+    pub(crate) fn identify(&self, approach: &Approach<'_>) -> Result<Caller, FailReason> {
+        if self.entrance.access == Access::Open {
+            return Ok(self.without_licence(open_tenant()));
         }
-        let key = key.ok_or(FailReason::LicenceMissing)?.as_ref().map_err(|_| FailReason::LicenceUnknown)?;
+        let Some(key) = approach.key else {
+            return match self.entrance.test_tier {
+                Some(_) => Ok(self.without_licence(self.sources.tenant(approach))),
+                None => Err(FailReason::LicenceMissing),
+            };
+        };
+        if !self.sources.may_bring_a_key(approach) {
+            return Err(FailReason::LicenceNeedsTls);
+        }
+        let caller = key.as_ref().map_err(|_| FailReason::LicenceUnknown).and_then(|key| self.licensed(key));
+        if matches!(caller, Err(FailReason::LicenceUnknown)) && !self.sources.may_fail(approach) {
+            metrics::counter!("wrong_keys_limited_total").increment(1);
+            return Err(FailReason::RateLimited);
+        }
+        caller
+    }
+
+    /// Everybody where no licence is asked, or a source of the test tier.
+    fn without_licence(&self, tenant: TenantId) -> Caller {
+        Caller {
+            tenant,
+            device_key: self.open.clone(),
+            weight: 1,
+            privacy: Privacy::Full,
+            grace: None,
+            servers: None,
+            limits: None,
+        }
+    }
+
+    fn licensed(&self, key: &LicenceKey) -> Result<Caller, FailReason> {
         let doors = self.doors.load();
         let doors = doors.as_deref().ok_or(FailReason::Unavailable)?;
+        let now = self.clock.now();
         let permit =
-            doors.snapshot.open(key, &self.region, self.clock.now()).map_err(|refusal| match refusal {
+            doors.snapshot.open(key, &self.entrance.region, now).map_err(|refusal| match refusal {
                 // It may be newer than what is known.
                 Refusal::Unknown if self.is_unsure() => FailReason::Unavailable,
                 Refusal::Unknown => FailReason::LicenceUnknown,
                 Refusal::Inactive => FailReason::LicenceInactive,
+                Refusal::Expired => FailReason::LicenceExpired,
+                Refusal::Suspended => FailReason::LicenceSuspended,
                 Refusal::WrongRegion => FailReason::WrongRegion,
             })?;
         if self.age() > TOO_OLD {
             return Err(FailReason::Unavailable);
         }
-        let bucket = doors.limiters.get(&permit.licence.id).map(|limit| Arc::clone(&limit.bucket));
-        let weight = weight(permit.licence.terms.plan);
-        Ok(Caller { tenant: permit.tenant, device_key: permit.device_key, weight, bucket })
+        if permit.is_first_use {
+            self.used().push(key.kid().to_owned());
+        }
+        let terms = &permit.licence.terms;
+        Ok(Caller {
+            tenant: permit.tenant,
+            device_key: permit.device_key,
+            weight: weight(terms.plan),
+            privacy: terms.privacy,
+            grace: permit.grace,
+            servers: permit.servers,
+            limits: doors.limiters.get(&permit.licence.id).map(|limiter| limiter.limits.clone()),
+        })
+    }
+
+    /// Counts a push of a caller without a licence.
+    pub(crate) fn admit(&self, caller: &Caller, server: &str) -> Result<(), FailReason> {
+        let over = caller.tenant.is_unlicensed() && !self.sources.lets_unlicensed(caller.tenant, server);
+        if over { Err(FailReason::RateLimited) } else { Ok(()) }
+    }
+
+    /// Says where a licence that does not hold here does hold.
+    pub(crate) fn right_region(&self, key: Option<&Result<LicenceKey, InvalidKey>>) -> Option<String> {
+        let key = key?.as_ref().ok()?;
+        let doors = self.doors.load();
+        let regions = doors.as_deref()?.snapshot.regions(key)?;
+        let url = regions.iter().find_map(|region| self.entrance.region_urls.get(region));
+        let names = regions.join(", ");
+        Some(match url {
+            Some(url) => format!("the licence holds in {names}: use {url} as the push URL"),
+            None => format!("the licence holds in {names}, not here"),
+        })
+    }
+
+    fn used(&self) -> MutexGuard<'_, Vec<String>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the registry which keys are in use.
+    async fn note_use(&self, registry: &dyn TenantReader) {
+        let used = std::mem::take(&mut *self.used());
+        if used.is_empty() {
+            return;
+        }
+        if let Err(error) = registry.note_use(&used, self.clock.now().day()).await {
+            warn!(%error, "the days on which licence keys were used are not noted; they will be tried again");
+            self.used().extend(used);
+        }
     }
 
     /// Returns the key for device references in today's log lines.
@@ -189,7 +245,7 @@ impl Gate {
     }
 
     /// Takes a new snapshot; a licence whose limits are the same keeps what it has used.
-    fn refresh(&self, snapshot: Snapshot) {
+    fn refresh(&self, mut snapshot: Snapshot) {
         let old = self.doors.load();
         let gateways = self.gateways.load(Ordering::Relaxed);
         let limiters = snapshot.licences().map(|licence| {
@@ -197,6 +253,9 @@ impl Gate {
             (licence.id, Limiter::for_licence(licence, gateways, known))
         });
         let limiters = limiters.collect();
+        if let Some(old) = old.as_deref() {
+            snapshot.keep_use(&old.snapshot);
+        }
         self.doors.store(Some(Arc::new(Doors { snapshot, limiters })));
     }
 }
@@ -235,6 +294,7 @@ pub async fn keep_fresh(
                 warn!(%error, "licences cannot be read; the last known ones stay in force");
             }
         }
+        gate.note_use(&*registry).await;
         let stale = gate.age() > STALE;
         metrics::gauge!("licences_stale").set(if stale { 1.0 } else { 0.0 });
     }
@@ -243,18 +303,21 @@ pub async fn keep_fresh(
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate")
-            .field("access", &self.access)
-            .field("region", &self.region)
+            .field("access", &self.entrance.access)
+            .field("region", &self.entrance.region)
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use http_edge::Peer;
     use push_domain::{ManualClock, SecretBytes, Timestamp};
-    use tenant_registry::{LicenceDraft, Plan, SqliteRegistry, TenantAdmin};
+    use tenant_registry::{Act, LicenceAdmin, LicenceDraft, Plan, SqliteRegistry, TenantAdmin, TenantDraft};
 
     use super::*;
+    use crate::TestTier;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -270,30 +333,41 @@ mod tests {
         let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
         let clock = Arc::new(ManualClock::starting_at(NOW));
         let registry = SqliteRegistry::open(&directory.path().join("r.db"), keys.clone()).await.unwrap();
-        let gate = Gate::new(access, "us".into(), keys, clock.clone());
+        let gate = Gate::new(Entrance::new(access, "us"), keys, clock.clone());
         Place { gate, registry, clock, _directory: directory }
     }
 
     impl Place {
         async fn a_key(&self, regions: &[&str], burst: u32) -> LicenceKey {
-            let tenant = self.registry.create_tenant("acme", NOW).await.unwrap();
+            let act = Act::new("test", NOW);
+            let tenant = self.registry.create_tenant(&TenantDraft::named("acme"), act).await.unwrap();
             let draft = LicenceDraft {
-                tenant: tenant.id,
-                plan: Plan::Professional,
                 regions: regions.iter().map(ToString::to_string).collect(),
                 rate_per_second: 1,
                 burst,
-                not_before: NOW,
+                in_flight: 2,
                 expires_at: Some(NOW.plus(Duration::from_mins(1))),
+                grace_days: 1,
+                ..LicenceDraft::new(tenant.id, Plan::Professional, "us", NOW)
             };
-            let licence = self.registry.create_licence(draft).await.unwrap();
-            let issued = self.registry.issue_key(licence.id, "us", NOW).await.unwrap();
+            let licence = self.registry.create_licence(draft, act).await.unwrap();
+            self.registry.accept_terms(licence.id, "1", "ada", act).await.unwrap();
+            let issued = self.registry.issue_key(licence.id, "us", Duration::ZERO, act).await.unwrap();
             self.gate.refresh(self.registry.snapshot().await.unwrap());
             issued.key
         }
 
+        fn caller(&self, key: Option<&Result<LicenceKey, InvalidKey>>) -> Result<Caller, FailReason> {
+            self.gate.identify(&Approach { key, peer: None, headers: &HeaderMap::new() })
+        }
+
+        fn caller_from(&self, address: &str, is_tls: bool, key: &LicenceKey) -> Result<Caller, FailReason> {
+            let peer = Some(Peer { address: address.parse().unwrap(), is_tls });
+            self.gate.identify(&Approach { key: Some(&Ok(key.clone())), peer, headers: &HeaderMap::new() })
+        }
+
         fn refusal(&self, key: &LicenceKey) -> Option<FailReason> {
-            self.gate.identify(Some(&Ok(key.clone()))).and_then(|caller| caller.take_rate()).err()
+            self.caller(Some(&Ok(key.clone()))).and_then(|caller| caller.take_rate()).err()
         }
     }
 
@@ -302,7 +376,7 @@ mod tests {
         let place = a_place(Access::Open).await;
 
         assert!(place.gate.is_ready());
-        assert!(place.gate.identify(None).is_ok());
+        assert!(place.caller(None).is_ok());
     }
 
     #[tokio::test]
@@ -312,12 +386,98 @@ mod tests {
         assert_eq!(place.refusal(&unknown), Some(FailReason::Unavailable));
         let key = place.a_key(&["us"], 10).await;
 
-        assert_eq!(place.gate.identify(None).unwrap_err(), FailReason::LicenceMissing);
-        assert_eq!(place.gate.identify(Some(&Err(InvalidKey))).unwrap_err(), FailReason::LicenceUnknown);
+        assert_eq!(place.caller(None).unwrap_err(), FailReason::LicenceMissing);
+        assert_eq!(place.caller(Some(&Err(InvalidKey))).unwrap_err(), FailReason::LicenceUnknown);
         assert_eq!(place.refusal(&unknown), Some(FailReason::LicenceUnknown));
         assert_eq!(place.refusal(&key), None);
         place.clock.advance(Duration::from_mins(1));
-        assert_eq!(place.refusal(&key), Some(FailReason::LicenceInactive));
+        assert_eq!(place.refusal(&key), None, "in its grace");
+        assert!(place.caller(Some(&Ok(key.clone()))).unwrap().grace.is_some());
+        place.clock.advance(Duration::from_hours(24));
+        assert_eq!(place.refusal(&key), Some(FailReason::LicenceExpired));
+    }
+
+    #[tokio::test]
+    async fn a_key_in_the_clear_is_refused_unless_a_trusted_proxy_brings_it() {
+        let place = a_place(Access::Licensed).await;
+        let key = place.a_key(&["us"], 10).await;
+
+        for (address, is_tls, refused) in
+            [("192.0.2.1", false, true), ("192.0.2.1", true, false), ("127.0.0.1", false, false)]
+        {
+            let refusal = place.caller_from(address, is_tls, &key).err();
+            assert_eq!(refusal, refused.then_some(FailReason::LicenceNeedsTls), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_keys_are_limited_by_their_source_and_right_ones_are_not() {
+        let place = a_place(Access::Licensed).await;
+        let key = place.a_key(&["us"], 1000).await;
+        tokio::time::pause();
+
+        let wrong = |address| place.caller_from(address, true, &LicenceKey::generate("us")).unwrap_err();
+        let told = (0..40).filter(|_| wrong("192.0.2.1") == FailReason::LicenceUnknown).count();
+
+        assert_eq!(told, 20);
+        assert_eq!(wrong("192.0.2.1"), FailReason::RateLimited);
+        assert_eq!(wrong("192.0.2.2"), FailReason::LicenceUnknown);
+        assert!(place.caller_from("192.0.2.1", true, &key).is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_more_pushes_are_under_way_than_a_licence_allows() {
+        let place = a_place(Access::Licensed).await;
+        let key = place.a_key(&["us"], 10).await;
+        let caller = || place.caller(Some(&Ok(key.clone()))).unwrap();
+
+        let first = caller().enter().unwrap();
+        let _second = caller().enter().unwrap();
+        place.gate.refresh(place.registry.snapshot().await.unwrap());
+        assert_eq!(caller().enter().unwrap_err(), FailReason::RateLimited);
+
+        drop(first);
+        assert!(caller().enter().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_source_without_a_licence_has_a_rate_of_its_own_where_there_is_a_test_tier() {
+        let mut place = a_place(Access::Licensed).await;
+        let test_tier = Some(TestTier { rate_per_second: 1, burst: 3 });
+        let entrance = Entrance { test_tier, ..Entrance::new(Access::Licensed, "us") };
+        let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
+        place.gate = Gate::new(entrance, keys, place.clock.clone());
+        tokio::time::pause();
+        let push = |address: &str, server: &str| {
+            let peer = Some(Peer { address: address.parse().unwrap(), is_tls: false });
+            let approach = Approach { key: None, peer, headers: &HeaderMap::new() };
+            place.gate.admit(&place.gate.identify(&approach).unwrap(), server)
+        };
+
+        let sent = (0..9).filter(|number| push("192.0.2.1", &format!("server{number}")).is_ok()).count();
+
+        assert_eq!(sent, 3, "a new server id helps nobody");
+        assert!(push("192.0.2.2", "server0").is_ok());
+        assert!(push("2001:db8::1", "a").is_ok() && push("2001:db8::2", "a").is_ok());
+        assert!(push("2001:db8::3", "b").is_ok() && push("2001:db8::4", "c").is_err(), "one site");
+    }
+
+    #[tokio::test]
+    async fn the_first_use_of_a_day_is_noted() {
+        let place = a_place(Access::Licensed).await;
+        let key = place.a_key(&["us"], 10).await;
+        assert_eq!(place.refusal(&key), None);
+        assert_eq!(place.refusal(&key), None);
+        place.gate.refresh(place.registry.snapshot().await.unwrap());
+        assert_eq!(place.refusal(&key), None);
+
+        assert_eq!(*place.gate.used(), [key.kid()]);
+        place.gate.note_use(&place.registry).await;
+
+        assert!(place.gate.used().is_empty());
+        let licence = place.registry.licence_of_key(key.kid()).await.unwrap().unwrap();
+        let keys = place.registry.keys_of(licence).await.unwrap();
+        assert_eq!(keys[0].last_used_day, Some(NOW.day()));
     }
 
     #[tokio::test]

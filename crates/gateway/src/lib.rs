@@ -6,8 +6,9 @@
 //!
 //! The crate does not know the senders: only the stream connects who accepts and who sends.
 
+mod caller;
 mod config;
-mod device;
+mod entrance;
 mod fair;
 mod front;
 mod gate;
@@ -15,11 +16,13 @@ mod limiter;
 mod mattermost;
 mod outage;
 mod state;
+mod usage;
 
 pub use config::{Access, Config, MattermostConfig};
+pub use entrance::{Entrance, TestTier};
 pub use front::{Front, front};
 pub use gate::{Gate, keep_fresh};
 #[cfg(fuzzing)]
 pub use mattermost::fuzzing;
 pub use outage::Outages;
-pub use state::{Gateway, Parts, Version};
+pub use state::{Gateway, Load, Parts, Version};

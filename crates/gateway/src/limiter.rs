@@ -3,14 +3,16 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{Quota, RateLimiter};
 use tenant_registry::{Licence, Plan};
+
+use crate::caller::Limits;
 
 /// A licence's rate, as one gateway keeps it.
 pub(crate) struct Limiter {
     rate_per_second: u32,
     burst: u32,
-    pub(crate) bucket: Arc<DefaultDirectRateLimiter>,
+    pub(crate) limits: Limits,
 }
 
 impl Limiter {
@@ -25,9 +27,12 @@ impl Limiter {
                     .allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
                 Arc::new(RateLimiter::direct(quota))
             },
-            |known| Arc::clone(&known.bucket),
+            |known| Arc::clone(&known.limits.bucket),
         );
-        Self { rate_per_second, burst, bucket }
+        // What is under way stays so, whatever the limit is now.
+        let under_way = known.map(|known| Arc::clone(&known.limits.under_way)).unwrap_or_default();
+        let most = if licence.terms.in_flight == 0 { 0 } else { share(licence.terms.in_flight) };
+        Self { rate_per_second, burst, limits: Limits { bucket, under_way, most } }
     }
 }
 

@@ -1,22 +1,28 @@
 //! What every request needs, put together once.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::Router;
-use dispatch_stream::Submit;
-use push_domain::{AppCatalogue, Clock};
+use dispatch_stream::{LineState, Submit, TenantState};
+use http_edge::Rates;
+use push_domain::{AppCatalogue, Clock, TenantId};
 use quick_cache::sync::Cache;
 use tokio_util::task::TaskTracker;
 
-use crate::device::DeviceGuard;
 use crate::fair::FairQueue;
 use crate::front::Front;
 use crate::gate::Gate;
+use crate::usage::Usage;
 use crate::{Access, Config, Outages, mattermost};
 
 /// How many acks are remembered, so that each counts once.
 const REMEMBERED_ACKS: usize = 65_536;
+/// How many devices are, so that none gets too many pushes.
+const REMEMBERED_DEVICES: usize = 1_000_000;
+/// How many tenants are told of.
+const BUSIEST: usize = 100;
 
 /// What `/version` says.
 #[derive(Debug, Clone)]
@@ -51,8 +57,25 @@ pub struct Gateway {
     pub(crate) version: Version,
     pub(crate) metrics: mattermost::Metrics,
     pub(crate) acks: Cache<u64, ()>,
-    pub(crate) devices: DeviceGuard,
+    pub(crate) devices: Rates,
     outages: Arc<Outages>,
+    /// What its serving threads have.
+    threads: Mutex<Vec<Thread>>,
+}
+
+/// What one serving thread has; gone when the thread is.
+struct Thread {
+    queue: Weak<FairQueue>,
+    usage: Weak<Usage>,
+}
+
+/// What a gateway has to do, and does for whom.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// What waits for each app.
+    pub lines: BTreeMap<String, LineState>,
+    /// The tenants that it is busiest with.
+    pub tenants: Vec<TenantState>,
 }
 
 impl Gateway {
@@ -61,9 +84,43 @@ impl Gateway {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { config, gate, apps, clock, version } = parts;
         let metrics = mattermost::Metrics::new(&apps);
-        let devices = DeviceGuard::new(config.device_rate_per_second, config.device_burst);
+        let devices =
+            Rates::per_second(config.device_rate_per_second, config.device_burst, REMEMBERED_DEVICES);
         let (acks, outages) = (Cache::new(REMEMBERED_ACKS), Arc::default());
-        Arc::new(Self { config, gate, apps, clock, version, metrics, acks, devices, outages })
+        let threads = Mutex::default();
+        Arc::new(Self { config, gate, apps, clock, version, metrics, acks, devices, outages, threads })
+    }
+
+    /// Says what it has to do at the moment, and for whom: the busiest tenants only.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let (mut lines, mut under_way) = (BTreeMap::<String, LineState>::new(), HashMap::new());
+        let mut answers = HashMap::new();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| {
+            let (Some(queue), Some(usage)) = (thread.queue.upgrade(), thread.usage.upgrade()) else {
+                return false;
+            };
+            queue.add_to(&mut lines, &mut under_way);
+            usage.add_to(&mut answers);
+            true
+        });
+        drop(threads);
+        let busy = |answers: &BTreeMap<&'static str, u64>| answers.values().sum::<u64>();
+        for tenant in under_way.keys() {
+            answers.entry(*tenant).or_default();
+        }
+        let mut tenants: Vec<_> = answers.into_iter().collect();
+        tenants.sort_by_key(|(tenant, answers)| {
+            std::cmp::Reverse((under_way.get(tenant).copied().unwrap_or_default(), busy(answers)))
+        });
+        tenants.truncate(BUSIEST);
+        let state = |(tenant, answers): (TenantId, BTreeMap<&'static str, u64>)| TenantState {
+            tenant: tenant.to_string(),
+            under_way: under_way.get(&tenant).copied().unwrap_or_default(),
+            answers: answers.into_iter().map(|(label, count)| (label.to_owned(), count)).collect(),
+        };
+        Load { lines, tenants: tenants.into_iter().map(state).collect() }
     }
 
     /// Returns where to say which apps' providers are out of order.
@@ -78,7 +135,10 @@ impl Gateway {
     pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Front {
         let has_tenants = self.config.access == Access::Licensed;
         let queue = Arc::new(FairQueue::new(dispatch, &self.apps, self.outages(), has_tenants));
-        let router: Router = mattermost::router(Arc::clone(self), queue, tasks);
+        let usage = Arc::new(Usage::new());
+        let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        let router: Router = mattermost::router(Arc::clone(self), queue, usage, tasks);
         crate::front(router)
     }
 }

@@ -1,10 +1,11 @@
 //! The apps of a process: their catalogue, their credentials of the moment, and their senders in every
 //! serving thread.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dispatch_stream::Board;
+use dispatch_stream::{AppState, Board};
 use dispatch_worker::{Guards, PaceLimit, Senders};
 use push_domain::{AmbiguousApp, App, AppCatalogue, AppId, Provider};
 use tokio_util::task::TaskTracker;
@@ -101,6 +102,20 @@ impl Apps {
             if let Some(config) = self.workshop.config.apps.get(&app.name) {
                 self.refresh_one(app, config, guards);
             }
+        }
+    }
+
+    /// Adds what is known of the credentials, for the operators' eyes.
+    pub(crate) fn describe(&self, states: &mut BTreeMap<String, AppState>) {
+        for app in &self.managed {
+            let state = app.lock();
+            let described = states.entry(app.name.clone()).or_default();
+            if let Some(credentials) = &state.credentials {
+                credentials.kind().clone_into(&mut described.credentials);
+                let left = credentials.expires_at().map(|end| end.since(self.workshop.clock.now()).as_secs());
+                described.days_left = left.and_then(|seconds| u32::try_from(seconds / 86_400).ok());
+            }
+            described.fingerprint = state.used.map(|used| used.to_string()).unwrap_or_default();
         }
     }
 

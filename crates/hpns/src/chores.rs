@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dispatch_stream::{Board, ProcessState};
 use dispatch_worker::Guards;
-use gateway::{Gate, Outages};
+use gateway::{Gate, Gateway, Outages};
 use push_domain::{AppId, Clock};
 use rand::RngExt;
 use tenant_registry::Recorder;
@@ -65,7 +65,9 @@ pub(crate) struct Neighbours {
     pub(crate) process: String,
     pub(crate) board: Arc<Board>,
     pub(crate) front: Option<(Arc<Gate>, Arc<Outages>)>,
+    pub(crate) gateway: Option<Arc<Gateway>>,
     pub(crate) guards: Option<Guards>,
+    pub(crate) apps: Option<Arc<Apps>>,
     pub(crate) leaving: CancellationToken,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -82,12 +84,21 @@ pub(crate) async fn keep_in_touch(neighbours: Neighbours, stop: CancellationToke
 
 impl Neighbours {
     async fn talk(&self) {
+        let now = self.clock.now();
+        let mut apps = self.guards.as_ref().map(|guards| guards.states(now)).unwrap_or_default();
+        if let Some(known) = &self.apps {
+            known.describe(&mut apps);
+        }
+        let load = self.gateway.as_ref().map(|gateway| gateway.load()).unwrap_or_default();
         let state = ProcessState {
             process: self.process.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
             // Who leaves takes no share of anything any more.
-            is_gateway: self.front.is_some() && !self.leaving.is_cancelled(),
+            is_gateway: self.gateway.is_some() && !self.leaving.is_cancelled(),
             is_worker: self.guards.is_some() && !self.leaving.is_cancelled(),
-            apps: self.guards.as_ref().map(Guards::states).unwrap_or_default(),
+            apps,
+            lines: load.lines,
+            tenants: load.tenants,
         };
         self.board.publish(state).await;
         if let Some(guards) = &self.guards {
@@ -155,8 +166,9 @@ mod tests {
     use super::*;
 
     fn worker(broken: &[&str]) -> ProcessState {
-        let app =
-            |name: &str| (name.to_owned(), AppState { is_broken: broken.contains(&name), is_held: false });
+        let app = |name: &str| {
+            (name.to_owned(), AppState { is_broken: broken.contains(&name), ..AppState::default() })
+        };
         let apps = ["ios", "android"].map(app).into();
         ProcessState { is_worker: true, apps, ..ProcessState::default() }
     }

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Gateway(RoleOptions),
     /// Delivers what gateways hand over. The only role that needs the apps' credentials.
     Worker(RoleOptions),
+    /// Serves operators: the admin API and the console.
+    Admin(RoleOptions),
     /// Brings the registry's schema up to date. Run it before a new version's other roles.
     Migrate(RoleOptions),
     /// Prints a new line for the key ring of the lanes.

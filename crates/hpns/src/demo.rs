@@ -1,18 +1,21 @@
 //! `hpns all --demo`: the first run. A simulator stands in for Apple and Google, a tenant with a
-//! licence is made, and what to paste is printed.
+//! licence and an operator's token are made, and what to paste is printed.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use provider_sim::{Settings, Simulator};
 use push_domain::Clock;
-use tenant_registry::{LicenceDraft, LicenceKey, Plan, TenantAdmin};
+use tenant_registry::{
+    Act, AdminToken, AdminTokenDraft, Administration, LicenceDraft, LicenceKey, Plan, Role, TenantDraft,
+};
 
 use crate::config::{AppConfig, Config, LogFormat};
 use crate::keyfile::write_private;
@@ -20,8 +23,27 @@ use crate::keyfile::write_private;
 const DIRECTORY: &str = "var/demo";
 const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8069);
 const TENANT: &str = "demo";
+const TOKEN_LIFE: Duration = Duration::from_hours(30 * 24);
 const IOS_TOKEN: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 const ANDROID_TOKEN: &str = "demo-android:APA91b-demo_token";
+
+/// What opens the demo's doors.
+pub(crate) struct DemoSecrets {
+    licence_key: String,
+    admin_token: String,
+}
+
+/// Returns what an earlier run has kept in a file.
+fn kept(path: &Path) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// Keeps a secret in a file for its owner alone, in place of an older one.
+fn keep(path: &Path, secret: &str) -> anyhow::Result<String> {
+    let _ = std::fs::remove_file(path);
+    write_private(path, secret).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(secret.to_owned())
+}
 
 /// A running simulator, and where the demo keeps its things.
 pub(crate) struct Demo {
@@ -37,6 +59,10 @@ impl Demo {
         }
         if config.gateway.listen.ip().is_unspecified() {
             config.gateway.listen.set_ip(CONTROL.ip());
+        }
+        let port = config.gateway.listen.port();
+        if port != 0 {
+            config.admin.push_url = format!("http://{}:{port}", config.gateway.listen.ip());
         }
         config.log.format = LogFormat::Text;
         config.development.custom_endpoints = true;
@@ -69,49 +95,75 @@ impl Demo {
         Ok(Self { directory, control })
     }
 
-    /// Returns the demo tenant's licence key: the one of the last run, or a new one.
-    pub(crate) async fn licence_key(
+    /// Returns the demo tenant's licence key and the operator's token: those of the last run, or new ones.
+    pub(crate) async fn secrets(
         &self,
-        registry: &dyn TenantAdmin,
+        registry: &dyn Administration,
         region: &str,
         clock: &dyn Clock,
+    ) -> anyhow::Result<DemoSecrets> {
+        let act = Act::new("demo", clock.now());
+        let licence_key = self.licence_key(registry, region, act).await?;
+        Ok(DemoSecrets { licence_key, admin_token: self.admin_token(registry, act).await? })
+    }
+
+    async fn licence_key(
+        &self,
+        registry: &dyn Administration,
+        region: &str,
+        act: Act<'_>,
     ) -> anyhow::Result<String> {
         let path = self.directory.join("licence-key");
-        let now = clock.now();
-        if let Ok(text) = std::fs::read_to_string(&path) {
+        if let Some(text) = kept(&path) {
             let snapshot = registry.snapshot().await?;
-            if let Ok(key) = LicenceKey::parse(text.trim())
-                && snapshot.open(&key, region, now).is_ok()
+            if let Ok(key) = LicenceKey::parse(&text)
+                && snapshot.open(&key, region, act.at).is_ok()
             {
-                return Ok(key.expose().to_owned());
+                return Ok(text);
             }
-            std::fs::remove_file(&path)?;
         }
         let tenant = match registry.tenant_named(TENANT).await? {
             Some(tenant) => tenant,
-            None => registry.create_tenant(TENANT, now).await?,
+            None => registry.create_tenant(&TenantDraft::named(TENANT), act).await?,
         };
         let draft = LicenceDraft {
-            tenant: tenant.id,
-            plan: Plan::Test,
-            regions: vec![region.to_owned()],
             rate_per_second: 1000,
             burst: 2000,
-            not_before: now,
-            expires_at: None,
+            ..LicenceDraft::new(tenant.id, Plan::Test, region, act.at)
         };
-        let licence = registry.create_licence(draft).await?;
-        let issued = registry.issue_key(licence.id, region, now).await?;
-        write_private(&path, issued.key.expose())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(issued.key.expose().to_owned())
+        let licence = registry.create_licence(draft, act).await?;
+        registry.accept_terms(licence.id, "demo", "demo", act).await?;
+        let issued = registry.issue_key(licence.id, region, Duration::ZERO, act).await?;
+        keep(&path, issued.key.expose())
+    }
+
+    async fn admin_token(&self, registry: &dyn Administration, act: Act<'_>) -> anyhow::Result<String> {
+        let path = self.directory.join("admin-token");
+        if let Some(text) = kept(&path)
+            && let Ok(token) = AdminToken::parse(&text)
+            && registry.open_admin_token(&token, act.at).await?.is_some()
+        {
+            return Ok(text);
+        }
+        let draft = AdminTokenDraft {
+            name: "demo".into(),
+            role: Role::SecurityAdmin,
+            tenant: None,
+            expires_at: act.at.plus(TOKEN_LIFE),
+        };
+        keep(&path, registry.issue_admin_token(draft, act).await?.token.expose())
     }
 
     /// Prints what to put into Mattermost, and what to paste into a terminal.
-    pub(crate) fn announce(&self, gateway: SocketAddr, key: &str) -> anyhow::Result<()> {
+    pub(crate) fn announce(
+        &self,
+        gateway: SocketAddr,
+        console: SocketAddr,
+        secrets: &DemoSecrets,
+    ) -> anyhow::Result<()> {
         let host =
             if gateway.ip().is_unspecified() { "127.0.0.1".to_owned() } else { gateway.ip().to_string() };
-        let url = format!("http://{host}:{}/t/{key}", gateway.port());
+        let url = format!("http://{host}:{}/t/{}", gateway.port(), secrets.licence_key);
         let curl = |platform: &str, token: &str| {
             format!(
                 r#"curl -sS {url}/api/v1/send_push -d '{{"server_id":"demo","platform":"{platform}","device_id":"{token}","type":"message","version":"v2","channel_name":"Town Square","sender_name":"ada","message":"@bob: hello :wave:","badge":1,"ack_id":"demo-ack","signature":"demo"}}'"#
@@ -120,6 +172,8 @@ impl Demo {
         let mut out = std::io::stdout().lock();
         writeln!(out, "\npush URL: {url}")?;
         writeln!(out, "simulator: http://{}", self.control)?;
+        writeln!(out, "console: http://{console}")?;
+        writeln!(out, "admin token: {}", secrets.admin_token)?;
         writeln!(
             out,
             "\n# iOS\n{}\n\n# Android\n{}\n",

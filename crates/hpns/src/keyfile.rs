@@ -5,32 +5,33 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use push_domain::SecretBytes;
+use tenant_registry::Keys;
 
 const BYTES: usize = 32;
 
-/// Reads the key file, and makes it when it is missing.
-pub(crate) fn load_or_make(path: &Path) -> anyhow::Result<SecretBytes> {
+/// Reads the key file, and makes it when it is missing: the master secret, and newer peppers for licence keys, if
+/// there are any.
+pub(crate) fn load_or_make(path: &Path) -> anyhow::Result<Keys> {
     if !path.exists() {
         make(path).with_context(|| format!("registry.key_file: cannot make {}", path.display()))?;
     }
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("registry.key_file: cannot read {}", path.display()))?;
-    let digits = text.trim();
-    let pairs = digits.as_bytes().chunks_exact(2).map(|pair| {
-        let pair = std::str::from_utf8(pair).ok()?;
-        u8::from_str_radix(pair, 16).ok()
-    });
-    let bytes: Option<Vec<u8>> = pairs.collect();
-    let bytes = bytes.filter(|bytes| bytes.len() == BYTES && digits.len() == 2 * BYTES);
-    ensure!(
-        bytes.is_some(),
-        "registry.key_file: {} has to hold {} hexadecimal digits",
-        path.display(),
-        2 * BYTES
-    );
-    Ok(SecretBytes::new(bytes.unwrap_or_default()))
+    let secrets: Option<Vec<_>> = text.split_whitespace().map(secret).collect();
+    let secrets = secrets.with_context(|| {
+        format!("registry.key_file: {} has to hold {} hexadecimal digits a line", path.display(), 2 * BYTES)
+    })?;
+    let (master, newer) =
+        secrets.split_first().with_context(|| format!("registry.key_file: {} is empty", path.display()))?;
+    Ok(Keys::with_peppers(master, newer))
+}
+
+fn secret(digits: &str) -> Option<SecretBytes> {
+    let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?;
+    (bytes.len() == BYTES).then(|| SecretBytes::new(bytes))
 }
 
 fn make(path: &Path) -> anyhow::Result<()> {
@@ -61,10 +62,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hpns.key");
 
-        let first = load_or_make(&path).unwrap();
-        let second = load_or_make(&path).unwrap();
+        let made = load_or_make(&path).unwrap().purpose_key("test");
+        let read = load_or_make(&path).unwrap().purpose_key("test");
 
-        assert_eq!(first.expose(), second.expose());
+        assert_eq!(made.expose(), read.expose());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

@@ -52,6 +52,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::All(options) => service::run(Role::All, &options.config, options.demo)?,
         Command::Gateway(options) => service::run(Role::Gateway, &options.config, false)?,
+        Command::Admin(options) => service::run(Role::Admin, &options.config, false)?,
         Command::Worker(options) => service::run(Role::Worker, &options.config, false)?,
         Command::Migrate(options) => registry::migrate(&options)?,
         Command::NewKey => writeln!(std::io::stdout(), "{}", lanes::new_key()?)?,

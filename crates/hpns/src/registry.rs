@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use push_domain::Timestamp;
 use tenant_registry::{
-    DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError, SqliteRegistry, TenantAdmin,
+    Administration, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError, SqliteRegistry,
     TenantReader,
 };
 use tracing::{info, warn};
@@ -54,10 +54,10 @@ impl Registry {
         }
     }
 
-    pub(crate) fn admin(&self) -> &dyn TenantAdmin {
+    pub(crate) fn admin(&self) -> Arc<dyn Administration> {
         match self {
-            Self::Sqlite(registry) => &**registry,
-            Self::Postgres(registry) => &**registry,
+            Self::Sqlite(registry) => Arc::clone(registry) as _,
+            Self::Postgres(registry) => Arc::clone(registry) as _,
         }
     }
 
@@ -121,7 +121,7 @@ impl Ledger {
 }
 
 fn keys(config: &Config) -> anyhow::Result<Keys> {
-    Ok(Keys::derive(&keyfile::load_or_make(&config.key_path())?))
+    keyfile::load_or_make(&config.key_path())
 }
 
 async fn open_file(config: &Config, keys: &Keys) -> anyhow::Result<Arc<SqliteRegistry>> {

@@ -1,9 +1,10 @@
 //! `hpns seed`: tenants in bulk.
 
 use std::io::Write;
+use std::time::Duration;
 
 use push_domain::{Clock, SystemClock};
-use tenant_registry::{LicenceDraft, Plan};
+use tenant_registry::{Act, LicenceDraft, Plan, TenantDraft};
 
 use crate::cli::SeedOptions;
 use crate::config::Config;
@@ -16,21 +17,19 @@ pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
     runtime.block_on(async {
         let (opened, _) = Registry::open(&config).await?;
         let registry = opened.admin();
-        let now = SystemClock.now();
+        let act = Act::new("seed", SystemClock.now());
         let mut out = std::io::stdout().lock();
         for number in 1..=options.tenants {
-            let tenant = registry.create_tenant(&format!("{}{number}", options.name), now).await?;
+            let draft = TenantDraft::named(&format!("{}{number}", options.name));
+            let tenant = registry.create_tenant(&draft, act).await?;
             let draft = LicenceDraft {
-                tenant: tenant.id,
-                plan: Plan::Professional,
-                regions: vec![config.region.clone()],
                 rate_per_second: options.rate,
                 burst: options.rate.saturating_mul(2),
-                not_before: now,
-                expires_at: None,
+                ..LicenceDraft::new(tenant.id, Plan::Professional, &config.region, act.at)
             };
-            let licence = registry.create_licence(draft).await?;
-            let issued = registry.issue_key(licence.id, &config.region, now).await?;
+            let licence = registry.create_licence(draft, act).await?;
+            registry.accept_terms(licence.id, "seed", "seed", act).await?;
+            let issued = registry.issue_key(licence.id, &config.region, Duration::ZERO, act).await?;
             writeln!(out, "{}", issued.key.expose())?;
         }
         opened.close().await;

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin_api::Admin;
 use anyhow::{Context, ensure};
 use dispatch_stream::Board;
 use gateway::{Gate, Gateway, Parts, Version};
 use push_domain::{AppCatalogue, Clock, SystemClock};
-use tenant_registry::Recorder;
+use tenant_registry::{Keys, Recorder};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -40,14 +41,29 @@ pub(crate) enum Role {
     Gateway,
     /// Delivers them.
     Worker,
+    /// Serves operators.
+    Admin,
 }
 
 impl Role {
+    const fn accepts(self) -> bool {
+        matches!(self, Self::All | Self::Gateway)
+    }
+
+    const fn delivers(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+
+    const fn serves_operators(self) -> bool {
+        matches!(self, Self::All | Self::Admin)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Gateway => "gateway",
             Self::Worker => "worker",
+            Self::Admin => "admin",
         }
     }
 }
@@ -57,7 +73,7 @@ pub(crate) fn run(role: Role, options: &ConfigOptions, demo: bool) -> anyhow::Re
     let mut config = Config::load(options.config.as_deref())?;
     let demo = if demo { Some(Demo::start(&mut config)?) } else { None };
     ensure!(
-        role == Role::All || !config.dispatch.lanes.is_empty(),
+        matches!(role, Role::All | Role::Admin) || !config.dispatch.lanes.is_empty(),
         "a {} needs `dispatch.lanes`: the Redis servers between gateways and workers",
         role.name()
     );
@@ -83,23 +99,22 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let mut process = Box::pin(Process::assemble(role, config, telemetry)).await?;
-    let key = match (&process.front, demo) {
+    let secrets = match (&process.front, demo) {
         (Some(front), Some(demo)) => {
             let region = &process.shared.config.region;
-            Some(demo.licence_key(front.registry.admin(), region, &*process.shared.clock).await?)
+            Some(demo.secrets(&*front.registry.admin(), region, &*process.shared.clock).await?)
         }
         _ => None,
     };
     process.begin_chores().await?;
     let (address, shards) = process.start_shards()?;
+    let console = process.serve_operators(address)?;
     let health = process.serve_health(&shards)?;
-    if let Some(gateway) = address {
-        info!(gateway = %gateway, health = %health, "listening");
-    } else {
-        info!(health = %health, "working");
-    }
-    if let (Some(demo), Some(key), Some(address)) = (demo, key, address) {
-        demo.announce(address, &key)?;
+    let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
+    let message = if address.is_some() { "listening" } else { "working" };
+    info!(gateway = shown(address), admin = shown(console), health = %health, message);
+    if let (Some(demo), Some(secrets), Some(address), Some(console)) = (demo, secrets, address, console) {
+        demo.announce(address, console, &secrets)?;
     }
     let ended = until_stopped(signals, shards, process.goodbye()).await;
     if tokio::time::timeout(LAST_WRITES, process.end()).await.is_err() {
@@ -113,6 +128,7 @@ struct Process {
     shared: Shared,
     front: Option<Front>,
     back: Option<Back>,
+    desk: Option<Desk>,
     /// What the processes know of each other.
     board: Arc<Board>,
     telemetry: Arc<Telemetry>,
@@ -128,6 +144,13 @@ struct Front {
     tls: Option<ListenerTls>,
 }
 
+/// What a process needs that serves operators.
+struct Desk {
+    registry: Registry,
+    keys: Keys,
+    apps: Arc<AppCatalogue>,
+}
+
 /// What a process needs that delivers them.
 struct Back {
     ledger: Ledger,
@@ -141,31 +164,39 @@ impl Process {
         let process = uuid::Uuid::new_v4().simple().to_string();
         let board = Arc::new(Board::new(&process, lanes.as_ref().map_or(&[], |lanes| &lanes.all)));
         let shared_board = lanes.is_some().then_some(&board);
-        let (delivering, back) = if role == Role::Gateway {
-            (None, None)
-        } else {
+        let (delivering, back) = if role.delivers() {
             let ledger = Box::pin(Ledger::open(&config)).await?;
             let workshop = Workshop::new(Arc::clone(&config), Arc::clone(&clock), tasks.clone())?;
             let apps = Arc::new(Apps::load(workshop)?);
             let (guards, recorder) = (apps.guards(shared_board), Recorder::new(ledger.ledger()));
             (Some(Delivering { apps, guards, recorder }), Some(Back { ledger }))
-        };
-        let (accepting, front) = if role == Role::Worker {
-            (None, None)
         } else {
-            let apps = match &delivering {
-                Some(delivering) => Arc::clone(&delivering.apps.catalogue),
-                None => Arc::new(catalogue(&config)?),
-            };
-            let front = Front::open(&config, &clock).await?;
-            let gateway = front.gateway(&config, apps, &clock);
-            let tls = front.tls.as_ref().map(|it| it.tls.clone());
-            (Some(Accepting { gateway, tls }), Some(front))
+            (None, None)
         };
+        let apps = match &delivering {
+            Some(delivering) => Arc::clone(&delivering.apps.catalogue),
+            None => Arc::new(catalogue(&config)?),
+        };
+        let opened = if role.accepts() || role.serves_operators() {
+            Some(Registry::open(&config).await?)
+        } else {
+            None
+        };
+        let (accepting, front) = match &opened {
+            Some((registry, keys)) if role.accepts() => {
+                let front = Front::open(&config, registry.clone(), keys.clone(), &clock)?;
+                let gateway = front.gateway(&config, Arc::clone(&apps), &clock);
+                let tls = front.tls.as_ref().map(|it| it.tls.clone());
+                (Some(Accepting { gateway, tls }), Some(front))
+            }
+            _ => (None, None),
+        };
+        let desk = opened.filter(|_| role.serves_operators());
+        let desk = desk.map(|(registry, keys)| Desk { registry, keys, apps });
         let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
         let shared = Shared { config, process, accepting, delivering, lanes, clock, leaving, stop };
         let at_the_end = CancellationToken::new();
-        Ok(Self { shared, front, back, board, telemetry, tasks, at_the_end })
+        Ok(Self { shared, front, back, desk, board, telemetry, tasks, at_the_end })
     }
 
     /// Starts what goes on beside the pushes, once what they need is there.
@@ -193,6 +224,8 @@ impl Process {
         let outages = self.shared.accepting.as_ref().map(|it| it.gateway.outages());
         let gate = self.front.as_ref().map(|front| Arc::clone(&front.gate));
         let neighbours = Neighbours {
+            gateway: self.shared.accepting.as_ref().map(|it| Arc::clone(&it.gateway)),
+            apps: delivering.as_ref().map(|it| Arc::clone(&it.apps)),
             process: self.shared.process.clone(),
             board: Arc::clone(&self.board),
             // In one process the worker itself answers at once.
@@ -218,6 +251,29 @@ impl Process {
         }
         let shards = (0..config.threads()).map(|number| Shard::start(number, address, self.shared.clone()));
         Ok((address, shards.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Serves the admin API and the console, where this process does; `gateway` is its own, if it has one.
+    fn serve_operators(&self, gateway: Option<SocketAddr>) -> anyhow::Result<Option<SocketAddr>> {
+        let Some(desk) = &self.desk else { return Ok(None) };
+        let Shared { config, clock, .. } = &self.shared;
+        let wanted = config.admin.listen;
+        let listener = http_edge::bind(wanted, false);
+        let listener = listener.with_context(|| format!("admin.listen: cannot listen on {wanted}"))?;
+        let address = listener.local_addr()?;
+        let admin = Admin::new(admin_api::Parts {
+            config: config.admin.admin(&config.region, gateway.filter(|_| config.gateway.tls.is_none())),
+            registry: desk.registry.admin(),
+            keys: desk.keys.clone(),
+            board: Arc::clone(&self.board),
+            apps: Arc::clone(&desk.apps),
+            clock: Arc::clone(clock),
+        })?;
+        self.tasks.spawn(admin.clone().keep_watch(self.at_the_end.clone()));
+        let (limits, router) = (http_edge::Limits::default(), admin_api::router(admin));
+        let (stop, tasks) = (self.at_the_end.clone(), self.tasks.clone());
+        self.tasks.spawn(http_edge::serve(listener, None, router, limits, stop, tasks));
+        Ok(Some(address))
     }
 
     fn serve_health(&self, shards: &[Shard]) -> anyhow::Result<SocketAddr> {
@@ -260,20 +316,27 @@ impl Process {
         if let Some(back) = &self.back {
             back.ledger.close().await;
         }
+        self.at_the_end.cancel();
         if let Some(front) = &self.front {
             front.registry.close().await;
         }
-        self.at_the_end.cancel();
+        if let Some(desk) = &self.desk {
+            desk.registry.close().await;
+        }
         info!("stopped");
     }
 }
 
 impl Front {
-    async fn open(config: &Arc<Config>, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+    fn open(
+        config: &Arc<Config>,
+        registry: Registry,
+        keys: Keys,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
         let tls = ListenerTls::load(config)?;
-        let (registry, keys) = Registry::open(config).await?;
-        let access = config.gateway.gateway().access;
-        let gate = Arc::new(Gate::new(access, config.region.clone(), keys, Arc::clone(clock)));
+        let entrance = config.gateway.entrance(&config.region);
+        let gate = Arc::new(Gate::new(entrance, keys, Arc::clone(clock)));
         Ok(Self { gate, registry, tls })
     }
 

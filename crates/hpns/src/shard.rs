@@ -14,6 +14,7 @@ use gateway::Gateway;
 use http_edge::{Farewell, Tls};
 use push_domain::{Clock, Provider};
 use tenant_registry::Recorder;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,13 @@ pub(crate) struct Accepting {
     pub(crate) tls: Option<Tls>,
 }
 
+/// Where pushes come in.
+struct Listeners {
+    first: TcpListener,
+    /// Plain HTTP, whatever the first speaks.
+    plain: Option<TcpListener>,
+}
+
 /// What delivers them.
 #[derive(Clone)]
 pub(crate) struct Delivering {
@@ -70,13 +78,17 @@ impl Shard {
     /// Starts a thread, which serves on `address`, a port that it shares with its fellows, if there is one.
     pub(crate) fn start(number: usize, address: Option<SocketAddr>, shared: Shared) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
+        let listeners = {
             let _inside = runtime.enter();
             let listen = |address| {
                 http_edge::bind(address, true)
-                    .with_context(|| format!("gateway.listen: cannot listen on {address}"))
+                    .with_context(|| format!("the gateway cannot listen on {address}"))
             };
-            address.map(listen).transpose()?
+            let listeners = |first| -> anyhow::Result<Listeners> {
+                let plain = shared.config.gateway.plain_listen.map(listen).transpose()?;
+                Ok(Listeners { first: listen(first)?, plain })
+            };
+            address.map(listeners).transpose()?
         };
         let pulse = Pulse::new();
         let (ending, ended) = oneshot::channel();
@@ -93,9 +105,9 @@ impl Shard {
                     }
                     _ => None,
                 };
-                match (&shared.accepting, listener) {
-                    (Some(accepting), Some(listener)) => {
-                        accept(accepting, listener, &dispatch, &shared, &tasks).await;
+                match (&shared.accepting, listeners) {
+                    (Some(accepting), Some(listeners)) => {
+                        accept(accepting, listeners, &dispatch, &shared, &tasks).await;
                     }
                     _ => shared.stop.cancelled().await,
                 }
@@ -238,7 +250,7 @@ fn deliver(
 /// Takes pushes until `stop`; then takes no more, and ends when all are answered.
 async fn accept(
     accepting: &Accepting,
-    listener: tokio::net::TcpListener,
+    listeners: Listeners,
     dispatch: &Dispatch,
     shared: &Shared,
     tasks: &TaskTracker,
@@ -248,7 +260,12 @@ async fn accept(
     let limits = shared.config.gateway.limits(shared.config.threads());
     let service = Farewell::new(accepting.gateway.service(submit, tasks.clone()), shared.leaving.clone());
     let (tls, stop) = (accepting.tls.clone(), shared.stop.clone());
-    http_edge::serve(listener, tls, service, limits, stop, connections.clone()).await;
+    if let Some(plain) = listeners.plain {
+        let (service, limits) = (service.clone(), limits.clone());
+        let serving = http_edge::serve(plain, None, service, limits, stop.clone(), connections.clone());
+        connections.spawn(serving);
+    }
+    http_edge::serve(listeners.first, tls, service, limits, stop, connections.clone()).await;
     connections.close();
     connections.wait().await;
 }

@@ -16,7 +16,8 @@ use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// Whose log lines obey the configured level. All others, libraries, never log below `warn`: they
 /// know headers, paths and frames.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
+    "admin_api",
     "apns_sender",
     "dispatch_stream",
     "dispatch_worker",

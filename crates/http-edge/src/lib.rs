@@ -6,12 +6,16 @@
 mod activity;
 mod farewell;
 mod listener;
+mod peer;
 mod problem;
+mod rates;
 mod server;
 mod tls;
 
 pub use farewell::Farewell;
 pub use listener::bind;
+pub use peer::{Peer, TrustedProxies};
 pub use problem::{ErrorKind, Problem};
+pub use rates::Rates;
 pub use server::{Limits, serve};
 pub use tls::{Tls, TlsError};

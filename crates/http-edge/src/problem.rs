@@ -11,12 +11,24 @@ use serde_json::json;
 pub enum ErrorKind {
     /// Mend the request.
     BadRequest,
+    /// Say who you are.
+    Unauthenticated,
+    /// Ask somebody who may.
+    Forbidden,
     /// Ask for something that exists.
     NotFound,
     /// Use another method.
     MethodNotAllowed,
+    /// Look at how it is now.
+    Conflict,
+    /// It has changed: look again, then change it.
+    PreconditionFailed,
+    /// Say which state you have looked at.
+    PreconditionRequired,
     /// Send less.
     TooLarge,
+    /// Slow down.
+    Throttled,
     /// Come back later.
     Unavailable,
     /// Tell us.
@@ -27,6 +39,12 @@ impl ErrorKind {
     const fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
+            Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -49,6 +67,26 @@ impl Problem {
     #[must_use]
     pub fn new(kind: ErrorKind, code: &'static str, detail: impl Into<String>) -> Self {
         Self { kind, code, detail: detail.into() }
+    }
+}
+
+impl Problem {
+    /// Returns the stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Returns the sentence.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Returns the HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.kind.status()
     }
 }
 

@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
-use crate::Tls;
 use crate::activity::{Activity, UnderWay, Watched};
+use crate::{Peer, Tls};
 
 /// Limits before work: what a caller may cost before its request is looked at.
 #[derive(Debug, Clone)]
@@ -99,10 +99,11 @@ pub async fn serve<S>(
         let tls = tls.clone();
         tasks.spawn(async move {
             let _ = stream.set_nodelay(true);
+            let peer = Peer { address: peer.ip(), is_tls: tls.is_some() };
             match tls {
-                None => converse(stream, service, &limits, stop).await,
+                None => converse(stream, peer, service, &limits, stop).await,
                 Some(tls) => match timeout(limits.header_timeout, tls.acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => converse(stream, service, &limits, stop).await,
+                    Ok(Ok(stream)) => converse(stream, peer, service, &limits, stop).await,
                     Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
                     Err(_) => debug!("a TLS handshake took too long"),
                 },
@@ -113,7 +114,7 @@ pub async fn serve<S>(
 }
 
 /// Serves one connection until it ends, is overdue, or the server stops.
-async fn converse<T, S>(stream: T, service: S, limits: &Limits, stop: CancellationToken)
+async fn converse<T, S>(stream: T, peer: Peer, service: S, limits: &Limits, stop: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
@@ -136,7 +137,7 @@ where
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
-    let connection = builder.serve_connection(io, Tracked { service, activity: Arc::clone(&activity) });
+    let connection = builder.serve_connection(io, Tracked { service, peer, activity: Arc::clone(&activity) });
     tokio::pin!(connection);
     let mut stopping = false;
     let tick = limits.header_timeout.min(limits.idle_timeout) / 2;
@@ -168,9 +169,10 @@ where
     }
 }
 
-/// A service that reports when a request begins and ends.
+/// A service that reports when a request begins and ends, and is told whose it is.
 struct Tracked<S> {
     service: S,
+    peer: Peer,
     activity: Arc<Activity>,
 }
 
@@ -183,7 +185,8 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
         let (service, under_way) = (self.service.clone(), UnderWay::begin(&self.activity));
         Box::pin(async move {
             let response = service.oneshot(request).await;

@@ -17,8 +17,18 @@ pub enum FailReason {
     LicenceMissing,
     /// The licence key is not one of ours.
     LicenceUnknown,
-    /// The licence does not apply: expired, suspended or not yet valid.
+    /// The licence does not apply: it is not valid yet, or nobody has accepted the terms.
     LicenceInactive,
+    /// The licence has expired, and its grace is over.
+    LicenceExpired,
+    /// An operator has switched the licence off.
+    LicenceSuspended,
+    /// A licence key came over a connection that is not encrypted.
+    LicenceNeedsTls,
+    /// The licence is bound to other servers.
+    ServerNotBound,
+    /// The licence allows ids only, and there was more in the push.
+    ContentNotAllowed,
     /// The licence holds for other regions.
     WrongRegion,
     /// No app of this platform name.
@@ -47,7 +57,7 @@ pub enum FailReason {
 
 impl FailReason {
     /// Every reason, for the documentation's test and for metrics.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::BodyTooLarge,
         Self::BadDeviceToken,
@@ -55,6 +65,11 @@ impl FailReason {
         Self::LicenceMissing,
         Self::LicenceUnknown,
         Self::LicenceInactive,
+        Self::LicenceExpired,
+        Self::LicenceSuspended,
+        Self::LicenceNeedsTls,
+        Self::ServerNotBound,
+        Self::ContentNotAllowed,
         Self::WrongRegion,
         Self::UnknownPlatform,
         Self::AppMisconfigured,
@@ -80,6 +95,11 @@ impl FailReason {
             Self::LicenceMissing => "licence_missing",
             Self::LicenceUnknown => "licence_unknown",
             Self::LicenceInactive => "licence_inactive",
+            Self::LicenceExpired => "licence_expired",
+            Self::LicenceSuspended => "licence_suspended",
+            Self::LicenceNeedsTls => "licence_needs_tls",
+            Self::ServerNotBound => "server_not_bound",
+            Self::ContentNotAllowed => "content_not_allowed",
             Self::WrongRegion => "wrong_region",
             Self::UnknownPlatform => "unknown_platform",
             Self::AppMisconfigured => "app_misconfigured",
@@ -115,7 +135,14 @@ impl FailReason {
                 "this service asks for a licence key; put it into the push URL as https://HOST/t/KEY"
             }
             Self::LicenceUnknown => "the licence key in the push URL is not known here",
-            Self::LicenceInactive => "the licence is expired, suspended or not yet valid",
+            Self::LicenceInactive => "the licence is not valid yet, or its terms have not been accepted",
+            Self::LicenceExpired => "the licence has expired",
+            Self::LicenceSuspended => "the licence is suspended; ask the operator",
+            Self::LicenceNeedsTls => {
+                "a licence key must not travel in the clear: use https in the push URL, and a new key"
+            }
+            Self::ServerNotBound => "the licence is bound to other servers than this one",
+            Self::ContentNotAllowed => "the licence allows id-only pushes, and there was more in this one",
             Self::WrongRegion => "the licence does not hold in this region",
             Self::UnknownPlatform => "no app is set up for this platform",
             Self::AppMisconfigured => "the credentials of this app do not work; the operator has been told",

@@ -86,6 +86,23 @@ id!(
     "job_"
 );
 
+/// What the ids of callers without a licence begin with; no `UUIDv7` of these centuries does.
+const UNLICENSED: u128 = 0x7e57_7e57_7e57_7e57 << 64;
+
+impl TenantId {
+    /// Returns the id of a caller that has no licence, from a hash of where it comes from.
+    #[must_use]
+    pub const fn unlicensed(source: u64) -> Self {
+        Self(Uuid::from_u128(UNLICENSED | source as u128))
+    }
+
+    /// Says whether it is the id of a caller that has no licence: nothing is remembered of its devices.
+    #[must_use]
+    pub const fn is_unlicensed(&self) -> bool {
+        self.0.as_u128() >> 64 == UNLICENSED >> 64
+    }
+}
+
 /// A device as we may remember it: a keyed hash of tenant, app and token, never the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceId([u8; 32]);
@@ -113,6 +130,12 @@ mod tests {
         let id = TenantId::new();
 
         assert_eq!(id.to_string().parse::<TenantId>(), Ok(id));
+    }
+
+    #[test]
+    fn a_caller_without_a_licence_is_no_tenant() {
+        assert!(TenantId::unlicensed(u64::MAX).is_unlicensed() && TenantId::unlicensed(0).is_unlicensed());
+        assert!(!TenantId::new().is_unlicensed());
     }
 
     #[test]

@@ -1,9 +1,15 @@
-//! The three rights.
+//! The rights.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
 
-use crate::{Changes, DeviceSummary, IssuedKey, Licence, LicenceDraft, Sighting, Snapshot, Tenant};
+use crate::{
+    Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditEvent, AuditReport, Changes, DeviceCount,
+    DeviceSummary, IssuedAdminToken, IssuedKey, KeySummary, Licence, LicenceDraft, NewDevices, Sighting,
+    Snapshot, Tenant, TenantDraft, TenantQuery,
+};
 
 /// Why the registry could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +20,18 @@ pub enum RegistryError {
     /// The thing that the call names does not exist.
     #[error("no such {0}")]
     Missing(&'static str),
+    /// Somebody else has changed it since it was looked at.
+    #[error("it has been changed in the meantime")]
+    Changed,
+    /// Two keys of the licence are live.
+    #[error("two keys of the licence are live already: revoke one first")]
+    TooManyKeys,
+    /// What the request asks for was done when it was sent before, and cannot be shown again.
+    #[error("this was done before: {0}")]
+    DoneBefore(String),
+    /// The caller's key of the request was used for another one.
+    #[error("the request key was used for another request")]
+    RequestKeyReused,
     /// The database holds something that this version cannot read.
     #[error("the registry holds an unreadable {0}")]
     Unreadable(&'static str),
@@ -39,7 +57,7 @@ pub enum RegistryError {
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
-/// For those who check callers: reads licences, writes nothing.
+/// For those who check callers: reads licences, and writes nothing but the day of a key's last use.
 #[async_trait]
 pub trait TenantReader: Send + Sync {
     /// Returns the number that grows with every change of tenants, licences and keys.
@@ -50,6 +68,9 @@ pub trait TenantReader: Send + Sync {
 
     /// Reads what is new since `revision`, as it is at one moment.
     async fn changes_since(&self, revision: u64) -> Result<Changes, RegistryError>;
+
+    /// Notes on which day licence keys were used.
+    async fn note_use(&self, kids: &[String], day: u32) -> Result<(), RegistryError>;
 
     /// Waits until there may be a change. A database that cannot tell never says so: look from time to
     /// time all the same, also because news may be lost on the way.
@@ -69,36 +90,191 @@ pub trait DeliveryLedger: Send + Sync {
     async fn forget(&self, seen_before: u32, removed_before: u32) -> Result<u64, RegistryError>;
 }
 
-/// For those who sell licences.
+/// For those who run tenants.
 #[async_trait]
 pub trait TenantAdmin: TenantReader {
     /// Makes a tenant; fails with [`RegistryError::NameTaken`] when the name is in use.
-    async fn create_tenant(&self, name: &str, now: Timestamp) -> Result<Tenant, RegistryError>;
+    async fn create_tenant(&self, draft: &TenantDraft, act: Act<'_>) -> Result<Tenant, RegistryError>;
+
+    /// Changes what is said of a tenant, if it is as at `revision`.
+    async fn update_tenant(
+        &self,
+        tenant: TenantId,
+        draft: &TenantDraft,
+        revision: Option<u64>,
+        act: Act<'_>,
+    ) -> Result<Tenant, RegistryError>;
+
+    /// Finds a tenant.
+    async fn tenant(&self, tenant: TenantId) -> Result<Option<Tenant>, RegistryError>;
 
     /// Finds a tenant by its name.
     async fn tenant_named(&self, name: &str) -> Result<Option<Tenant>, RegistryError>;
 
-    /// Gives a tenant a licence.
-    async fn create_licence(&self, draft: LicenceDraft) -> Result<Licence, RegistryError>;
+    /// Lists tenants by their names, and all licences of those.
+    async fn tenants(&self, query: TenantQuery<'_>) -> Result<(Vec<Tenant>, Vec<Licence>), RegistryError>;
 
-    /// Switches a licence off or on again.
-    async fn suspend_licence(&self, licence: LicenceId, suspended: bool) -> Result<(), RegistryError>;
+    /// Counts tenants, licences and live keys.
+    async fn totals(&self, now: Timestamp) -> Result<[u64; 3], RegistryError>;
+}
+
+/// For those who sell licences.
+#[async_trait]
+pub trait LicenceAdmin: TenantReader {
+    /// Gives a tenant a licence. It is not active before the terms are accepted.
+    async fn create_licence(&self, draft: LicenceDraft, act: Act<'_>) -> Result<Licence, RegistryError>;
+
+    /// Changes what is agreed, if the licence is as at `revision`. It stays the same tenant's.
+    async fn update_licence(
+        &self,
+        licence: LicenceId,
+        draft: LicenceDraft,
+        revision: Option<u64>,
+        act: Act<'_>,
+    ) -> Result<Licence, RegistryError>;
+
+    /// Notes that a tenant has accepted a version of the terms, and by whom.
+    async fn accept_terms(
+        &self,
+        licence: LicenceId,
+        version: &str,
+        by: &str,
+        act: Act<'_>,
+    ) -> Result<Licence, RegistryError>;
+
+    /// Switches a licence off with a reason, or on again.
+    async fn suspend_licence(
+        &self,
+        licence: LicenceId,
+        reason: Option<&str>,
+        act: Act<'_>,
+    ) -> Result<Licence, RegistryError>;
+
+    /// Finds a licence.
+    async fn licence(&self, licence: LicenceId) -> Result<Option<Licence>, RegistryError>;
+
+    /// Lists a tenant's licences, the oldest first.
+    async fn licences_of(&self, tenant: TenantId) -> Result<Vec<Licence>, RegistryError>;
+
+    /// Lists the licences, at most 100, that end between two moments, and their tenants' names.
+    async fn expiring(&self, from: Timestamp, to: Timestamp)
+    -> Result<Vec<(Licence, String)>, RegistryError>;
 
     /// Makes a key for a licence. The key itself is returned this once and stored nowhere.
+    ///
+    /// At most two keys are live: the one before ends after `overlap`. With two live keys already it fails with
+    /// [`RegistryError::TooManyKeys`]; asked again under the same [`Once`](crate::Once), with
+    /// [`RegistryError::DoneBefore`], because the key cannot be shown again.
     async fn issue_key(
         &self,
         licence: LicenceId,
         region: &str,
-        now: Timestamp,
+        overlap: Duration,
+        act: Act<'_>,
     ) -> Result<IssuedKey, RegistryError>;
 
     /// Ends a key at once.
-    async fn revoke_key(&self, kid: &str, now: Timestamp) -> Result<(), RegistryError>;
+    async fn revoke_key(&self, kid: &str, act: Act<'_>) -> Result<(), RegistryError>;
 
+    /// Finds the licence of a key.
+    async fn licence_of_key(&self, kid: &str) -> Result<Option<LicenceId>, RegistryError>;
+
+    /// Lists a licence's keys, the newest first.
+    async fn keys_of(&self, licence: LicenceId) -> Result<Vec<KeySummary>, RegistryError>;
+
+    /// Binds a licence to a server, or lets it go. A licence that is bound to some opens for no other.
+    async fn bind_server(
+        &self,
+        licence: LicenceId,
+        server: &str,
+        bound: bool,
+        act: Act<'_>,
+    ) -> Result<(), RegistryError>;
+
+    /// Lists the servers that a licence is bound to.
+    async fn servers_of(&self, licence: LicenceId) -> Result<Vec<String>, RegistryError>;
+}
+
+/// For those who answer for devices.
+#[async_trait]
+pub trait DeviceAdmin: Send + Sync {
     /// Returns what the ledger remembers of a device.
     async fn device(
         &self,
         tenant: TenantId,
         device: DeviceId,
     ) -> Result<Option<DeviceSummary>, RegistryError>;
+
+    /// Counts a tenant's devices.
+    async fn count_devices(&self, tenant: TenantId) -> Result<Vec<DeviceCount>, RegistryError>;
+
+    /// Forgets some of a tenant's devices; returns how many were known.
+    async fn erase_devices(
+        &self,
+        tenant: TenantId,
+        devices: &[DeviceId],
+        act: Act<'_>,
+    ) -> Result<u64, RegistryError>;
+
+    /// Forgets all of a tenant's devices, and what their hashes were made with; returns how many were known.
+    async fn erase_all_devices(&self, tenant: TenantId, act: Act<'_>) -> Result<u64, RegistryError>;
+
+    /// Lists tenants with at least `least` new devices on a day, and more than three times the daily mean of the
+    /// week before.
+    async fn unusual_growth(&self, day: u32, least: u64) -> Result<Vec<NewDevices>, RegistryError>;
 }
+
+/// For those who run the operators.
+#[async_trait]
+pub trait OperatorAdmin: Send + Sync {
+    /// Makes an admin token. The token itself is returned this once and stored nowhere.
+    async fn issue_admin_token(
+        &self,
+        draft: AdminTokenDraft,
+        act: Act<'_>,
+    ) -> Result<IssuedAdminToken, RegistryError>;
+
+    /// Ends an admin token at once.
+    async fn revoke_admin_token(&self, id: &str, act: Act<'_>) -> Result<(), RegistryError>;
+
+    /// Lists admin tokens, the newest first.
+    async fn admin_tokens(&self) -> Result<Vec<AdminTokenRecord>, RegistryError>;
+
+    /// Returns what a presented token stands for, if it is one of ours; notes the day of its use.
+    async fn open_admin_token(
+        &self,
+        token: &AdminToken,
+        now: Timestamp,
+    ) -> Result<Option<AdminTokenRecord>, RegistryError>;
+
+    /// Finds an admin token by its public part.
+    async fn admin_token(&self, id: &str) -> Result<Option<AdminTokenRecord>, RegistryError>;
+
+    /// Notes something that changed nothing in the registry.
+    async fn note(
+        &self,
+        action: &str,
+        object: &str,
+        tenant: Option<TenantId>,
+        act: Act<'_>,
+    ) -> Result<(), RegistryError>;
+
+    /// Lists audit events before `before`, the newest first, at most `limit`; of one tenant or of all.
+    async fn audit(
+        &self,
+        tenant: Option<TenantId>,
+        before: u64,
+        limit: u32,
+    ) -> Result<Vec<AuditEvent>, RegistryError>;
+
+    /// Checks the whole chain.
+    async fn verify_audit(&self) -> Result<AuditReport, RegistryError>;
+
+    /// Forgets the callers' request keys of before a moment.
+    async fn forget_requests(&self, before: Timestamp) -> Result<(), RegistryError>;
+}
+
+/// Everything that operators may do.
+pub trait Administration: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin {}
+
+impl<T: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin> Administration for T {}

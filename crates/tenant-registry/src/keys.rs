@@ -6,41 +6,93 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use data_encoding::BASE32_NOPAD;
 use push_domain::{AppId, DeviceId, DeviceToken, SecretBytes, TenantId};
 
+use crate::AdminToken;
+
 /// The service's own secret keys, derived from one key file.
 #[derive(Clone)]
 pub struct Keys {
-    pepper: Key,
+    /// The first is the oldest; new licence keys are stored under the last.
+    peppers: Vec<Key>,
     devices: Key,
     logs: Key,
+    tokens: Key,
+    check: Key,
 }
 
 impl Keys {
     /// Derives the keys from the master secret, one for each use, so that none helps against another.
     #[must_use]
     pub fn derive(master: &SecretBytes) -> Self {
-        let root = Key::new(HMAC_SHA256, master.expose());
-        let derived = |label: &[u8]| Key::new(HMAC_SHA256, hmac::sign(&root, label).as_ref());
+        Self::with_peppers(master, &[])
+    }
+
+    /// The same with newer peppers for licence keys, oldest first: keys are stored under the newest, and those
+    /// that were stored under an older one are still known.
+    #[must_use]
+    pub fn with_peppers(master: &SecretBytes, newer: &[SecretBytes]) -> Self {
+        let derived = |secret: &SecretBytes, label: &[u8]| {
+            let root = Key::new(HMAC_SHA256, secret.expose());
+            Key::new(HMAC_SHA256, hmac::sign(&root, label).as_ref())
+        };
+        let pepper = |secret: &SecretBytes| derived(secret, b"hpns licence key pepper v1");
         Self {
-            pepper: derived(b"hpns licence key pepper v1"),
-            devices: derived(b"hpns device key v1"),
-            logs: derived(b"hpns log reference v1"),
+            peppers: std::iter::once(master).chain(newer).map(pepper).collect(),
+            devices: derived(master, b"hpns device key v1"),
+            logs: derived(master, b"hpns log reference v1"),
+            tokens: derived(master, b"hpns admin token v1"),
+            check: pepper(master),
         }
     }
 
     /// A value that only these keys make, to recognise a registry's own key file by.
     pub(crate) fn check_value(&self) -> [u8; 32] {
-        self.mac("hpns key check v1")
+        tag_bytes(&hmac::sign(&self.check, b"hpns key check v1"))
     }
 
-    /// Hashes a licence key for storage. Keys carry 256 random bits, so a slow hash would add nothing
-    /// but a lever for denial of service.
-    pub(crate) fn mac(&self, key: &str) -> [u8; 32] {
-        tag_bytes(&hmac::sign(&self.pepper, key.as_bytes()))
+    /// Hashes a licence key for storage, and says under which pepper. Keys carry 256 random bits, so a slow hash
+    /// would add nothing but a lever for denial of service.
+    pub(crate) fn mac(&self, key: &str) -> ([u8; 32], u32) {
+        let newest = self.peppers.last().unwrap_or(&self.check);
+        let version = u32::try_from(self.peppers.len()).unwrap_or(u32::MAX);
+        (tag_bytes(&hmac::sign(newest, key.as_bytes())), version)
+    }
+
+    /// Compares in constant time. A pepper that is not known any more opens nothing.
+    pub(crate) fn mac_matches(&self, key: &str, pepper: u32, mac: &[u8; 32]) -> bool {
+        let known = (pepper as usize).checked_sub(1).and_then(|at| self.peppers.get(at));
+        let matches = hmac::verify(known.unwrap_or(&self.check), key.as_bytes(), mac).is_ok();
+        matches && known.is_some()
+    }
+
+    /// Hashes an admin token for storage.
+    pub(crate) fn token_mac(&self, token: &AdminToken) -> [u8; 32] {
+        tag_bytes(&hmac::sign(&self.tokens, token.expose().as_bytes()))
     }
 
     /// Compares in constant time.
-    pub(crate) fn mac_matches(&self, key: &str, mac: &[u8; 32]) -> bool {
-        hmac::verify(&self.pepper, key.as_bytes(), mac).is_ok()
+    pub(crate) fn token_matches(&self, token: &AdminToken, mac: &[u8]) -> bool {
+        hmac::verify(&self.tokens, token.expose().as_bytes(), mac).is_ok()
+    }
+
+    /// Derives a key for a purpose that the caller names, such as `console sessions`.
+    #[must_use]
+    pub fn purpose_key(&self, purpose: &str) -> SecretBytes {
+        let mut context = hmac::Context::with_key(&self.tokens);
+        context.update(b"hpns purpose v1|");
+        context.update(purpose.as_bytes());
+        SecretBytes::new(context.sign().as_ref().to_vec())
+    }
+
+    /// Hashes where a caller comes from, so that no address has to be kept.
+    #[must_use]
+    pub fn source_hash(&self, parts: &[&[u8]]) -> u64 {
+        let mut context = hmac::Context::with_key(&self.logs);
+        context.update(b"source");
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        context.sign().as_ref().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
     }
 
     /// Derives the key under which one tenant's devices are hashed.
@@ -142,6 +194,19 @@ mod tests {
         assert_ne!(id(one, "app", "a"), id(two, "app", "a"));
         assert_ne!(id(one, "app", "a"), id(one, "other", "a"));
         assert_ne!(id(one, "app", "a"), id(one, "app", "b"));
+    }
+
+    #[test]
+    fn a_newer_pepper_leaves_older_keys_known() {
+        let (master, newer) = (SecretBytes::new(vec![7; 32]), SecretBytes::new(vec![8; 32]));
+        let before = Keys::derive(&master);
+        let after = Keys::with_peppers(&master, &[newer]);
+        let ((old, old_version), (new, new_version)) = (before.mac("key"), after.mac("key"));
+
+        assert_eq!((old_version, new_version), (1, 2));
+        assert!(after.mac_matches("key", 1, &old) && after.mac_matches("key", 2, &new));
+        assert!(!after.mac_matches("key", 1, &new) && !before.mac_matches("key", 2, &new));
+        assert_eq!(before.check_value(), after.check_value());
     }
 
     #[test]

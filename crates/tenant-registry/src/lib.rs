@@ -1,16 +1,20 @@
 //! Tenants, licences, keys and devices, and who may do what with them.
 //!
 //! The traits are split by right, not by table: [`TenantReader`] for those who check callers,
-//! [`DeliveryLedger`] for those who record what became of pushes, [`TenantAdmin`] for those who
-//! sell licences. A licence key is stored as a keyed hash, a device as a keyed hash and days; the
-//! crate never sees notification content.
+//! [`DeliveryLedger`] for those who record what became of pushes, [`TenantAdmin`], [`LicenceAdmin`],
+//! [`DeviceAdmin`] and [`OperatorAdmin`] for those who run the service. Whatever the last four change stands in the
+//! audit log. A licence key is stored as a keyed hash, a device as a keyed hash and days; the crate never sees
+//! notification content.
 
 mod access;
+mod audit;
 #[cfg(test)]
 mod conformance;
 mod keys;
+mod licence;
 mod licence_key;
 mod model;
+mod operator;
 mod postgres;
 mod recorder;
 mod rows;
@@ -18,12 +22,20 @@ mod snapshot;
 mod sql;
 mod sqlite;
 
-pub use access::{DeliveryLedger, RegistryError, TenantAdmin, TenantReader};
+pub use access::{
+    Administration, DeliveryLedger, DeviceAdmin, LicenceAdmin, OperatorAdmin, RegistryError, TenantAdmin,
+    TenantReader,
+};
+pub use audit::{AuditCheck, AuditEvent, AuditFault, AuditReport};
 pub use keys::{DeviceKey, Keys, LogKey};
+pub use licence::{
+    Acceptance, IssuedKey, KeyRecord, KeySummary, Licence, LicenceDraft, Plan, Privacy, Standing, Suspension,
+};
 pub use licence_key::{InvalidKey, LicenceKey};
 pub use model::{
-    DeviceState, DeviceSummary, IssuedKey, KeyRecord, Licence, LicenceDraft, Plan, Sighting, Tenant,
+    DeviceCount, DeviceState, DeviceSummary, NewDevices, Sighting, Tenant, TenantDraft, TenantQuery,
 };
+pub use operator::{Act, AdminToken, AdminTokenDraft, AdminTokenRecord, IssuedAdminToken, Once, Role};
 pub use postgres::{PostgresLedger, PostgresRegistry};
 pub use recorder::Recorder;
 pub use snapshot::{Changes, Permit, Refusal, Snapshot};

@@ -17,6 +17,7 @@ const CRC_CHARACTERS: usize = 6;
 #[derive(Clone)]
 pub struct LicenceKey {
     text: SecretString,
+    region: String,
     kid: String,
 }
 
@@ -32,7 +33,7 @@ impl LicenceKey {
         let (kid, secret) = (random_text(KID_CHARACTERS), random_text(SECRET_CHARACTERS));
         let body = format!("hpns_{region}_{kid}_{secret}");
         let crc = base62(crc32fast::hash(body.as_bytes()));
-        Self { text: format!("{body}{crc}").into(), kid }
+        Self { text: format!("{body}{crc}").into(), region: region.to_owned(), kid }
     }
 
     /// Parses a key that a caller presents.
@@ -54,13 +55,19 @@ impl LicenceKey {
         if base62(crc32fast::hash(body.as_bytes())) != crc {
             return Err(InvalidKey);
         }
-        Ok(Self { text: text.into(), kid: kid.to_owned() })
+        Ok(Self { text: text.into(), region: region.to_owned(), kid: kid.to_owned() })
     }
 
     /// Returns the public part, by which the key is found.
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
+    }
+
+    /// Returns the region that the key names, as a hint for people.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.region
     }
 
     /// Gives the whole key to the one place that shows or hashes it.

@@ -1,10 +1,6 @@
 //! What the registry keeps.
 
-use std::str::FromStr;
-
-use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
-
-use crate::LicenceKey;
+use push_domain::{DeviceId, TenantId, Timestamp};
 
 /// A customer of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,93 +11,68 @@ pub struct Tenant {
     pub name: String,
     /// Random bytes that make its devices unlinkable to those of others.
     pub device_salt: [u8; 32],
+    /// Whom to write to.
+    pub contact: String,
+    /// Whether its pushes may go through another region when its own is down.
+    pub failover_consent: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The change that it came with last.
+    pub revision: u64,
 }
 
-/// What a tenant has bought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Plan {
-    /// Free, no service level.
-    Test,
-    /// Licensed.
-    Professional,
-    /// Licensed, with id-only pushes.
-    Enterprise,
-    /// Operated for the tenant.
-    Cloud,
+/// What an operator says of a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantDraft {
+    /// Its name; no two tenants share one.
+    pub name: String,
+    /// Whom to write to.
+    pub contact: String,
+    /// Whether its pushes may go through another region when its own is down.
+    pub failover_consent: bool,
 }
 
-impl Plan {
-    /// Returns the name used in storage, metrics and logs.
+impl TenantDraft {
+    /// Begins with a name and nothing else.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Test => "test",
-            Self::Professional => "professional",
-            Self::Enterprise => "enterprise",
-            Self::Cloud => "cloud",
-        }
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
     }
 }
 
-impl FromStr for Plan {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Test, Self::Professional, Self::Enterprise, Self::Cloud]
-            .into_iter()
-            .find(|plan| plan.as_str() == text)
-            .ok_or_else(|| "a plan is test, professional, enterprise or cloud".to_owned())
-    }
+/// Which tenants to list, in the order of their names.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TenantQuery<'a> {
+    /// Only those whose name contains this, in whatever case.
+    pub search: &'a str,
+    /// Only those whose name comes after this one.
+    pub after: &'a str,
+    /// At most so many.
+    pub limit: u32,
 }
 
-/// A licence before it has an id.
+/// How many devices there are of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LicenceDraft {
-    /// Whose it is.
+pub struct DeviceCount {
+    /// The app that they run.
+    pub app: String,
+    /// The platform name that they came under.
+    pub platform: String,
+    /// What became of the last push to them.
+    pub state: DeviceState,
+    /// How many.
+    pub count: u64,
+}
+
+/// That a tenant has more new devices than usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewDevices {
+    /// Whose.
     pub tenant: TenantId,
-    /// What it is.
-    pub plan: Plan,
-    /// The regions in which it holds, such as `us`.
-    pub regions: Vec<String>,
-    /// Pushes a second, sustained.
-    pub rate_per_second: u32,
-    /// Pushes at once.
-    pub burst: u32,
-    /// From when it holds.
-    pub not_before: Timestamp,
-    /// Until when, if there is an end.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// A tenant's right to push.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Licence {
-    /// Its id.
-    pub id: LicenceId,
-    /// What was agreed.
-    pub terms: LicenceDraft,
-    /// Whether an operator has switched it off.
-    pub suspended: bool,
-}
-
-/// A licence key as it is stored: it can be checked, not recovered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// The public part of the key.
-    pub kid: String,
-    /// What it proves.
-    pub licence: LicenceId,
-    /// HMAC-SHA256 of the whole key under the pepper.
-    pub mac: [u8; 32],
-}
-
-/// A licence key that has just been made. This is the only time that it can be shown.
-#[derive(Debug)]
-pub struct IssuedKey {
-    /// The key.
-    pub key: LicenceKey,
-    /// What was stored of it.
-    pub record: KeyRecord,
+    /// New ones of the day.
+    pub today: u64,
+    /// New ones of the seven days before, together.
+    pub week_before: u64,
 }
 
 /// What we know of a device.
@@ -146,6 +117,10 @@ pub struct Sighting {
 /// What a ledger remembers of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSummary {
+    /// The app that it runs.
+    pub app: String,
+    /// Under which platform name it came.
+    pub platform: String,
     /// Day of the first push.
     pub first_seen: u32,
     /// Day of the last push.

@@ -7,18 +7,26 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_lc_rs::rand;
 use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
+use serde_json::json;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Postgres};
+use sqlx::{ConnectOptions, Postgres, Transaction};
 use tokio::sync::Mutex;
 
-use crate::rows::{DeviceRow, KeyRow, LicenceRow, TenantRow, stored_time};
-use crate::sql::{Change, common_sql, found, readable};
+use crate::rows::{
+    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
+    TenantRow, stored_time,
+};
+use crate::sql::{
+    Change, Deed, conclude_sql, described, device_sql, found, licence_sql, name_taken, new_salt,
+    operator_sql, pattern, read_sql, readable, stored_revision, tenant_sql, unchanged,
+};
 use crate::{
-    Changes, DeliveryLedger, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft, LicenceKey,
-    RegistryError, Sighting, Snapshot, Tenant,
+    Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport, Changes,
+    DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, Keys,
+    Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting, Snapshot, Tenant, TenantDraft,
+    TenantQuery,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
@@ -86,6 +94,13 @@ impl PostgresRegistry {
     pub async fn close(&self) {
         self.listener.lock().await.take();
         self.pool.close().await;
+    }
+
+    /// Starts what changes no licence, and whatever else is to be done is done after it.
+    async fn deed(&self) -> Result<Transaction<'static, Postgres>, RegistryError> {
+        let mut transaction = self.pool.begin_with("BEGIN").await?;
+        sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *transaction).await?;
+        Ok(transaction)
     }
 
     /// Starts a change of tenants, licences or keys. One goes after the other, so that whoever has seen a
@@ -190,7 +205,12 @@ async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
     }
 }
 
-common_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+read_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+tenant_sql!(PostgresRegistry);
+licence_sql!(PostgresRegistry, Postgres);
+device_sql!(PostgresRegistry);
+operator_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+conclude_sql!(PostgresRegistry, Postgres);
 
 #[async_trait]
 impl DeliveryLedger for PostgresLedger {

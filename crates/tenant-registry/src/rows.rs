@@ -1,11 +1,12 @@
 //! Rows as the databases have them, and the checked way from there to what the registry speaks of.
 
-use std::str::FromStr;
-
 use push_domain::{LicenceId, TenantId, Timestamp};
 use uuid::Uuid;
 
-use crate::{DeviceState, DeviceSummary, KeyRecord, Licence, LicenceDraft, Plan, RegistryError, Tenant};
+use crate::{
+    Acceptance, AdminTokenDraft, AdminTokenRecord, AuditEvent, DeviceCount, DeviceState, DeviceSummary,
+    KeyRecord, KeySummary, Licence, LicenceDraft, NewDevices, RegistryError, Suspension, Tenant,
+};
 
 pub(super) fn stored_time(time: Timestamp) -> i64 {
     i64::try_from(time.millis()).unwrap_or(i64::MAX)
@@ -19,19 +20,34 @@ fn read_time(stored: i64) -> Timestamp {
     Timestamp::from_millis(u64::try_from(stored).unwrap_or_default())
 }
 
+fn count(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or_default()
+}
+
 #[derive(sqlx::FromRow)]
 pub(super) struct TenantRow {
     id: Uuid,
     name: String,
     device_salt: Vec<u8>,
+    contact: String,
+    failover_consent: bool,
+    created_at: i64,
+    revision: i64,
 }
 
 impl TryFrom<TenantRow> for Tenant {
     type Error = RegistryError;
 
     fn try_from(row: TenantRow) -> Result<Self, RegistryError> {
-        let device_salt = row.device_salt.try_into().map_err(|_| RegistryError::Unreadable("device salt"))?;
-        Ok(Self { id: TenantId::from_uuid(row.id), name: row.name, device_salt })
+        Ok(Self {
+            id: TenantId::from_uuid(row.id),
+            name: row.name,
+            device_salt: row.device_salt.try_into().map_err(|_| RegistryError::Unreadable("device salt"))?,
+            contact: row.contact,
+            failover_consent: row.failover_consent,
+            created_at: read_time(row.created_at),
+            revision: count(row.revision),
+        })
     }
 }
 
@@ -43,9 +59,21 @@ pub(super) struct LicenceRow {
     regions: String,
     rate_per_second: i64,
     burst: i64,
+    in_flight: i64,
+    devices: i64,
+    privacy: String,
     not_before: i64,
     expires_at: Option<i64>,
+    grace_days: i64,
+    created_at: i64,
+    terms_version: Option<String>,
+    terms_accepted_at: Option<i64>,
+    terms_accepted_by: Option<String>,
     suspended: bool,
+    suspended_at: Option<i64>,
+    suspended_by: Option<String>,
+    suspended_reason: Option<String>,
+    revision: i64,
 }
 
 impl TryFrom<LicenceRow> for Licence {
@@ -54,14 +82,30 @@ impl TryFrom<LicenceRow> for Licence {
     fn try_from(row: LicenceRow) -> Result<Self, RegistryError> {
         let terms = LicenceDraft {
             tenant: TenantId::from_uuid(row.tenant_id),
-            plan: Plan::from_str(&row.plan).map_err(|_| RegistryError::Unreadable("plan"))?,
+            plan: row.plan.parse().map_err(|_| RegistryError::Unreadable("plan"))?,
             regions: row.regions.split(',').map(str::to_owned).collect(),
             rate_per_second: number(row.rate_per_second, "rate")?,
             burst: number(row.burst, "burst")?,
+            in_flight: number(row.in_flight, "in flight")?,
+            devices: number(row.devices, "devices")?,
+            privacy: row.privacy.parse().map_err(|_| RegistryError::Unreadable("privacy policy"))?,
             not_before: read_time(row.not_before),
             expires_at: row.expires_at.map(read_time),
+            grace_days: number(row.grace_days, "grace")?,
         };
-        Ok(Self { id: LicenceId::from_uuid(row.id), terms, suspended: row.suspended })
+        let accepted = row.terms_version.map(|version| Acceptance {
+            version,
+            at: read_time(row.terms_accepted_at.unwrap_or_default()),
+            by: row.terms_accepted_by.unwrap_or_default(),
+        });
+        // A version that knows no reasons may have suspended it.
+        let suspension = row.suspended.then(|| Suspension {
+            at: read_time(row.suspended_at.unwrap_or_default()),
+            by: row.suspended_by.unwrap_or_default(),
+            reason: row.suspended_reason.unwrap_or_default(),
+        });
+        let (id, created_at) = (LicenceId::from_uuid(row.id), read_time(row.created_at));
+        Ok(Self { id, terms, accepted, suspension, created_at, revision: count(row.revision) })
     }
 }
 
@@ -70,6 +114,8 @@ pub(super) struct KeyRow {
     pub(super) kid: String,
     licence_id: Uuid,
     mac: Vec<u8>,
+    pepper: i64,
+    ends_at: Option<i64>,
     revoked_at: Option<i64>,
 }
 
@@ -84,32 +130,166 @@ impl TryFrom<KeyRow> for KeyRecord {
     type Error = RegistryError;
 
     fn try_from(row: KeyRow) -> Result<Self, RegistryError> {
-        let mac = row.mac.try_into().map_err(|_| RegistryError::Unreadable("licence key"))?;
-        Ok(Self { kid: row.kid, licence: LicenceId::from_uuid(row.licence_id), mac })
+        Ok(Self {
+            kid: row.kid,
+            licence: LicenceId::from_uuid(row.licence_id),
+            mac: row.mac.try_into().map_err(|_| RegistryError::Unreadable("licence key"))?,
+            pepper: number(row.pepper, "pepper")?,
+            ends_at: row.ends_at.map(read_time),
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct KeySummaryRow {
+    kid: String,
+    pepper: i64,
+    created_at: i64,
+    ends_at: Option<i64>,
+    revoked_at: Option<i64>,
+    last_used_day: Option<i64>,
+}
+
+impl TryFrom<KeySummaryRow> for KeySummary {
+    type Error = RegistryError;
+
+    fn try_from(row: KeySummaryRow) -> Result<Self, RegistryError> {
+        Ok(Self {
+            kid: row.kid,
+            pepper: number(row.pepper, "pepper")?,
+            created_at: read_time(row.created_at),
+            ends_at: row.ends_at.map(read_time),
+            revoked_at: row.revoked_at.map(read_time),
+            last_used_day: row.last_used_day.map(|day| number(day, "day")).transpose()?,
+        })
     }
 }
 
 #[derive(sqlx::FromRow)]
 pub(super) struct DeviceRow {
+    app: String,
+    platform: String,
     first_seen: i64,
     last_seen: i64,
     state: String,
     reason: Option<String>,
 }
 
+fn device_state(text: &str) -> Result<DeviceState, RegistryError> {
+    let known = [DeviceState::Active, DeviceState::Removed].into_iter().find(|state| state.as_str() == text);
+    known.ok_or(RegistryError::Unreadable("device state"))
+}
+
 impl TryFrom<DeviceRow> for DeviceSummary {
     type Error = RegistryError;
 
     fn try_from(row: DeviceRow) -> Result<Self, RegistryError> {
-        let state = [DeviceState::Active, DeviceState::Removed]
-            .into_iter()
-            .find(|state| state.as_str() == row.state)
-            .ok_or(RegistryError::Unreadable("device state"))?;
         Ok(Self {
+            app: row.app,
+            platform: row.platform,
             first_seen: number(row.first_seen, "day")?,
             last_seen: number(row.last_seen, "day")?,
-            state,
+            state: device_state(&row.state)?,
             reason: row.reason,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct DeviceCountRow {
+    app: String,
+    platform: String,
+    state: String,
+    number: i64,
+}
+
+impl TryFrom<DeviceCountRow> for DeviceCount {
+    type Error = RegistryError;
+
+    fn try_from(row: DeviceCountRow) -> Result<Self, RegistryError> {
+        let state = device_state(&row.state)?;
+        Ok(Self { app: row.app, platform: row.platform, state, count: count(row.number) })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct NewDevicesRow {
+    tenant_id: Uuid,
+    today: i64,
+    week_before: i64,
+}
+
+impl TryFrom<NewDevicesRow> for NewDevices {
+    type Error = RegistryError;
+
+    fn try_from(row: NewDevicesRow) -> Result<Self, RegistryError> {
+        let tenant = TenantId::from_uuid(row.tenant_id);
+        Ok(Self { tenant, today: count(row.today), week_before: count(row.week_before) })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct AdminTokenRow {
+    id: String,
+    name: String,
+    role: String,
+    tenant_id: Option<Uuid>,
+    pub(super) mac: Vec<u8>,
+    created_at: i64,
+    created_by: String,
+    expires_at: i64,
+    revoked_at: Option<i64>,
+    last_used_day: Option<i64>,
+}
+
+impl TryFrom<AdminTokenRow> for AdminTokenRecord {
+    type Error = RegistryError;
+
+    fn try_from(row: AdminTokenRow) -> Result<Self, RegistryError> {
+        let terms = AdminTokenDraft {
+            name: row.name,
+            role: row.role.parse().map_err(|_| RegistryError::Unreadable("role"))?,
+            tenant: row.tenant_id.map(TenantId::from_uuid),
+            expires_at: read_time(row.expires_at),
+        };
+        Ok(Self {
+            id: row.id,
+            terms,
+            created_at: read_time(row.created_at),
+            created_by: row.created_by,
+            revoked_at: row.revoked_at.map(read_time),
+            last_used_day: row.last_used_day.map(|day| number(day, "day")).transpose()?,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct AuditRow {
+    pub(super) seq: i64,
+    at: i64,
+    actor: String,
+    action: String,
+    object: String,
+    tenant_id: Option<Uuid>,
+    detail: String,
+    prev_hash: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+impl TryFrom<AuditRow> for AuditEvent {
+    type Error = RegistryError;
+
+    fn try_from(row: AuditRow) -> Result<Self, RegistryError> {
+        Ok(Self {
+            seq: count(row.seq),
+            at: read_time(row.at),
+            actor: row.actor,
+            action: row.action,
+            object: row.object,
+            tenant: row.tenant_id.map(TenantId::from_uuid),
+            detail: row.detail,
+            prev_hash: row.prev_hash,
+            hash: row.hash,
         })
     }
 }

@@ -1,11 +1,12 @@
 //! All licences as they were at one moment, in memory: callers are checked without a database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use push_domain::{LicenceId, TenantId, Timestamp};
 
-use crate::{DeviceKey, KeyRecord, Keys, Licence, LicenceKey, Tenant};
+use crate::{DeviceKey, KeyRecord, Keys, Licence, LicenceKey, Standing, Tenant};
 
 /// What a caller with a good key may do.
 #[derive(Debug, Clone)]
@@ -16,6 +17,12 @@ pub struct Permit {
     pub licence: Arc<Licence>,
     /// Hashes the tenant's device tokens.
     pub device_key: DeviceKey,
+    /// The servers that may use the licence; none: every server.
+    pub servers: Option<Arc<HashSet<String>>>,
+    /// Until when the licence works although it has expired.
+    pub grace: Option<Timestamp>,
+    /// Whether this is the first use of the key today.
+    pub is_first_use: bool,
 }
 
 /// Why a key opens nothing.
@@ -23,8 +30,12 @@ pub struct Permit {
 pub enum Refusal {
     /// Not one of ours, or revoked.
     Unknown,
-    /// Expired, suspended or not yet valid.
+    /// Not yet valid, or nobody has accepted the terms.
     Inactive,
+    /// Its time, and its grace, are over.
+    Expired,
+    /// Switched off by an operator.
+    Suspended,
     /// Valid, but not in this region.
     WrongRegion,
 }
@@ -38,7 +49,9 @@ pub struct Changes {
     pub tenants: Vec<Tenant>,
     /// New and changed licences.
     pub licences: Vec<Licence>,
-    /// New keys.
+    /// All servers that these licences are bound to.
+    pub servers: Vec<(LicenceId, String)>,
+    /// New and changed keys.
     pub keys: Vec<KeyRecord>,
     /// The kids of keys that open nothing any more.
     pub revoked: Vec<String>,
@@ -51,6 +64,7 @@ pub struct Snapshot {
     keys: Keys,
     device_keys: HashMap<TenantId, DeviceKey>,
     licences: HashMap<LicenceId, Arc<Licence>>,
+    servers: HashMap<LicenceId, Arc<HashSet<String>>>,
     doors: HashMap<Box<str>, Door>,
 }
 
@@ -58,14 +72,25 @@ pub struct Snapshot {
 struct Door {
     licence: LicenceId,
     mac: [u8; 32],
+    pepper: u32,
+    ends_at: Option<Timestamp>,
+    /// The day on which it was last used; copies of a snapshot share it.
+    used_on: Arc<AtomicU32>,
+}
+
+impl Door {
+    /// Notes a use on a day. Nearly always that costs one read.
+    fn is_first_use(&self, day: u32) -> bool {
+        self.used_on.load(Ordering::Relaxed) != day && self.used_on.swap(day, Ordering::Relaxed) != day
+    }
 }
 
 impl Snapshot {
     /// Makes a snapshot of nothing.
     #[must_use]
     pub fn empty(keys: &Keys) -> Self {
-        let (device_keys, licences, doors) = Default::default();
-        Self { revision: 0, keys: keys.clone(), device_keys, licences, doors }
+        let (device_keys, licences, servers, doors) = Default::default();
+        Self { revision: 0, keys: keys.clone(), device_keys, licences, servers, doors }
     }
 
     /// Takes changes in.
@@ -77,10 +102,14 @@ impl Snapshot {
             self.device_keys.insert(tenant.id, key);
         }
         for licence in changes.licences {
+            self.servers.remove(&licence.id);
             self.licences.insert(licence.id, Arc::new(licence));
         }
-        for KeyRecord { kid, licence, mac } in changes.keys {
-            self.doors.insert(kid.into(), Door { licence, mac });
+        for (licence, server) in changes.servers {
+            Arc::make_mut(self.servers.entry(licence).or_default()).insert(server);
+        }
+        for KeyRecord { kid, licence, mac, pepper, ends_at } in changes.keys {
+            self.doors.insert(kid.into(), Door { licence, mac, pepper, ends_at, used_on: Arc::default() });
         }
         for kid in changes.revoked {
             self.doors.remove(&*kid);
@@ -110,19 +139,42 @@ impl Snapshot {
     /// A wrong key takes as long as a right one: an unknown kid is checked against nothing.
     pub fn open(&self, key: &LicenceKey, region: &str, now: Timestamp) -> Result<Permit, Refusal> {
         let door = self.doors.get(key.kid());
-        let mac = door.map_or(&[0; 32], |door| &door.mac);
-        let matches = self.keys.mac_matches(key.expose(), mac);
-        let door = door.filter(|_| matches).ok_or(Refusal::Unknown)?;
+        let (mac, pepper) = door.map_or((&[0; 32], 1), |door| (&door.mac, door.pepper));
+        let matches = self.keys.mac_matches(key.expose(), pepper, mac);
+        let lives = |door: &&Door| matches && door.ends_at.is_none_or(|end| now < end);
+        let door = door.filter(lives).ok_or(Refusal::Unknown)?;
         let licence = self.licences.get(&door.licence).ok_or(Refusal::Unknown)?;
         let tenant = licence.terms.tenant;
         let device_key = self.device_keys.get(&tenant).ok_or(Refusal::Unknown)?;
-        let expired = licence.terms.expires_at.is_some_and(|end| end <= now);
-        if licence.suspended || expired || licence.terms.not_before > now {
-            return Err(Refusal::Inactive);
-        }
+        let grace = match licence.standing(now) {
+            Standing::Active => None,
+            Standing::Grace(until) => Some(until),
+            Standing::NotYet | Standing::TermsNotAccepted => return Err(Refusal::Inactive),
+            Standing::Suspended => return Err(Refusal::Suspended),
+            Standing::Expired => return Err(Refusal::Expired),
+        };
         if !licence.terms.regions.iter().any(|home| home == region) {
             return Err(Refusal::WrongRegion);
         }
-        Ok(Permit { tenant, licence: Arc::clone(licence), device_key: device_key.clone() })
+        let servers = self.servers.get(&licence.id).cloned();
+        let is_first_use = door.is_first_use(now.day());
+        let (licence, device_key) = (Arc::clone(licence), device_key.clone());
+        Ok(Permit { tenant, licence, device_key, servers, grace, is_first_use })
+    }
+
+    /// Returns the regions in which the licence of a key holds.
+    #[must_use]
+    pub fn regions(&self, key: &LicenceKey) -> Option<&[String]> {
+        let licence = self.licences.get(&self.doors.get(key.kid())?.licence)?;
+        Some(&licence.terms.regions)
+    }
+
+    /// Takes over which keys were used today.
+    pub fn keep_use(&mut self, old: &Self) {
+        for (kid, door) in &mut self.doors {
+            if let Some(known) = old.doors.get(kid) {
+                door.used_on = Arc::clone(&known.used_on);
+            }
+        }
     }
 }

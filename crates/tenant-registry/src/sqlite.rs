@@ -5,18 +5,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_lc_rs::rand;
 use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
 use serde_json::json;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite, SqlitePool};
+use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
 
-use crate::rows::{DeviceRow, KeyRow, LicenceRow, TenantRow, stored_time};
-use crate::sql::{Change, common_sql, found, readable};
+use crate::rows::{
+    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
+    TenantRow, stored_time,
+};
+use crate::sql::{
+    Change, Deed, conclude_sql, described, device_sql, found, licence_sql, name_taken, new_salt,
+    operator_sql, pattern, read_sql, readable, stored_revision, tenant_sql, unchanged,
+};
 use crate::{
-    Changes, DeliveryLedger, DeviceSummary, IssuedKey, KeyRecord, Keys, Licence, LicenceDraft, LicenceKey,
-    RegistryError, Sighting, Snapshot, Tenant,
+    Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport, Changes,
+    DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, Keys,
+    Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting, Snapshot, Tenant, TenantDraft,
+    TenantQuery,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -75,9 +82,16 @@ impl SqliteRegistry {
         self.pool.close().await;
     }
 
+    /// Starts what changes no licence, and whatever else is to be done is done after it.
+    async fn deed(&self) -> Result<Transaction<'static, Sqlite>, RegistryError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
     /// Starts a change of tenants, licences or keys: the revision grows with it.
     async fn change(&self) -> Result<Change<Sqlite>, RegistryError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let revision = sqlx::query_scalar("UPDATE revision SET number = number + 1 RETURNING number")
             .fetch_one(&mut *transaction)
             .await?;
@@ -90,7 +104,12 @@ impl SqliteRegistry {
     }
 }
 
-common_sql!(SqliteRegistry, "BEGIN");
+read_sql!(SqliteRegistry, "BEGIN");
+tenant_sql!(SqliteRegistry);
+licence_sql!(SqliteRegistry, Sqlite);
+device_sql!(SqliteRegistry);
+operator_sql!(SqliteRegistry, "BEGIN");
+conclude_sql!(SqliteRegistry, Sqlite);
 
 #[async_trait]
 impl DeliveryLedger for SqliteRegistry {
@@ -134,7 +153,7 @@ mod tests {
     }
 
     impl crate::conformance::Registry for SqliteRegistry {
-        fn admin(&self) -> &dyn crate::TenantAdmin {
+        fn admin(&self) -> &dyn crate::Administration {
             self
         }
 

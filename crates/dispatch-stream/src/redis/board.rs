@@ -1,6 +1,6 @@
 //! One lane's part of what the processes know of each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use push_domain::AppId;
@@ -106,6 +106,30 @@ impl LaneBoard {
         let answers = self.heard(answers)?;
         let all = answers.into_iter().next().unwrap_or(redis::Value::Nil);
         HashMap::from_redis_value(all).map_err(RedisError::from)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.link.lane().name()
+    }
+
+    /// Counts what lies in the queues of each app: calls and others together.
+    pub(crate) async fn depths(&mut self, apps: &[AppId]) -> RedisResult<BTreeMap<String, u64>> {
+        self.listens()?;
+        if apps.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let keys = self.link.lane().keys.clone();
+        let mut questions = Pipeline::new();
+        for app in apps {
+            for is_call in [true, false] {
+                questions.cmd("XLEN").arg(keys.queue(app, is_call));
+            }
+        }
+        let answers = self.link.pipeline(&questions).await;
+        let answers = self.heard(answers)?;
+        let count = |value: &redis::Value| value::number(value).and_then(|it| u64::try_from(it).ok());
+        let sum = |pair: &[redis::Value]| pair.iter().filter_map(count).sum();
+        Ok(apps.iter().map(ToString::to_string).zip(answers.chunks(2).map(sum)).collect())
     }
 
     /// Forgets what some processes have seen of an app.

@@ -259,7 +259,7 @@ async fn processes_know_of_each_other_and_add_up_what_they_have_seen() {
     let clock = push_domain::SystemClock;
     let app = push_domain::AppId::new("ios");
     let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
-    let apps = [("ios".to_owned(), AppState { is_broken: true, is_held: false })].into();
+    let apps = [("ios".to_owned(), AppState { is_broken: true, ..AppState::default() })].into();
     let state = ProcessState { process: "one".into(), is_worker: true, apps, ..ProcessState::default() };
 
     one.publish(state.clone()).await;

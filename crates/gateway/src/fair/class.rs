@@ -40,6 +40,11 @@ impl<T> Turns<T> {
         self.queues.get(&tenant).map_or(0, |queue| queue.waiting.len())
     }
 
+    /// Looks at what waits first of each tenant.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = &T> {
+        self.queues.values().filter_map(|queue| queue.waiting.front())
+    }
+
     /// Lets something wait, behind what the tenant has waiting already.
     pub(super) fn push(&mut self, tenant: TenantId, weight: u32, item: T) {
         let queue = self.queues.entry(tenant).or_insert_with(|| {

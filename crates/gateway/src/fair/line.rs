@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dispatch_stream::LineState;
 use metrics::Gauge;
 use push_domain::{AppId, FailReason, TenantId};
 use tokio::sync::oneshot;
@@ -21,6 +22,8 @@ const MOST_WAITING: usize = 8192;
 /// While others wait, a tenant has so much of the window, and so many places at least.
 const SHARE: f64 = 0.2;
 const LEAST_PLACES: usize = 32;
+/// While others wait, all callers without a licence have so much of the window together.
+const UNLICENSED_SHARE: f64 = 0.1;
 /// One of so many turns goes to a lower class that waits: to each of the two in turn.
 const LOWER_EVERY: u32 = 10;
 
@@ -37,6 +40,8 @@ struct State {
     under_way: usize,
     /// Pushes under way of each tenant, and its weight.
     tenants: HashMap<TenantId, (usize, u32)>,
+    /// Pushes under way of callers without a licence.
+    unlicensed: usize,
     classes: [Turns<Waiter>; 3],
     turns: u32,
 }
@@ -44,6 +49,7 @@ struct State {
 struct Waiter {
     turn: oneshot::Sender<Place>,
     deadline: Instant,
+    since: Instant,
     weight: u32,
 }
 
@@ -73,6 +79,7 @@ impl Line {
             window: Window::new(Instant::now()),
             under_way: 0,
             tenants: HashMap::new(),
+            unlicensed: 0,
             classes: Default::default(),
             turns: 0,
         };
@@ -87,6 +94,28 @@ impl Line {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what waits, and for how long.
+    pub(super) fn state(&self) -> LineState {
+        let state = self.lock();
+        let since = state.classes.iter().filter_map(|turns| turns.firsts().map(|it| it.since).min()).min();
+        let oldest = since.map(|since| since.elapsed()).unwrap_or_default();
+        LineState {
+            waiting: state.waiting() as u64,
+            oldest_ms: u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),
+            under_way: state.under_way as u64,
+            window: state.window.size() as u64,
+        }
+    }
+
+    /// Adds the pushes of each tenant that are under way; callers without a licence are no tenants.
+    pub(super) fn add_under_way(&self, sum: &mut HashMap<TenantId, u64>) {
+        for (tenant, (count, _)) in &self.lock().tenants {
+            if !tenant.is_unlicensed() {
+                *sum.entry(*tenant).or_default() += *count as u64;
+            }
+        }
     }
 
     /// Waits for a place; refused at once if the wait would be too long.
@@ -110,7 +139,11 @@ impl Line {
                 return Err(FailReason::Busy);
             }
             let (turn, mine) = oneshot::channel();
-            state.classes[class as usize].push(tenant, weight, Waiter { turn, deadline, weight });
+            state.classes[class as usize].push(
+                tenant,
+                weight,
+                Waiter { turn, deadline, since: Instant::now(), weight },
+            );
             mine
         };
         let _shown = Shown::new(&self.waiting);
@@ -133,6 +166,7 @@ impl Line {
         let now = Instant::now();
         let mut state = self.lock();
         state.under_way -= 1;
+        state.unlicensed -= usize::from(tenant.is_unlicensed());
         if let Some((count, _)) = state.tenants.get_mut(&tenant) {
             *count -= 1;
             if *count == 0 {
@@ -180,31 +214,38 @@ impl State {
 
     fn take(&mut self, tenant: TenantId, weight: u32) {
         self.under_way += 1;
+        self.unlicensed += usize::from(tenant.is_unlicensed());
         let (count, known) = self.tenants.entry(tenant).or_default();
         (*count, *known) = (*count + 1, weight.max(1));
     }
 
     /// Takes out whoever is next: of the highest class in which a tenant waits that has not its share yet;
-    /// where all have it, of the highest class.
+    /// where all have it, of the highest class, licensed tenants first.
     fn next(&mut self) -> Option<(TenantId, Waiter)> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a share of 1024"
-        )]
-        let places = ((self.window.size() as f64 * SHARE) as usize).max(LEAST_PLACES);
+        let (places, unlicensed_places) = (self.share(SHARE).max(LEAST_PLACES), self.share(UNLICENSED_SHARE));
         let order = match self.turns % (2 * LOWER_EVERY) {
             turn if turn == LOWER_EVERY - 1 => [2, 1, 0],
             turn if turn == 2 * LOWER_EVERY - 1 => [1, 2, 0],
             _ => [0, 1, 2],
         };
-        let Self { classes, tenants, .. } = self;
+        let Self { classes, tenants, unlicensed, .. } = self;
         let has_room = |tenant: TenantId| {
-            tenants.get(&tenant).is_none_or(|(count, weight)| *count < places * *weight as usize)
+            let barred = tenant.is_unlicensed() && *unlicensed >= unlicensed_places;
+            !barred && tenants.get(&tenant).is_none_or(|(count, weight)| *count < places * *weight as usize)
         };
-        let in_its_share = order.iter().find_map(|class| classes[*class].pop(has_room));
-        in_its_share.or_else(|| order.iter().find_map(|class| classes[*class].pop(|_| true)))
+        let mut first =
+            |may: &dyn Fn(TenantId) -> bool| order.iter().find_map(|class| classes[*class].pop(may));
+        first(&has_room).or_else(|| first(&|tenant| !tenant.is_unlicensed())).or_else(|| first(&|_| true))
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of 1024"
+    )]
+    fn share(&self, share: f64) -> usize {
+        (self.window.size() as f64 * share) as usize
     }
 
     /// Says whether a push would still wait when its time is over, as far as can be told.

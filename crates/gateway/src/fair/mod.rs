@@ -8,13 +8,13 @@ mod class;
 mod line;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_stream::{Job, Submit, SubmitError, Verdict};
-use push_domain::{Answer, AppCatalogue, AppId, FailReason, Kind, Reason};
+use dispatch_stream::{Job, LineState, Submit, SubmitError, Verdict};
+use push_domain::{Answer, AppCatalogue, AppId, FailReason, Kind, Reason, TenantId};
 use tokio::time::Instant;
 
 use self::line::{Left, Line};
@@ -56,6 +56,19 @@ impl FairQueue {
         let lines =
             apps.iter().map(|app| (app.id.clone(), Arc::new(Line::new(&app.id, has_tenants)))).collect();
         Self { dispatch, outages, lines }
+    }
+
+    /// Adds what waits and what is under way to what other threads have.
+    pub(crate) fn add_to(
+        &self,
+        lines: &mut BTreeMap<String, LineState>,
+        under_way: &mut HashMap<TenantId, u64>,
+    ) {
+        for (app, line) in &self.lines {
+            let known = lines.entry(app.to_string()).or_default();
+            *known = known.with(line.state());
+            line.add_under_way(under_way);
+        }
     }
 
     /// Waits for the push's turn, hands it over, and returns the verdict. A tenant of twice the `weight`

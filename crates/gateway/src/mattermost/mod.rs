@@ -12,6 +12,7 @@ mod fields;
 mod message;
 mod metrics;
 mod platform;
+mod privacy;
 mod reply;
 mod routes;
 mod text;

@@ -4,7 +4,7 @@
 //! the reason. Only what was not asked of a face at all keeps its HTTP status.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -12,12 +12,14 @@ use bytes::Bytes;
 use dispatch_stream::Verdict;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use push_domain::{Answer, FailReason, JobId, Reason, TenantId};
+use push_domain::{Answer, FailReason, JobId, Reason, TenantId, Timestamp};
 use serde::Serialize;
 
 const OK: &[u8] = b"{\"status\":\"OK\"}\n";
 const REMOVE: &[u8] = b"{\"status\":\"REMOVE\"}\n";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const LICENCE: HeaderName = HeaderName::from_static("x-hpns-licence");
+const LICENCE_UNTIL: HeaderName = HeaderName::from_static("x-hpns-licence-until");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 fn reply(body: impl Into<Bytes>) -> Response {
@@ -116,6 +118,16 @@ pub(super) fn verdict(verdict: &Verdict) -> Response {
 pub(super) fn with_id(mut response: Response, id: JobId) -> Response {
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Adds that the licence has expired, and until when it still works.
+pub(super) fn with_grace(mut response: Response, until: Timestamp) -> Response {
+    response.headers_mut().insert(LICENCE, HeaderValue::from_static("grace"));
+    let until = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(until.millis()));
+    if let Ok(until) = HeaderValue::try_from(until) {
+        response.headers_mut().insert(LICENCE_UNTIL, until);
     }
     response
 }

@@ -12,7 +12,10 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use dispatch_stream::{Job, Verdict};
 use http::header::{CONTENT_TYPE, HeaderValue};
-use push_domain::{DeviceToken, FailReason, JobId, Notification, Provider, ProviderRequest, Reason};
+use http_edge::Peer;
+use push_domain::{
+    DeviceId, DeviceToken, FailReason, JobId, Notification, Provider, ProviderRequest, Reason,
+};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -23,11 +26,13 @@ use super::body::{BodyFault, read_body};
 use super::message::PushMessage;
 use super::metrics::{Metrics, PushLabels};
 use super::reply::{self, Refusal};
-use super::{apns, fcm, platform};
+use super::{apns, fcm, platform, privacy};
 use crate::Gateway;
+use crate::caller::Caller;
+use crate::entrance::Approach;
 use crate::fair::FairQueue;
 use crate::front::PresentedKey;
-use crate::gate::Caller;
+use crate::usage::Usage;
 
 /// A caller that sends this header learns how long each part of its push took.
 const TIMING_HEADER: &str = "x-hpns-timing";
@@ -38,11 +43,17 @@ const MAX_ECHO_CHARACTERS: usize = 64;
 struct Face {
     gateway: Arc<Gateway>,
     queue: Arc<FairQueue>,
+    usage: Arc<Usage>,
     tasks: TaskTracker,
 }
 
 /// Returns the routes. A path that is none of them is 404, a method that is not theirs 405.
-pub(crate) fn router(gateway: Arc<Gateway>, queue: Arc<FairQueue>, tasks: TaskTracker) -> Router {
+pub(crate) fn router(
+    gateway: Arc<Gateway>,
+    queue: Arc<FairQueue>,
+    usage: Arc<Usage>,
+    tasks: TaskTracker,
+) -> Router {
     Router::new()
         .route("/", get(welcome).fallback(|| async { reply::wrong_method("GET, HEAD") }))
         .route("/version", get(version).fallback(|| async { reply::wrong_method("GET, HEAD") }))
@@ -50,7 +61,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, queue: Arc<FairQueue>, tasks: TaskTr
         .route("/api/v1/ack", post(acknowledge).fallback(|| async { reply::wrong_method("POST") }))
         .fallback(|| async { reply::not_found() })
         .layer(CatchPanicLayer::custom(panicked))
-        .with_state(Face { gateway, queue, tasks })
+        .with_state(Face { gateway, queue, usage, tasks })
 }
 
 /// The panic hook has logged where; what it said may hold content.
@@ -79,6 +90,9 @@ async fn send_push(State(face): State<Face>, request: Request) -> Response {
         Ok(response) => response,
         Err(refusal) => {
             face.gateway.metrics.refused(refusal.reason);
+            if let Some(tenant) = refusal.tenant {
+                face.usage.count(tenant, refusal.reason.code());
+            }
             let tenant = refusal.tenant.map(tracing::field::display);
             info!(target: "hpns::push", request_id = %id, tenant, outcome = refusal.reason.code(), "push refused");
             refusal.response()
@@ -104,16 +118,27 @@ impl Face {
         let wants_timing = request.headers().contains_key(TIMING_HEADER);
         let caller = self.identify(&request);
         let body = self.read(request).await?;
-        let caller = caller.map_err(Refusal::plain)?;
+        let caller = caller?;
         caller.take_rate().map_err(|reason| Refusal::plain(reason).of(caller.tenant))?;
         let (push, labels) =
             self.notification(&caller, id, &body).map_err(|refusal| refusal.of(caller.tenant))?;
         drop(body);
+        let under_way = caller.enter().map_err(|reason| {
+            Refusal::because(reason, "more pushes at once than the licence allows").of(caller.tenant)
+        })?;
         let (face, weight) = (self.clone(), caller.weight);
-        let settle = async move { face.settle(Arc::new(push), labels, weight, started).await };
+        let settle = async move {
+            let verdict = face.settle(Arc::new(push), labels, weight, started).await;
+            drop(under_way);
+            verdict
+        };
         let settled = self.tasks.spawn(settle);
         let Ok(verdict) = settled.await else { return Err(Refusal::plain(FailReason::Internal)) };
-        let response = reply::verdict(&verdict);
+        let mut response = reply::verdict(&verdict);
+        if let Some(until) = caller.grace {
+            metrics::counter!("licence_grace_pushes_total").increment(1);
+            response = reply::with_grace(response, until);
+        }
         Ok(if wants_timing { reply::with_timing(response, &verdict, started.elapsed()) } else { response })
     }
 
@@ -129,13 +154,23 @@ impl Face {
         let job = Job { notification: Arc::clone(&push), accepted_at: started, deadline };
         let verdict = self.queue.submit(job, weight).await;
         self.gateway.metrics.settled(labels, &verdict);
+        self.usage.count(push.tenant, verdict.answer.label());
         self.log(&push, &verdict, started.elapsed());
         verdict
     }
 
-    fn identify(&self, request: &Request) -> Result<Caller, FailReason> {
+    fn identify(&self, request: &Request) -> Result<Caller, Refusal> {
         let key = request.extensions().get::<PresentedKey>().map(|key| &key.0);
-        self.gateway.gate.identify(key)
+        let peer = request.extensions().get::<Peer>().copied();
+        let gate = &self.gateway.gate;
+        gate.identify(&Approach { key, peer, headers: request.headers() }).map_err(|reason| match reason {
+            FailReason::WrongRegion => match gate.right_region(key) {
+                Some(sentence) => Refusal::because(reason, sentence),
+                None => Refusal::plain(reason),
+            },
+            FailReason::RateLimited => Refusal::because(reason, "too many wrong keys from this address"),
+            reason => Refusal::plain(reason),
+        })
     }
 
     /// Reads the body, also of a caller that will be refused: an answer over unread bytes would
@@ -176,6 +211,13 @@ impl Face {
                 format!("Failed because of missing device Id serverId={server}"),
             ));
         }
+        gateway.gate.admit(caller, &push.server_id).map_err(|reason| {
+            Refusal::because(reason, "more pushes than servers without a licence may send from one address")
+        })?;
+        if !caller.may_come_from(&push.server_id) {
+            return Err(Refusal::plain(FailReason::ServerNotBound));
+        }
+        let push = privacy::applied(push, caller.privacy).map_err(Refusal::plain)?;
         let (platform, app_version) = platform::split(&push.platform);
         let Some(app) = gateway.apps.find(caller.tenant, platform) else {
             let (platform, server) = (echo(platform), echo(&push.server_id));
@@ -195,7 +237,7 @@ impl Face {
             wants_ack: !push.ack_id.is_empty(),
         };
         let device = caller.device_key.device_id(&app.id, &token);
-        if !gateway.devices.lets_through(&device) {
+        if !gateway.devices.lets_through(short(&device)) {
             let sentence = "more pushes to one device than Apple and Google take";
             return Err(Refusal::because(FailReason::RateLimited, sentence));
         }
@@ -238,7 +280,7 @@ impl Face {
     async fn acknowledge(&self, request: Request) -> Result<Response, Refusal> {
         let caller = self.identify(&request);
         let body = self.read(request).await?;
-        let caller = caller.map_err(Refusal::plain)?;
+        let caller = caller?;
         let ack = Ack::parse(&body).map_err(|why| {
             Refusal::peer(FailReason::BadRequest, format!("Failed to read ack body: {why}"))
         })?;
@@ -253,6 +295,11 @@ impl Face {
         let Ok(()) = self.gateway.acks.get_or_insert_with(&hash, count);
         Ok(reply::ok())
     }
+}
+
+/// Devices are told apart by 64 bits of their keyed hash.
+fn short(device: &DeviceId) -> u64 {
+    device.as_bytes().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
 }
 
 /// Repeats a little of what the caller wrote, as the peer's texts do.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use http_edge::TrustedProxies;
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -27,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     pub(crate) server: ServerConfig,
     pub(crate) gateway: GatewayConfig,
+    pub(crate) admin: AdminConfig,
     pub(crate) health: HealthConfig,
     pub(crate) registry: RegistryConfig,
     pub(crate) dispatch: DispatchConfig,
@@ -74,7 +77,11 @@ pub(crate) struct ServerConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct GatewayConfig {
     pub(crate) listen: SocketAddr,
+    pub(crate) plain_listen: Option<SocketAddr>,
     pub(crate) tls: Option<TlsConfig>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    test_tier: TestTierConfig,
+    region_urls: BTreeMap<String, String>,
     connections: usize,
     connections_per_address: usize,
     header_timeout_ms: u64,
@@ -88,6 +95,27 @@ pub(crate) struct GatewayConfig {
     device_rate_per_second: u32,
     device_burst: u32,
     mattermost: gateway::MattermostConfig,
+}
+
+/// What servers without a licence may do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TestTierConfig {
+    enabled: bool,
+    rate_per_second: u32,
+    burst: u32,
+}
+
+/// The operators' API and console.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdminConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) push_url: String,
+    pub(crate) gateway_url: Option<String>,
+    pub(crate) session_hours: u32,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) oidc: Option<admin_api::OidcConfig>,
 }
 
 /// The certificate of the gateway's listener, in PEM.
@@ -143,6 +171,25 @@ pub(crate) struct DevelopmentConfig {
     pub(crate) custom_endpoints: bool,
 }
 
+impl AdminConfig {
+    /// The settings of the admin API; a gateway of the same process is the nearest one.
+    pub(crate) fn admin(&self, region: &str, own: Option<SocketAddr>) -> admin_api::Config {
+        let own = own.map(|address| {
+            let host =
+                if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
+            format!("http://{host}:{}", address.port())
+        });
+        admin_api::Config {
+            region: region.to_owned(),
+            push_url: self.push_url.clone(),
+            gateway_url: self.gateway_url.clone().or(own).unwrap_or_else(|| self.push_url.clone()),
+            session: Duration::from_hours(self.session_hours.into()),
+            trusted_proxies: TrustedProxies::new(self.trusted_proxies.clone()),
+            oidc: self.oidc.clone(),
+        }
+    }
+}
+
 impl GatewayConfig {
     pub(crate) fn gateway(&self) -> gateway::Config {
         gateway::Config {
@@ -155,6 +202,18 @@ impl GatewayConfig {
             device_rate_per_second: self.device_rate_per_second,
             device_burst: self.device_burst,
             mattermost: self.mattermost.clone(),
+        }
+    }
+
+    /// How callers may come in.
+    pub(crate) fn entrance(&self, region: &str) -> gateway::Entrance {
+        let TestTierConfig { enabled, rate_per_second, burst } = self.test_tier;
+        gateway::Entrance {
+            access: self.access,
+            region: region.to_owned(),
+            region_urls: self.region_urls.clone(),
+            trusted_proxies: TrustedProxies::new(self.trusted_proxies.clone()),
+            test_tier: enabled.then_some(gateway::TestTier { rate_per_second, burst }),
         }
     }
 
@@ -204,10 +263,6 @@ impl Config {
             (1..=16).contains(&self.region.len()) && plain(&self.region),
             "`region` has to be 1 to 16 letters and digits"
         );
-        ensure!(
-            gateway.listen != self.health.listen || gateway.listen.port() == 0,
-            "`gateway.listen` and `health.listen` have to differ"
-        );
         let url = self.registry.url.expose_secret();
         ensure!(
             url.starts_with("sqlite:") || self.postgres().is_some(),
@@ -232,6 +287,7 @@ impl Config {
             "`gateway.connections_per_address` has to be at least 1"
         );
         ensure!(gateway.max_body_bytes >= 1024, "`gateway.max_body_bytes` has to be at least 1024");
+        self.validate_admin()?;
         self.validate_times()?;
         for (name, app) in &self.apps {
             ensure!(
@@ -249,6 +305,36 @@ impl Config {
             {
                 bail!("`apps.{name}.{key}` needs `development.custom_endpoints = true`");
             }
+        }
+        Ok(())
+    }
+
+    fn validate_admin(&self) -> anyhow::Result<()> {
+        let (gateway, admin) = (&self.gateway, &self.admin);
+        let listeners = [
+            ("gateway.listen", Some(gateway.listen)),
+            ("gateway.plain_listen", gateway.plain_listen),
+            ("admin.listen", Some(admin.listen)),
+            ("health.listen", Some(self.health.listen)),
+        ];
+        for (at, (name, address)) in listeners.iter().enumerate() {
+            let same = listeners[..at]
+                .iter()
+                .find(|(_, other)| address.is_some_and(|address| address.port() != 0) && other == address);
+            if let Some((other, _)) = same {
+                bail!("`{other}` and `{name}` have to differ");
+            }
+        }
+        ensure!(
+            gateway.test_tier.rate_per_second >= 1 && gateway.test_tier.burst >= 1,
+            "`gateway.test_tier.rate_per_second` and `burst` have to be at least 1"
+        );
+        ensure!((1..=24).contains(&admin.session_hours), "`admin.session_hours` has to be 1 to 24");
+        for (name, url) in
+            [("admin.push_url", Some(&admin.push_url)), ("admin.gateway_url", admin.gateway_url.as_ref())]
+        {
+            let good = url.is_none_or(|url| url.starts_with("https://") || url.starts_with("http://"));
+            ensure!(good, "`{name}` has to begin with https:// or http://");
         }
         Ok(())
     }

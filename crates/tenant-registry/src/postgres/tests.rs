@@ -10,8 +10,8 @@ use push_domain::SecretBytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::NOW;
-use crate::{DeviceState, TenantAdmin, TenantReader};
+use crate::conformance::ACT;
+use crate::{Administration, DeviceAdmin, DeviceState, TenantAdmin, TenantReader};
 
 /// The server of this test run; it ends with it.
 fn server() -> &'static Path {
@@ -69,7 +69,7 @@ async fn fresh(_: &Path) -> Both {
 }
 
 impl crate::conformance::Registry for Both {
-    fn admin(&self) -> &dyn TenantAdmin {
+    fn admin(&self) -> &dyn Administration {
         &self.registry
     }
 
@@ -111,9 +111,10 @@ async fn a_change_is_told_at_once() {
     let writer = PostgresRegistry::open(&address("postgres"), keys(1)).await.unwrap();
     reader.changed().await; // It listens from now on.
 
+    let draft = TenantDraft::named("acme");
     let (told, made) = tokio::join!(
         tokio::time::timeout(Duration::from_secs(20), reader.changed()),
-        writer.create_tenant("acme", NOW)
+        writer.create_tenant(&draft, ACT)
     );
 
     made.unwrap();
@@ -143,7 +144,7 @@ async fn each_role_may_do_its_own_work_and_no_other() {
 
     let gateway = PostgresRegistry::open(&login("gateway"), keys(1)).await.unwrap();
     gateway.snapshot().await.unwrap();
-    assert!(denied(gateway.create_tenant("a", NOW).await));
+    assert!(denied(gateway.create_tenant(&TenantDraft::named("a"), ACT).await));
     assert!(denied(record("gateway").record(std::slice::from_ref(&sighting)).await));
 
     let worker = record("worker");
@@ -153,7 +154,7 @@ async fn each_role_may_do_its_own_work_and_no_other() {
     assert!(denied(PostgresRegistry::open(&login("worker"), keys(1)).await.unwrap().snapshot().await));
 
     let admin = PostgresRegistry::open(&login("admin"), keys(1)).await.unwrap();
-    admin.create_tenant("a", NOW).await.unwrap();
+    admin.create_tenant(&TenantDraft::named("a"), ACT).await.unwrap();
     assert!(denied(record("admin").record(&[sighting]).await));
 }
 

@@ -76,6 +76,31 @@ async fn a_thousand_at_once_of_one_tenant_are_not_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn callers_without_a_licence_have_a_tenth_of_the_window_while_licensed_ones_wait() {
+    let line = a_line();
+    let places = full(&line, tenant(1)).await;
+    let mut all = JoinSet::new();
+    for number in 0..200 {
+        waits(&line, &mut all, TenantId::unlicensed(number.into()), Class::Message, 1000 + number).await;
+    }
+    for number in 0..300 {
+        waits(&line, &mut all, tenant(2), Class::Message, number).await;
+    }
+
+    let mut let_in = Vec::new();
+    for place in places {
+        place.leave(Left::Unknown);
+        let_in.push(all.join_next().await.unwrap().unwrap());
+    }
+
+    let unlicensed = let_in.iter().filter(|(number, _)| *number >= 1000).count();
+    assert_eq!(unlicensed, WINDOW / 10);
+    for (_, place) in let_in {
+        place.unwrap().leave(Left::Unknown);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_where_there_are_tenants_is_one_of_them_limited() {
     for (has_tenants, most) in [(true, MOST_OF_A_TENANT), (false, MOST_WAITING)] {
         let line = Arc::new(Line::new(&AppId::new("ios"), has_tenants));

@@ -1,0 +1,98 @@
+//! The audit log.
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use push_domain::TenantId;
+use serde::Deserialize;
+use tenant_registry::AuditFault;
+use utoipa::IntoParams;
+
+use super::tenants::page_length;
+use super::{Caller, ok};
+use crate::failure::{Failure, invalid};
+use crate::operations::{cursor, place};
+use crate::state::Admin;
+use crate::wire::{AuditVerification, AuditView, Page, ProblemBody};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AuditQuery {
+    /// Where the page before ended.
+    cursor: Option<String>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<u32>,
+}
+
+type Asked = Result<Query<AuditQuery>, axum::extract::rejection::QueryRejection>;
+
+impl Admin {
+    async fn audit_page(&self, tenant: Option<TenantId>, query: Asked) -> Result<Page<AuditView>, Failure> {
+        let Query(query) = query.map_err(|_| invalid("query", "holds `cursor` and `limit` only"))?;
+        let limit = page_length(query.limit)?;
+        let before = match query.cursor {
+            None => u64::MAX,
+            Some(text) => place(&text)?
+                .parse()
+                .map_err(|_| invalid("cursor", "has to be one that a page before has given"))?,
+        };
+        let mut events = self.registry.audit(tenant, before, limit + 1).await?;
+        let more = events.len() > limit as usize;
+        events.truncate(limit as usize);
+        let next_cursor = events.last().filter(|_| more).map(|last| cursor(&last.seq.to_string()));
+        Ok(Page { items: events.into_iter().map(AuditView::from).collect(), next_cursor })
+    }
+}
+
+/// List what was done
+///
+/// The newest first, a page at a time.
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(AuditQuery), responses(
+    (status = 200, description = "A page of events", body = Page<AuditView>),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(admin): State<Admin>, query: Asked) -> Result<Response, Failure> {
+    Ok(ok(admin.audit_page(None, query).await?))
+}
+
+/// List what was done to a tenant
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/audit", tag = "audit",
+    params(("tenant" = String, Path, description = "The tenant's id"), AuditQuery), responses(
+    (status = 200, description = "A page of events", body = Page<AuditView>),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn of_tenant(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    query: Asked,
+) -> Result<Response, Failure> {
+    let tenant = admin.find_tenant(&caller, &tenant).await?;
+    Ok(ok(admin.audit_page(Some(tenant.id), query).await?))
+}
+
+/// Check the whole log
+///
+/// Every event holds the hash of the one before: whatever is changed, left out or cut off is found.
+#[utoipa::path(get, path = "/v1/audit/verification", tag = "audit", responses(
+    (status = 200, description = "What the check shows", body = AuditVerification),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn verify(State(admin): State<Admin>) -> Result<Response, Failure> {
+    let report = admin.registry.verify_audit().await?;
+    let fault = report.fault.map(|fault| match fault {
+        AuditFault::Changed(seq) => format!("event {seq} was changed"),
+        AuditFault::Broken(seq) => format!("something is missing, or was put in, before event {seq}"),
+        AuditFault::Cut => "the last events are missing".to_owned(),
+    });
+    Ok(ok(AuditVerification {
+        intact: fault.is_none(),
+        events: report.events,
+        head: data_encoding::HEXLOWER.encode(&report.head),
+        fault,
+    }))
+}

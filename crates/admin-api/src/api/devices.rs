@@ -1,0 +1,92 @@
+//! Devices: counted, looked up by token, forgotten. Tokens are hashed on arrival.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+
+use super::{Caller, ok};
+use crate::failure::{Failure, invalid, missing};
+use crate::input::Input;
+use crate::state::Admin;
+use crate::wire::{DeviceCountView, DeviceInput, DeviceView, DevicesInput, Erased, ProblemBody};
+
+const MOST_AT_ONCE: usize = 1000;
+
+/// Count a tenant's devices
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/devices", tag = "devices",
+    params(("tenant" = String, Path, description = "The tenant's id")), responses(
+    (status = 200, description = "How many of each kind", body = Vec<DeviceCountView>),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn count(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+) -> Result<Response, Failure> {
+    let tenant = admin.find_tenant(&caller, &tenant).await?;
+    let counts = admin.registry.count_devices(tenant.id).await?;
+    Ok(ok(counts.into_iter().map(DeviceCountView::from).collect::<Vec<_>>()))
+}
+
+/// Forget all of a tenant's devices
+///
+/// Their hashes, and what they were made with: nothing that was kept elsewhere can be matched any more.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant}/devices", tag = "devices",
+    params(("tenant" = String, Path, description = "The tenant's id")), responses(
+    (status = 200, description = "How many were known", body = Erased),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn erase_all(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+) -> Result<Response, Failure> {
+    let tenant = admin.find_tenant(&caller, &tenant).await?;
+    let erased = admin.registry.erase_all_devices(tenant.id, caller.act(admin.now())).await?;
+    Ok(ok(Erased { erased }))
+}
+
+/// Look a device up
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/devices/lookup", tag = "devices", request_body = DeviceInput,
+    params(("tenant" = String, Path, description = "The tenant's id")), responses(
+    (status = 200, description = "What is remembered of it", body = DeviceView),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn look_up(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    input: Input<DeviceInput>,
+) -> Result<Response, Failure> {
+    let tenant = admin.find_tenant(&caller, &tenant).await?;
+    let device = admin.device(&tenant, input.value)?;
+    let known = admin.registry.device(tenant.id, device).await?.ok_or_else(|| missing("device"))?;
+    let reference = admin.keys.log_key(admin.now().day()).reference(&device);
+    Ok(ok(DeviceView::new(known, reference)))
+}
+
+/// Forget some devices
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/devices/erase", tag = "devices", request_body = DevicesInput,
+    params(("tenant" = String, Path, description = "The tenant's id")), responses(
+    (status = 200, description = "How many were known", body = Erased),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn erase(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    input: Input<DevicesInput>,
+) -> Result<Response, Failure> {
+    let tenant = admin.find_tenant(&caller, &tenant).await?;
+    let given = input.value.devices;
+    if !(1..=MOST_AT_ONCE).contains(&given.len()) {
+        return Err(invalid("devices", "has to be 1 to 1000 devices"));
+    }
+    let devices: Vec<_> =
+        given.into_iter().map(|device| admin.device(&tenant, device)).collect::<Result<_, _>>()?;
+    let erased = admin.registry.erase_devices(tenant.id, &devices, caller.act(admin.now())).await?;
+    Ok(ok(Erased { erased }))
+}

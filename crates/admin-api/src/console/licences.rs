@@ -1,0 +1,495 @@
+//! Licences: sold, changed, switched off; their keys and servers.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::Method;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::forms::{Form, day, words};
+use super::layout::{View, life_line, see};
+use super::overview::test_form;
+use super::tenants::date;
+use crate::failure::{Failure, invalid};
+use crate::rules;
+use crate::state::Admin;
+use crate::wire::{KeyView, LicenceInput, LicenceView, NewKey};
+
+const PLANS: [&str; 4] = ["test", "professional", "enterprise", "cloud"];
+const POLICIES: [&str; 4] = ["full", "generic", "id_only_strip", "id_only_reject"];
+
+/// What a tenant's page shows of a licence.
+pub(super) fn licence_card(
+    view: &View,
+    licence: &LicenceView,
+    keys: &[KeyView],
+    servers: &[String],
+    now: u64,
+) -> Markup {
+    let terms = &licence.terms;
+    let millis = |moment: Option<crate::wire::Moment>| moment.map(|it| it.0.millis());
+    let path = format!("/licences/{}", licence.id);
+    html! {
+        section class="card" aria-label=(licence.id) {
+            h3 {
+                (terms.plan) " " span class={ "state " (licence.standing) } { (view.language.state(&licence.standing)) }
+                " " (terms.regions.join(", "))
+            }
+            (life_line(view, millis(terms.not_before).unwrap_or_default(), millis(terms.expires_at), millis(licence.grace_until), now))
+            dl {
+                dt { (view.t("Holds")) }
+                dd {
+                    @if let Some(from) = terms.not_before { (date(&from.to_string())) } " – "
+                    @match terms.expires_at { Some(end) => { (date(&end.to_string())) } None => { (view.t("No end")) } }
+                    @if let Some(until) = licence.grace_until { " (" (view.t("grace until")) " " (date(&until.to_string())) ")" }
+                }
+                dt { (view.t("Limits")) }
+                dd { (terms.rate_per_second) "/s · " (terms.burst) " " (view.t("at once")) " · " (limit(view, terms.in_flight)) " " (view.t("in flight")) " · " (limit(view, terms.devices)) " " (view.t("devices")) }
+                dt { (view.t("Privacy")) } dd { (view.language.state(&terms.privacy)) }
+                dt { (view.t("Terms")) }
+                dd { @match &licence.accepted_terms { Some(it) => { (it.version) " · " (it.by) " · " (date(&it.at.to_string())) } None => { (view.t("Not accepted yet")) } } }
+                @if let Some(suspension) = &licence.suspension {
+                    dt { (view.t("Suspended")) } dd { (suspension.reason) " · " (suspension.by) " · " (date(&suspension.at.to_string())) }
+                }
+                @if !servers.is_empty() { dt { (view.t("Bound to")) } dd { code { (servers.join(", ")) } } }
+            }
+            (key_table(view, keys))
+            @if view.may(&Method::POST, "/licences/{licence}/keys") { (licence_actions(view, licence, &path)) }
+        }
+    }
+}
+
+fn limit(view: &View, limit: u32) -> String {
+    if limit == 0 { view.t("any number").to_owned() } else { limit.to_string() }
+}
+
+fn key_table(view: &View, keys: &[KeyView]) -> Markup {
+    html! {
+        @if keys.is_empty() { p class="faint" { (view.t("No key yet.")) } }
+        @else {
+            div class="scroll" tabindex="0" role="region" aria-label=(view.t("Keys")) {
+                table {
+                    thead { tr {
+                        th scope="col" { (view.t("Key")) }
+                        th scope="col" { (view.t("State")) }
+                        th scope="col" { (view.t("Made")) }
+                        th scope="col" { (view.t("Ends")) }
+                        th scope="col" { (view.t("Last used")) }
+                        th scope="col" { span class="hidden" { (view.t("Actions")) } }
+                    } }
+                    tbody { @for key in keys { (key_row(view, key)) } }
+                }
+            }
+        }
+    }
+}
+
+fn key_row(view: &View, key: &KeyView) -> Markup {
+    let state = if key.is_live {
+        "live"
+    } else if key.revoked_at.is_some() {
+        "revoked"
+    } else {
+        "ended"
+    };
+    html! {
+        tr {
+            th scope="row" { code { (key.kid) } }
+            td { span class={ "state " (state) } { (view.language.state(state)) } }
+            td { (date(&key.created_at.to_string())) }
+            td { @if let Some(end) = key.ends_at { time { (end) } } @else { "–" } }
+            td { (key.last_used_on.as_deref().unwrap_or("–")) }
+            td {
+                @if key.is_live && view.may(&Method::POST, "/keys/{kid}/revoke") {
+                    details {
+                        summary { (view.t("Revoke")) }
+                        form method="post" action={ "/keys/" (key.kid) "/revoke" } {
+                            (view.form_key())
+                            button class="danger" { (view.t("Revoke now")) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn licence_actions(view: &View, licence: &LicenceView, path: &str) -> Markup {
+    let id = &licence.id;
+    html! {
+        div class="actions" {
+            @if licence.accepted_terms.is_none() {
+                form method="post" action={ (path) "/terms" } class="row" {
+                    (view.form_key())
+                    label for={ "version-" (id) } { (view.t("Terms version")) }
+                    input id={ "version-" (id) } name="version" required maxlength="40" size="8";
+                    label for={ "by-" (id) } { (view.t("Accepted by")) }
+                    input id={ "by-" (id) } name="accepted_by" required maxlength="200";
+                    button { (view.t("Note acceptance")) }
+                }
+            }
+            form method="post" action={ (path) "/keys" } class="row" {
+                (view.form_key())
+                label for={ "overlap-" (id) } { (view.t("Old key lives on, hours")) }
+                input id={ "overlap-" (id) } name="overlap_hours" type="number" min="0" max="720" value="168" required;
+                button { (view.t("New key")) }
+            }
+            a class="button quiet" href=(path) { (view.t("Change")) }
+            details {
+                summary { (view.t("Servers")) }
+                form method="post" action={ (path) "/servers" } class="row" {
+                    (view.form_key())
+                    label for={ "server-" (id) } { (view.t("Server id")) }
+                    input id={ "server-" (id) } name="server" required maxlength="64" spellcheck="false";
+                    button name="bound" value="true" { (view.t("Bind")) }
+                    button name="bound" value="false" class="quiet" { (view.t("Let go")) }
+                }
+            }
+            @if licence.suspension.is_some() {
+                form method="post" action={ (path) "/suspension" } class="row" {
+                    (view.form_key())
+                    input type="hidden" name="reason" value="";
+                    button { (view.t("Resume")) }
+                }
+            } @else {
+                details {
+                    summary { (view.t("Suspend")) }
+                    form method="post" action={ (path) "/suspension" } class="row" {
+                        (view.form_key())
+                        label for={ "reason-" (id) } { (view.t("Reason")) }
+                        input id={ "reason-" (id) } name="reason" required maxlength="500";
+                        button class="danger" { (view.t("Suspend")) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The fields of a licence, as a form has them.
+#[derive(Debug, Deserialize)]
+pub(super) struct LicenceForm {
+    plan: String,
+    regions: String,
+    rate_per_second: u32,
+    burst: u32,
+    in_flight: u32,
+    devices: u32,
+    privacy: String,
+    #[serde(default)]
+    not_before: String,
+    #[serde(default)]
+    expires_at: String,
+    grace_days: u32,
+    #[serde(default)]
+    terms_version: String,
+    #[serde(default)]
+    accepted_by: String,
+    revision: Option<u64>,
+}
+
+impl LicenceForm {
+    fn input(&self) -> Result<LicenceInput, Failure> {
+        Ok(LicenceInput {
+            plan: self.plan.clone(),
+            regions: words(&self.regions),
+            rate_per_second: self.rate_per_second,
+            burst: self.burst,
+            in_flight: self.in_flight,
+            devices: self.devices,
+            privacy: self.privacy.clone(),
+            not_before: day("not_before", &self.not_before)?,
+            expires_at: day("expires_at", &self.expires_at)?,
+            grace_days: self.grace_days,
+        })
+    }
+}
+
+fn fields(view: &View, terms: &LicenceInput) -> Markup {
+    let text = |moment: Option<crate::wire::Moment>| {
+        moment.map(|it| date(&it.to_string()).to_owned()).unwrap_or_default()
+    };
+    let numbers = [
+        ("rate_per_second", view.t("Pushes a second"), 1, terms.rate_per_second),
+        ("burst", view.t("Pushes at once"), 1, terms.burst),
+        ("in_flight", view.t("Pushes in flight (0: any number)"), 0, terms.in_flight),
+        ("devices", view.t("Devices (0: any number)"), 0, terms.devices),
+    ];
+    html! {
+        (choice(view.t("Plan"), "plan", &PLANS, &terms.plan, |it| it.to_owned()))
+        label for="regions" { (view.t("Regions")) }
+        input id="regions" name="regions" required value=(terms.regions.join(", "));
+        @for (name, label, least, value) in numbers {
+            label for=(name) { (label) }
+            input id=(name) name=(name) type="number" required min=(least) value=(value);
+        }
+        (choice(view.t("Privacy"), "privacy", &POLICIES, &terms.privacy, |it| view.language.state(it).to_owned()))
+        label for="not_before" { (view.t("Holds from (empty: now)")) }
+        input id="not_before" name="not_before" type="date" value=(text(terms.not_before));
+        label for="expires_at" { (view.t("Ends (empty: no end)")) }
+        input id="expires_at" name="expires_at" type="date" value=(text(terms.expires_at));
+        label for="grace_days" { (view.t("Days of grace")) }
+        input id="grace_days" name="grace_days" type="number" required min="0" max="90" value=(terms.grace_days);
+    }
+}
+
+fn choice(label: &str, name: &str, all: &[&str], chosen: &str, shown: impl Fn(&str) -> String) -> Markup {
+    html! {
+        label for=(name) { (label) }
+        select id=(name) name=(name) {
+            @for option in all { option value=(option) selected[*option == chosen] { (shown(option)) } }
+        }
+    }
+}
+
+pub(super) async fn new(State(admin): State<Admin>, view: View, Path(tenant): Path<String>) -> Response {
+    let tenant = match admin.find_tenant(&view.caller, &tenant).await {
+        Ok(tenant) => tenant,
+        Err(failure) => return view.refusal(&failure),
+    };
+    let usual = LicenceInput {
+        plan: "professional".into(),
+        regions: vec![admin.config.region.clone()],
+        rate_per_second: 100,
+        burst: 200,
+        in_flight: 0,
+        devices: 0,
+        privacy: "full".into(),
+        not_before: None,
+        expires_at: None,
+        grace_days: 14,
+    };
+    let content = html! {
+        h1 { (view.t("New licence")) " · " (tenant.name) }
+        form method="post" class="card" action={ "/tenants/" (tenant.id) "/licences/new" } {
+            (view.form_key())
+            (fields(&view, &usual))
+            label for="terms_version" { (view.t("Accepted terms, version (empty: not yet)")) }
+            input id="terms_version" name="terms_version" maxlength="40";
+            label for="accepted_by" { (view.t("Accepted by")) }
+            input id="accepted_by" name="accepted_by" maxlength="200";
+            button { (view.t("Create")) }
+        }
+    };
+    view.page(view.t("New licence"), &content)
+}
+
+pub(super) async fn create(
+    State(admin): State<Admin>,
+    view: View,
+    Path(tenant): Path<String>,
+    Form(form): Form<LicenceForm>,
+) -> Response {
+    let made = async {
+        let tenant = admin.find_tenant(&view.caller, &tenant).await?;
+        let now = admin.now();
+        let draft = form.input()?.checked(tenant.id, now)?;
+        let accepted = if form.terms_version.trim().is_empty() {
+            None
+        } else {
+            let by = rules::text("accepted_by", &form.accepted_by, 1, 200)?;
+            Some((rules::text("terms_version", &form.terms_version, 1, 40)?, by))
+        };
+        let licence = admin.registry.create_licence(draft, view.caller.act(now)).await?;
+        if let Some((version, by)) = accepted {
+            admin.registry.accept_terms(licence.id, &version, &by, view.caller.act(now)).await?;
+        }
+        Ok::<_, Failure>(tenant.id)
+    };
+    match made.await {
+        Ok(tenant) => see(&format!("/tenants/{tenant}")),
+        Err(failure) => view.refusal(&failure),
+    }
+}
+
+pub(super) async fn edit(State(admin): State<Admin>, view: View, Path(licence): Path<String>) -> Response {
+    let licence = match admin.find_licence(&view.caller, &licence).await {
+        Ok(licence) => LicenceView::new(licence, admin.now()),
+        Err(failure) => return view.refusal(&failure),
+    };
+    let content = html! {
+        h1 { (view.t("Change licence")) }
+        p { a href={ "/tenants/" (licence.tenant) } { (view.t("Back to the tenant")) } }
+        form method="post" class="card" action={ "/licences/" (licence.id) } {
+            (view.form_key())
+            input type="hidden" name="revision" value=(licence.revision);
+            (fields(&view, &licence.terms))
+            button { (view.t("Save")) }
+        }
+    };
+    view.page(view.t("Change licence"), &content)
+}
+
+/// Does something with a licence, and goes back to its tenant.
+async fn with_licence(
+    admin: &Admin,
+    view: &View,
+    licence: &str,
+    what: impl AsyncFnOnce(tenant_registry::Licence) -> Result<(), Failure>,
+) -> Response {
+    let done = async {
+        let licence = admin.find_licence(&view.caller, licence).await?;
+        let tenant = licence.terms.tenant;
+        what(licence).await?;
+        Ok::<_, Failure>(tenant)
+    };
+    match done.await {
+        Ok(tenant) => see(&format!("/tenants/{tenant}")),
+        Err(failure) => view.refusal(&failure),
+    }
+}
+
+pub(super) async fn update(
+    State(admin): State<Admin>,
+    view: View,
+    Path(licence): Path<String>,
+    Form(form): Form<LicenceForm>,
+) -> Response {
+    with_licence(&admin, &view, &licence, async |licence| {
+        let input = form.input()?;
+        let now = admin.now();
+        let mut draft = input.checked(licence.terms.tenant, now)?;
+        // A date field knows no hours: the same day leaves the moment as it was.
+        let same_day = |a: push_domain::Timestamp, b: push_domain::Timestamp| a.day() == b.day();
+        if input.not_before.is_none() || same_day(draft.not_before, licence.terms.not_before) {
+            draft.not_before = licence.terms.not_before;
+        }
+        if let (Some(new), Some(old)) = (draft.expires_at, licence.terms.expires_at)
+            && same_day(new, old)
+        {
+            draft.expires_at = Some(old);
+        }
+        let act = view.caller.act(now);
+        admin.registry.update_licence(licence.id, draft, form.revision, act).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+pub(super) struct TermsForm {
+    version: String,
+    accepted_by: String,
+}
+
+pub(super) async fn accept_terms(
+    State(admin): State<Admin>,
+    view: View,
+    Path(licence): Path<String>,
+    Form(form): Form<TermsForm>,
+) -> Response {
+    with_licence(&admin, &view, &licence, async |licence| {
+        let version = rules::text("version", &form.version, 1, 40)?;
+        let by = rules::text("accepted_by", &form.accepted_by, 1, 200)?;
+        admin.registry.accept_terms(licence.id, &version, &by, view.caller.act(admin.now())).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+pub(super) struct SuspensionForm {
+    #[serde(default)]
+    reason: String,
+}
+
+/// With a reason it suspends, without one it resumes.
+pub(super) async fn suspend(
+    State(admin): State<Admin>,
+    view: View,
+    Path(licence): Path<String>,
+    Form(form): Form<SuspensionForm>,
+) -> Response {
+    with_licence(&admin, &view, &licence, async |licence| {
+        let reason = rules::text("reason", &form.reason, 0, 500)?;
+        if licence.suspension.is_none() && reason.is_empty() {
+            return Err(invalid("reason", "has to be 1 to 500 characters long"));
+        }
+        let reason = (!reason.is_empty()).then_some(&*reason);
+        admin.registry.suspend_licence(licence.id, reason, view.caller.act(admin.now())).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+pub(super) struct ServerForm {
+    server: String,
+    bound: bool,
+}
+
+pub(super) async fn bind_server(
+    State(admin): State<Admin>,
+    view: View,
+    Path(licence): Path<String>,
+    Form(form): Form<ServerForm>,
+) -> Response {
+    with_licence(&admin, &view, &licence, async |licence| {
+        let server = rules::server(form.server.trim())?;
+        admin.registry.bind_server(licence.id, server, form.bound, view.caller.act(admin.now())).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+pub(super) struct KeyForm {
+    overlap_hours: u32,
+}
+
+/// Shows the new key this once.
+pub(super) async fn issue_key(
+    State(admin): State<Admin>,
+    view: View,
+    Path(licence): Path<String>,
+    Form(form): Form<KeyForm>,
+) -> Response {
+    let made = async {
+        let licence = admin.find_licence(&view.caller, &licence).await?;
+        let key = admin.new_key(licence.id, form.overlap_hours, view.caller.act(admin.now())).await?;
+        Ok::<_, Failure>((licence, key))
+    };
+    match made.await {
+        Ok((licence, key)) => {
+            let content = new_key_page(&view, &key, &licence.terms.tenant.to_string());
+            view.page(view.t("New key"), &content)
+        }
+        Err(failure) => view.refusal(&failure),
+    }
+}
+
+fn new_key_page(view: &View, key: &NewKey, tenant: &str) -> Markup {
+    html! {
+        h1 { (view.t("New key")) }
+        section class="notice good" {
+            p { strong { (view.t("This is the only time that the key is shown.")) } }
+            label for="push-url" { (view.t("Push URL")) }
+            div class="row" {
+                input id="push-url" readonly value=(key.push_url) spellcheck="false";
+                button type="button" data-copy="push-url" hidden { (view.t("Copy")) }
+            }
+            p class="faint" { (view.t("System Console › Environment › Push Notification Server")) }
+        }
+        p { a href={ "/tenants/" (tenant) } { (view.t("Back to the tenant")) } }
+        h2 { (view.t("Try it")) }
+        (test_form(view, &key.push_url, None))
+    }
+}
+
+pub(super) async fn revoke_key(
+    State(admin): State<Admin>,
+    view: View,
+    Path(kid): Path<String>,
+    _: Form<super::sign_in::Nothing>,
+) -> Response {
+    let revoked = async {
+        let licence = admin.registry.licence_of_key(&kid).await?;
+        admin.registry.revoke_key(&kid, view.caller.act(admin.now())).await?;
+        let licence = licence.ok_or_else(|| crate::failure::missing("licence key"))?;
+        Ok::<_, Failure>(admin.find_licence(&view.caller, &licence.to_string()).await?.terms.tenant)
+    };
+    match revoked.await {
+        Ok(tenant) => see(&format!("/tenants/{tenant}")),
+        Err(failure) => view.refusal(&failure),
+    }
+}

@@ -1,0 +1,144 @@
+//! In and out of the console.
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{HeaderValue, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
+use http_edge::Peer;
+use maud::{DOCTYPE, Markup, html};
+use serde::Deserialize;
+use tenant_registry::{Act, AdminToken};
+
+use super::forms::Form;
+use super::language::{COOKIE as LANGUAGE_COOKIE, Language};
+use super::layout::{View, head, see};
+use super::shown;
+use crate::failure::Failure;
+use crate::identity::{self, COOKIE, Session};
+use crate::input::bounded;
+use crate::state::Admin;
+
+#[derive(Deserialize)]
+struct SignIn {
+    #[serde(default)]
+    token: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Nothing {}
+
+#[derive(Deserialize)]
+pub(super) struct Choice {
+    #[serde(default)]
+    language: String,
+}
+
+pub(super) async fn page(headers: HeaderMap) -> Response {
+    form(Language::of_request(&headers), StatusCode::OK, None)
+}
+
+fn form(language: Language, status: StatusCode, refusal: Option<&'static str>) -> Response {
+    let t = |english| language.of(english);
+    let notice: Markup = html! {
+        @if let Some(text) = refusal { p class="notice alarm" role="alert" id="refusal" { (t(text)) } }
+    };
+    let page = html! {
+        (DOCTYPE)
+        html lang=(language.code()) {
+            (head(t("Sign in")))
+            body class="alone" {
+                main id="content" tabindex="-1" {
+                    h1 { (t("Sign in")) }
+                    (notice)
+                    form method="post" action="/sign-in" class="card" {
+                        label for="token" { (t("Admin token")) }
+                        input type="password" id="token" name="token" autocomplete="current-password" required
+                            spellcheck="false" autofocus aria-describedby=[refusal.map(|_| "refusal")];
+                        p class="faint" { (t("A token begins with hpns_admin_. It is not kept in this browser.")) }
+                        button { (t("Sign in")) }
+                    }
+                }
+            }
+        }
+    };
+    shown(status, page)
+}
+
+/// Takes an admin token, and gives a session for it.
+pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Response {
+    let language = Language::of_request(request.headers());
+    let source = identity::source(&admin, &request);
+    let peer = request.extensions().get::<Peer>().copied();
+    let is_tls = peer.is_some_and(|peer| peer.is_tls);
+    let near = peer.is_none_or(|peer| admin.config.trusted_proxies.contains(peer.address));
+    if !is_tls && !near {
+        return form(
+            language,
+            StatusCode::FORBIDDEN,
+            Some("Sign in over https: a token must not travel in the clear."),
+        );
+    }
+    if request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return form(
+            language,
+            StatusCode::FORBIDDEN,
+            Some("This token is not one of ours, or its time is over."),
+        );
+    }
+    let behind_tls =
+        is_tls || request.headers().get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+    let signed_in = match open(&admin, request).await {
+        Ok(signed_in) => signed_in,
+        Err(failure) => return super::secured(failure.into_response()),
+    };
+    let Some(session) = signed_in else {
+        if admin.failures.lets_through(source) {
+            return form(
+                language,
+                StatusCode::FORBIDDEN,
+                Some("This token is not one of ours, or its time is over."),
+            );
+        }
+        let text = "Too many failed sign-ins from this address; try again in a minute.";
+        return form(language, StatusCode::TOO_MANY_REQUESTS, Some(text));
+    };
+    let seconds = session.expires_at.since(admin.now()).as_secs();
+    let secure = if behind_tls { "; Secure" } else { "" };
+    let value = session.signed(&admin.session_key);
+    cookie(
+        see("/"),
+        &format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"),
+    )
+}
+
+async fn open(admin: &Admin, request: Request) -> Result<Option<Session>, Failure> {
+    let body = bounded(request.into_body()).await?;
+    let text = String::from_utf8_lossy(&body);
+    let given =
+        axum::extract::Query::<SignIn>::try_from_uri(&format!("/?{text}").parse().unwrap_or_default());
+    let given = given.map(|query| query.0.token).unwrap_or_default();
+    let Ok(token) = AdminToken::parse(given.trim()) else { return Ok(None) };
+    let now = admin.now();
+    let Some(record) = admin.registry.open_admin_token(&token, now).await? else { return Ok(None) };
+    let actor = format!("token:{}", record.id);
+    admin.registry.note("console.sign_in", &record.id, record.terms.tenant, Act::new(&actor, now)).await?;
+    let end = now.plus(admin.config.session).min(record.terms.expires_at);
+    Ok(Some(Session { token: record.id, expires_at: end }))
+}
+
+pub(super) async fn sign_out(_: View, _: Form<Nothing>) -> Response {
+    cookie(see("/sign-in"), &format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"))
+}
+
+/// Remembers the language in the browser.
+pub(super) async fn choose_language(Form(choice): Form<Choice>) -> Response {
+    let code = Language::named(&choice.language).unwrap_or_default().code();
+    cookie(see("/"), &format!("{LANGUAGE_COOKIE}={code}; Path=/; SameSite=Strict; Max-Age=31536000"))
+}
+
+fn cookie(mut response: Response, value: &str) -> Response {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        response.headers_mut().append(SET_COOKIE, value);
+    }
+    response
+}

@@ -1,0 +1,57 @@
+//! How the registry's refusals look to a caller.
+
+use axum::response::{IntoResponse, Response};
+use http_edge::{ErrorKind, Problem};
+use tenant_registry::RegistryError;
+use tracing::error;
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) Problem);
+
+/// What is not there, and what is somebody else's, look the same.
+pub(crate) fn missing(what: &str) -> Failure {
+    Failure(Problem::new(ErrorKind::NotFound, "not_found", format!("no such {what}")))
+}
+
+/// A field of the request that breaks a rule.
+pub(crate) fn invalid(field: &str, rule: &str) -> Failure {
+    Failure(Problem::new(ErrorKind::BadRequest, "invalid_field", format!("`{field}` {rule}")))
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(cause: RegistryError) -> Self {
+        let (kind, code) = match &cause {
+            RegistryError::Missing(what) => return missing(what),
+            RegistryError::NameTaken => (ErrorKind::Conflict, "name_taken"),
+            RegistryError::Changed => (ErrorKind::PreconditionFailed, "changed"),
+            RegistryError::TooManyKeys => (ErrorKind::Conflict, "too_many_keys"),
+            RegistryError::DoneBefore(_) => (ErrorKind::Conflict, "done_before"),
+            RegistryError::RequestKeyReused => (ErrorKind::Conflict, "request_key_reused"),
+            RegistryError::Unreadable(_)
+            | RegistryError::WrongKey
+            | RegistryError::Database(_)
+            | RegistryError::SchemaDiffers(_)
+            | RegistryError::Unbound
+            | RegistryError::Silent
+            | RegistryError::Migration(_) => {
+                error!(error = %cause, "the registry failed an operator");
+                let text = "the registry cannot be used at this moment; the fault has been logged";
+                return Self(Problem::new(ErrorKind::Unavailable, "unavailable", text));
+            }
+        };
+        Self(Problem::new(kind, code, cause.to_string()))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}

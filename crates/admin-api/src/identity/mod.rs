@@ -1,0 +1,179 @@
+//! Who calls: an admin token or an `OpenID` access token as `Authorization: Bearer`, or a signed-in browser.
+//!
+//! A request is let through only if the table of routes says so; whoever fails to say who he is too often is refused
+//! by where he comes from.
+
+mod oidc;
+mod session;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use data_encoding::HEXLOWER;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http_edge::{ErrorKind, Peer, Problem};
+use push_domain::{TenantId, Timestamp};
+use tenant_registry::{Act, AdminToken, AdminTokenRecord, Once, RegistryError, Role};
+
+pub(crate) use oidc::Oidc;
+pub(crate) use session::{COOKIE, Session, cookie};
+
+use crate::access::{self, Access};
+use crate::failure::{Failure, missing};
+use crate::state::Admin;
+
+/// Somebody who may call something.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// As the audit log calls it.
+    pub(crate) actor: String,
+    pub(crate) role: Role,
+    pub(crate) tenant: Option<TenantId>,
+    /// Of a browser: what its forms have to bring.
+    pub(crate) form_key: Option<String>,
+}
+
+impl Identity {
+    fn of_token(record: &AdminTokenRecord) -> Self {
+        let actor = format!("token:{}", record.id);
+        Self { actor, role: record.terms.role, tenant: record.terms.tenant, form_key: None }
+    }
+
+    /// Says whether it may call a route.
+    pub(crate) fn may(&self, method: &http::Method, route: &str) -> bool {
+        match access::of(method, route) {
+            Some(Access::Open) => true,
+            Some(Access::Roles(roles)) => roles.contains(&self.role),
+            None => false,
+        }
+    }
+
+    /// Lets a tenant see only its own; to it everything else does not exist.
+    pub(crate) fn sees(&self, tenant: TenantId) -> Result<(), Failure> {
+        if self.tenant.is_none_or(|own| own == tenant) { Ok(()) } else { Err(missing("tenant")) }
+    }
+
+    /// What it does now.
+    pub(crate) fn act(&self, now: Timestamp) -> Act<'_> {
+        Act::new(&self.actor, now)
+    }
+
+    /// The same under the caller's own key of the request.
+    pub(crate) fn act_once<'a>(
+        &'a self,
+        now: Timestamp,
+        key: Option<&'a str>,
+        fingerprint: &'a [u8; 32],
+    ) -> Act<'a> {
+        Act { once: key.map(|key| Once { key, fingerprint }), ..self.act(now) }
+    }
+}
+
+/// Why nobody is let in.
+enum Refused {
+    Nobody,
+    Wrong,
+    Unknowable(RegistryError),
+}
+
+/// Lets a request through to its route, or not.
+pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    // What has no route is answered by the router itself.
+    let Some(route) = route else { return next.run(request).await };
+    let is_api = route.starts_with("/v1/");
+    let Some(access) = access::of(request.method(), &route) else {
+        return next_or_refused(request, next, &route).await;
+    };
+    let source = source(&admin, &request);
+    let identity = match identify(&admin, request.headers(), is_api).await {
+        Ok(identity) => Some(identity),
+        Err(Refused::Unknowable(error)) => return Failure::from(error).into_response(),
+        Err(Refused::Wrong) if !admin.failures.lets_through(source) => return throttled(),
+        Err(Refused::Wrong | Refused::Nobody) => None,
+    };
+    match (access, &identity) {
+        (Access::Open, _) => {}
+        (Access::Roles(_), None) if is_api => return unauthenticated(),
+        (Access::Roles(_), None) => return Redirect::to("/sign-in").into_response(),
+        (Access::Roles(roles), Some(identity)) if !roles.contains(&identity.role) => {
+            let text = format!("the role {} may not do this", identity.role.as_str());
+            return Problem::new(ErrorKind::Forbidden, "forbidden", text).into_response();
+        }
+        (Access::Roles(_), Some(_)) => {}
+    }
+    if let Some(identity) = identity {
+        request.extensions_mut().insert(identity);
+    }
+    next.run(request).await
+}
+
+/// A method that no route of this path has is 405, as the router says; a route that is in no table is nobody's.
+async fn next_or_refused(request: Request, next: Next, route: &str) -> Response {
+    if access::TABLE.iter().any(|(_, known, _)| *known == route) {
+        return next.run(request).await;
+    }
+    Problem::new(ErrorKind::Forbidden, "forbidden", "nobody may do this").into_response()
+}
+
+fn unauthenticated() -> Response {
+    let text = "send an admin token or an access token as `Authorization: Bearer …`";
+    let mut response = Problem::new(ErrorKind::Unauthenticated, "unauthenticated", text).into_response();
+    let challenge = http::HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
+    response
+}
+
+pub(crate) fn throttled() -> Response {
+    let text = "too many failed sign-ins from this address; try again in a minute";
+    let mut response = Problem::new(ErrorKind::Throttled, "too_many_failures", text).into_response();
+    response.headers_mut().insert(RETRY_AFTER, http::HeaderValue::from_static("60"));
+    response
+}
+
+/// A keyed hash of where a request comes from.
+pub(crate) fn source(admin: &Admin, request: &Request) -> u64 {
+    let peer = request.extensions().get::<Peer>();
+    let Some(peer) = peer else { return 0 };
+    let address = admin.config.trusted_proxies.client(peer.address, request.headers());
+    admin.keys.source_hash(&[address.to_string().as_bytes()])
+}
+
+async fn identify(admin: &Admin, headers: &HeaderMap, is_api: bool) -> Result<Identity, Refused> {
+    if let Some(bearer) = bearer(headers) {
+        return bearer_identity(admin, bearer).await;
+    }
+    // A browser brings its cookie to whoever leads it here: the API does not take it.
+    if is_api {
+        return Err(Refused::Nobody);
+    }
+    let session = session::presented(headers).ok_or(Refused::Nobody)?;
+    signed_in(admin, session).await
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
+}
+
+async fn bearer_identity(admin: &Admin, bearer: &str) -> Result<Identity, Refused> {
+    let now = admin.clock.now();
+    if let Ok(token) = AdminToken::parse(bearer) {
+        let opened = admin.registry.open_admin_token(&token, now).await.map_err(Refused::Unknowable)?;
+        return opened.map(|record| Identity::of_token(&record)).ok_or(Refused::Wrong);
+    }
+    match &admin.oidc {
+        Some(oidc) => oidc.identity(&admin.client, bearer, now).await.ok_or(Refused::Wrong),
+        None => Err(Refused::Wrong),
+    }
+}
+
+/// The token behind a session is looked up every time: a revoked one ends its sessions too.
+async fn signed_in(admin: &Admin, cookie: &str) -> Result<Identity, Refused> {
+    let now = admin.clock.now();
+    let session = Session::read(cookie, &admin.session_key, now).ok_or(Refused::Nobody)?;
+    let record = admin.registry.admin_token(&session.token).await.map_err(Refused::Unknowable)?;
+    let record = record.filter(|record| record.is_live(now)).ok_or(Refused::Nobody)?;
+    let form_key = Some(HEXLOWER.encode(&session.form_key(&admin.session_key)));
+    Ok(Identity { form_key, ..Identity::of_token(&record) })
+}

@@ -1,0 +1,98 @@
+//! What every request needs, put together once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch_stream::Board;
+use http_edge::Rates;
+use push_domain::{AppCatalogue, Clock, SecretBytes};
+use tenant_registry::{Administration, Keys};
+
+use crate::Config;
+use crate::identity::Oidc;
+
+/// Failed sign-ins of one source: 10 a minute, and 20 at once.
+const FAILURE_EVERY: Duration = Duration::from_secs(6);
+const FAILURES_AT_ONCE: u32 = 20;
+const SOURCES: usize = 100_000;
+/// How long a gateway may take for a test push.
+const TEST_PUSH: Duration = Duration::from_secs(30);
+
+/// What the admin API is made of.
+pub struct Parts {
+    /// Its settings.
+    pub config: Config,
+    /// Everything that operators may do.
+    pub registry: Arc<dyn Administration>,
+    /// The service's own keys.
+    pub keys: Keys,
+    /// What the processes know of each other.
+    pub board: Arc<Board>,
+    /// The apps.
+    pub apps: Arc<AppCatalogue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The admin API of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin(Arc<State>);
+
+/// What all clones of [`Admin`] share.
+pub struct State {
+    pub(crate) config: Config,
+    pub(crate) registry: Arc<dyn Administration>,
+    pub(crate) keys: Keys,
+    pub(crate) session_key: SecretBytes,
+    pub(crate) board: Arc<Board>,
+    pub(crate) apps: Arc<AppCatalogue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) oidc: Option<Oidc>,
+    pub(crate) failures: Rates,
+    pub(crate) client: reqwest::Client,
+}
+
+impl Admin {
+    /// Puts the parts together. Fails when no HTTP client can be made.
+    pub fn new(parts: Parts) -> Result<Self, reqwest::Error> {
+        let Parts { config, registry, keys, board, apps, clock } = parts;
+        // Only the gateway of the configuration is ever asked; nobody leads us elsewhere.
+        let client = reqwest::Client::builder()
+            .timeout(TEST_PUSH)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        let oidc = config.oidc.clone().map(Oidc::new);
+        let session_key = keys.purpose_key("console session");
+        let failures = Rates::new(FAILURE_EVERY, FAILURES_AT_ONCE, SOURCES);
+        let state = State { config, registry, keys, session_key, board, apps, clock, oidc, failures, client };
+        Ok(Self(Arc::new(state)))
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for Admin {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+//! A caller that may push, and what it may do.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use governor::DefaultDirectRateLimiter;
+use push_domain::{FailReason, TenantId, Timestamp};
+use tenant_registry::{DeviceKey, Privacy};
+
+/// A caller that may push.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) tenant: TenantId,
+    pub(crate) device_key: DeviceKey,
+    /// How many turns it has for one of a test tenant while others wait.
+    pub(crate) weight: u32,
+    /// How much of a message may leave the service.
+    pub(crate) privacy: Privacy,
+    /// Until when its licence works although it has expired.
+    pub(crate) grace: Option<Timestamp>,
+    /// The servers that may use its licence; none: every server.
+    pub(crate) servers: Option<Arc<HashSet<String>>>,
+    pub(crate) limits: Option<Limits>,
+}
+
+/// What a licence has used of its limits.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) bucket: Arc<DefaultDirectRateLimiter>,
+    pub(crate) under_way: Arc<AtomicU32>,
+    /// Pushes at once; 0: any number.
+    pub(crate) most: u32,
+}
+
+/// One push of a licence that is under way, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Option<Arc<AtomicU32>>);
+
+impl Caller {
+    /// Says whether a server may push with this licence.
+    pub(crate) fn may_come_from(&self, server: &str) -> bool {
+        self.servers.as_ref().is_none_or(|servers| servers.contains(server))
+    }
+
+    /// Counts a push against the licence's rate.
+    pub(crate) fn take_rate(&self) -> Result<(), FailReason> {
+        let over = self.limits.as_ref().is_some_and(|limits| limits.bucket.check().is_err());
+        if over { Err(FailReason::RateLimited) } else { Ok(()) }
+    }
+
+    /// Counts a push that is under way, if the licence allows one more at once.
+    pub(crate) fn enter(&self) -> Result<UnderWay, FailReason> {
+        let Some(limits) = &self.limits else { return Ok(UnderWay(None)) };
+        let most = if limits.most == 0 { u32::MAX } else { limits.most };
+        let one_more = |count: u32| (count < most).then_some(count + 1);
+        match limits.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => Ok(UnderWay(Some(Arc::clone(&limits.under_way)))),
+            Err(_) => Err(FailReason::RateLimited),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What a tenant has bought, and whether it holds at a moment.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use push_domain::{LicenceId, TenantId, Timestamp};
+
+use crate::LicenceKey;
+
+/// The kind of a licence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Plan {
+    /// Free, no service level.
+    Test,
+    /// Licensed.
+    Professional,
+    /// Licensed, with id-only pushes.
+    Enterprise,
+    /// Operated for the tenant.
+    Cloud,
+}
+
+impl Plan {
+    /// Every plan.
+    pub const ALL: [Self; 4] = [Self::Test, Self::Professional, Self::Enterprise, Self::Cloud];
+
+    /// Returns the name used in storage, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Professional => "professional",
+            Self::Enterprise => "enterprise",
+            Self::Cloud => "cloud",
+        }
+    }
+}
+
+impl FromStr for Plan {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let known = Self::ALL.into_iter().find(|plan| plan.as_str() == text);
+        known.ok_or("a plan is test, professional, enterprise or cloud")
+    }
+}
+
+/// How much of a message may leave the service towards Apple and Google.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Privacy {
+    /// What the tenant's server sends.
+    Full,
+    /// Message text and names are replaced before anything is queued.
+    Generic,
+    /// Ids only: everything that a user could read is taken out.
+    IdOnlyStrip,
+    /// Ids only: a push with anything that a user could read is refused.
+    IdOnlyReject,
+}
+
+impl Privacy {
+    /// Every policy.
+    pub const ALL: [Self; 4] = [Self::Full, Self::Generic, Self::IdOnlyStrip, Self::IdOnlyReject];
+
+    /// Returns the name used in storage and in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Generic => "generic",
+            Self::IdOnlyStrip => "id_only_strip",
+            Self::IdOnlyReject => "id_only_reject",
+        }
+    }
+}
+
+impl FromStr for Privacy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let known = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
+        known.ok_or("a privacy policy is full, generic, id_only_strip or id_only_reject")
+    }
+}
+
+/// What is agreed for a licence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LicenceDraft {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it is.
+    pub plan: Plan,
+    /// The regions in which it holds, such as `us`.
+    pub regions: Vec<String>,
+    /// Pushes a second, sustained.
+    pub rate_per_second: u32,
+    /// Pushes at once.
+    pub burst: u32,
+    /// Pushes that may wait for their answers at once; 0: as many as the service has room for.
+    pub in_flight: u32,
+    /// Devices; 0: any number. More are still pushed to, and the operator is told.
+    pub devices: u32,
+    /// How much of a message may leave the service.
+    pub privacy: Privacy,
+    /// From when it holds.
+    pub not_before: Timestamp,
+    /// Until when, if there is an end.
+    pub expires_at: Option<Timestamp>,
+    /// For how many days after that it still works, with a warning.
+    pub grace_days: u32,
+}
+
+impl LicenceDraft {
+    /// Begins with the usual terms: 100 pushes a second, 200 at once, no end, 14 days of grace.
+    #[must_use]
+    pub fn new(tenant: TenantId, plan: Plan, region: &str, not_before: Timestamp) -> Self {
+        Self {
+            tenant,
+            plan,
+            regions: vec![region.to_owned()],
+            rate_per_second: 100,
+            burst: 200,
+            in_flight: 0,
+            devices: 0,
+            privacy: Privacy::Full,
+            not_before,
+            expires_at: None,
+            grace_days: 14,
+        }
+    }
+
+    /// Says when the grace ends, if the licence has an end.
+    #[must_use]
+    pub fn grace_until(&self) -> Option<Timestamp> {
+        let grace = Duration::from_hours(u64::from(self.grace_days) * 24);
+        self.expires_at.map(|end| end.plus(grace))
+    }
+}
+
+/// That the terms were accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acceptance {
+    /// Which version of them.
+    pub version: String,
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: String,
+}
+
+/// That an operator has switched a licence off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A tenant's right to push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Licence {
+    /// Its id.
+    pub id: LicenceId,
+    /// What was agreed.
+    pub terms: LicenceDraft,
+    /// That the tenant has accepted the service's terms. Without that the licence is not active.
+    pub accepted: Option<Acceptance>,
+    /// Whether an operator has switched it off.
+    pub suspension: Option<Suspension>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The change that it came with last.
+    pub revision: u64,
+}
+
+/// Whether a licence holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds.
+    Active,
+    /// It has expired, and still works until then.
+    Grace(Timestamp),
+    /// It does not hold yet.
+    NotYet,
+    /// Nobody has accepted the terms.
+    TermsNotAccepted,
+    /// An operator has switched it off.
+    Suspended,
+    /// Its time, and its grace, are over.
+    Expired,
+}
+
+impl Standing {
+    /// Returns the name used in the API, in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Grace(_) => "grace",
+            Self::NotYet => "not_yet",
+            Self::TermsNotAccepted => "terms_not_accepted",
+            Self::Suspended => "suspended",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl Licence {
+    /// Decides whether the licence holds at `now`. Nobody else does.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        if self.suspension.is_some() {
+            return Standing::Suspended;
+        }
+        if self.accepted.is_none() {
+            return Standing::TermsNotAccepted;
+        }
+        if now < self.terms.not_before {
+            return Standing::NotYet;
+        }
+        match (self.terms.expires_at, self.terms.grace_until()) {
+            (Some(end), _) if now < end => Standing::Active,
+            (_, Some(until)) if now < until => Standing::Grace(until),
+            (Some(_), _) => Standing::Expired,
+            (None, _) => Standing::Active,
+        }
+    }
+}
+
+/// A licence key as it is stored: it can be checked, not recovered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The public part of the key.
+    pub kid: String,
+    /// What it proves.
+    pub licence: LicenceId,
+    /// HMAC-SHA256 of the whole key under a pepper.
+    pub mac: [u8; 32],
+    /// Which pepper, counted from 1.
+    pub pepper: u32,
+    /// From when it opens nothing any more, if another key takes its place.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// What operators see of a licence key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySummary {
+    /// The public part of the key.
+    pub kid: String,
+    /// Which pepper it is stored under.
+    pub pepper: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when it opens nothing any more.
+    pub ends_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// The last day on which it was used, counted from 1970.
+    pub last_used_day: Option<u32>,
+}
+
+impl KeySummary {
+    /// Says whether it opens anything at `now`.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.ends_at.is_none_or(|end| now < end)
+    }
+}
+
+/// A licence key that has just been made. This is the only time that it can be shown.
+#[derive(Debug)]
+pub struct IssuedKey {
+    /// The key.
+    pub key: LicenceKey,
+    /// What was stored of it.
+    pub record: KeyRecord,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400_000;
+
+    /// A licence from day 10 to day 20 with 5 days of grace.
+    fn a_licence() -> Licence {
+        let day = |day: u64| Timestamp::from_millis(day * DAY);
+        let terms = LicenceDraft {
+            expires_at: Some(day(20)),
+            grace_days: 5,
+            ..LicenceDraft::new(TenantId::new(), Plan::Professional, "us", day(10))
+        };
+        let accepted = Some(Acceptance { version: "1".into(), at: day(9), by: "ada".into() });
+        Licence { id: LicenceId::new(), terms, accepted, suspension: None, created_at: day(9), revision: 1 }
+    }
+
+    #[test]
+    fn a_licence_stands_as_its_table_says() {
+        let usual = a_licence();
+        let without_terms = Licence { accepted: None, ..usual.clone() };
+        let suspension =
+            Some(Suspension { at: Timestamp::from_millis(0), by: "ada".into(), reason: "unpaid".into() });
+        let suspended = Licence { suspension, ..usual.clone() };
+        let suspended_without_terms = Licence { accepted: None, ..suspended.clone() };
+        let mut endless = usual.clone();
+        endless.terms.expires_at = None;
+        let mut graceless = usual.clone();
+        graceless.terms.grace_days = 0;
+        let grace = Standing::Grace(Timestamp::from_millis(25 * DAY));
+
+        for (licence, at, standing) in [
+            (&usual, 10 * DAY - 1, Standing::NotYet),
+            (&usual, 10 * DAY, Standing::Active),
+            (&usual, 20 * DAY - 1, Standing::Active),
+            (&usual, 20 * DAY, grace),
+            (&usual, 25 * DAY - 1, grace),
+            (&usual, 25 * DAY, Standing::Expired),
+            (&graceless, 20 * DAY, Standing::Expired),
+            (&endless, 9999 * DAY, Standing::Active),
+            (&endless, 9 * DAY, Standing::NotYet),
+            (&without_terms, 15 * DAY, Standing::TermsNotAccepted),
+            (&without_terms, 30 * DAY, Standing::TermsNotAccepted),
+            (&suspended, 15 * DAY, Standing::Suspended),
+            (&suspended, 22 * DAY, Standing::Suspended),
+            (&suspended, 30 * DAY, Standing::Suspended),
+            (&suspended_without_terms, 15 * DAY, Standing::Suspended),
+        ] {
+            assert_eq!(licence.standing(Timestamp::from_millis(at)), standing, "day {}", at / DAY);
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        assert!(Plan::ALL.iter().all(|plan| plan.as_str().parse() == Ok(*plan)));
+        assert!(Privacy::ALL.iter().all(|policy| policy.as_str().parse() == Ok(*policy)));
+        assert!("Full".parse::<Privacy>().is_err() && "gold".parse::<Plan>().is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! For those who answer for devices.
+
+/// Implements [`DeviceAdmin`](crate::DeviceAdmin).
+macro_rules! device_sql {
+    ($registry:ty) => {
+        #[async_trait::async_trait]
+        impl $crate::DeviceAdmin for $registry {
+            async fn device(
+                &self,
+                tenant: TenantId,
+                device: DeviceId,
+            ) -> Result<Option<DeviceSummary>, RegistryError> {
+                let row: Option<DeviceRow> = sqlx::query_as(
+                    "SELECT app, platform, first_seen, last_seen, state, reason FROM device
+                     WHERE tenant_id = $1 AND id = $2",
+                )
+                .bind(tenant.uuid())
+                .bind(&device.as_bytes()[..])
+                .fetch_optional(&self.pool)
+                .await?;
+                row.map(DeviceSummary::try_from).transpose()
+            }
+
+            async fn count_devices(&self, tenant: TenantId) -> Result<Vec<DeviceCount>, RegistryError> {
+                let rows: Vec<DeviceCountRow> = sqlx::query_as(
+                    "SELECT app, platform, state, count(*) AS number FROM device WHERE tenant_id = $1
+                     GROUP BY app, platform, state ORDER BY app, platform, state",
+                )
+                .bind(tenant.uuid())
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(readable(rows))
+            }
+
+            async fn erase_devices(
+                &self,
+                tenant: TenantId,
+                devices: &[DeviceId],
+                act: Act<'_>,
+            ) -> Result<u64, RegistryError> {
+                let mut transaction = self.deed().await?;
+                let mut erased = 0;
+                for device in devices {
+                    let done = sqlx::query("DELETE FROM device WHERE tenant_id = $1 AND id = $2")
+                        .bind(tenant.uuid())
+                        .bind(&device.as_bytes()[..])
+                        .execute(&mut *transaction)
+                        .await?;
+                    erased += done.rows_affected();
+                }
+                let deed = Deed {
+                    action: "device.erase",
+                    object: tenant.to_string(),
+                    tenant: Some(tenant),
+                    detail: json!({ "asked": devices.len(), "erased": erased }),
+                };
+                self.conclude(transaction, act, deed).await?;
+                Ok(erased)
+            }
+
+            async fn erase_all_devices(&self, tenant: TenantId, act: Act<'_>) -> Result<u64, RegistryError> {
+                let mut change = self.change().await?;
+                let done = sqlx::query("UPDATE tenant SET device_salt = $2, revision = $3 WHERE id = $1")
+                    .bind(tenant.uuid())
+                    .bind(&new_salt()[..])
+                    .bind(change.revision)
+                    .execute(&mut *change.transaction)
+                    .await?;
+                found(done.rows_affected(), "tenant")?;
+                let done = sqlx::query("DELETE FROM device WHERE tenant_id = $1")
+                    .bind(tenant.uuid())
+                    .execute(&mut *change.transaction)
+                    .await?;
+                let erased = done.rows_affected();
+                let deed = Deed {
+                    action: "device.erase_all",
+                    object: tenant.to_string(),
+                    tenant: Some(tenant),
+                    detail: json!({ "erased": erased }),
+                };
+                self.conclude(change.transaction, act, deed).await?;
+                Ok(erased)
+            }
+
+            async fn unusual_growth(&self, day: u32, least: u64) -> Result<Vec<NewDevices>, RegistryError> {
+                let rows: Vec<NewDevicesRow> = sqlx::query_as(
+                    "SELECT tenant_id, today, week_before FROM (
+                         SELECT tenant_id, count(*) FILTER (WHERE first_seen = $1) AS today,
+                             count(*) FILTER (WHERE first_seen < $1) AS week_before
+                         FROM device WHERE first_seen > $1 - 8 AND first_seen <= $1 GROUP BY tenant_id
+                     ) growth WHERE today >= $2 AND today * 7 > week_before * 3 ORDER BY today DESC LIMIT 100",
+                )
+                .bind(i64::from(day))
+                .bind(i64::try_from(least).unwrap_or(i64::MAX))
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(readable(rows))
+            }
+        }
+    };
+}
+pub(crate) use device_sql;

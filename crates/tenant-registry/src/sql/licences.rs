@@ -1,0 +1,371 @@
+//! For those who sell licences.
+
+/// Implements [`LicenceAdmin`](crate::LicenceAdmin).
+macro_rules! licence_sql {
+    ($registry:ty, $database:ty) => {
+        #[async_trait::async_trait]
+        impl $crate::LicenceAdmin for $registry {
+            async fn create_licence(&self, terms: LicenceDraft, act: Act<'_>) -> Result<Licence, RegistryError> {
+                let mut change = self.change().await?;
+                if let Some(before) = self.done_before(&mut change.transaction, act).await? {
+                    drop(change);
+                    let id = before.parse().map_err(|_| RegistryError::RequestKeyReused)?;
+                    return self.licence(id).await?.ok_or(RegistryError::Missing("licence"));
+                }
+                let licence = Licence {
+                    id: LicenceId::new(),
+                    terms,
+                    accepted: None,
+                    suspension: None,
+                    created_at: act.at,
+                    revision: u64::try_from(change.revision).unwrap_or_default(),
+                };
+                let terms = &licence.terms;
+                let done = sqlx::query(
+                    "INSERT INTO licence (id, tenant_id, plan, regions, rate_per_second, burst, in_flight, devices,
+                         privacy, not_before, expires_at, grace_days, created_at, revision)
+                     SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM tenant WHERE id = $2",
+                )
+                .bind(licence.id.uuid())
+                .bind(terms.tenant.uuid())
+                .bind(terms.plan.as_str())
+                .bind(terms.regions.join(","))
+                .bind(i64::from(terms.rate_per_second))
+                .bind(i64::from(terms.burst))
+                .bind(i64::from(terms.in_flight))
+                .bind(i64::from(terms.devices))
+                .bind(terms.privacy.as_str())
+                .bind(stored_time(terms.not_before))
+                .bind(terms.expires_at.map(stored_time))
+                .bind(i64::from(terms.grace_days))
+                .bind(stored_time(act.at))
+                .bind(change.revision)
+                .execute(&mut *change.transaction)
+                .await?;
+                found(done.rows_affected(), "tenant")?;
+                let deed = Deed {
+                    action: "licence.create",
+                    object: licence.id.to_string(),
+                    tenant: Some(terms.tenant),
+                    detail: described(terms),
+                };
+                self.conclude(change.transaction, act, deed).await?;
+                Ok(licence)
+            }
+
+            async fn update_licence(
+                &self,
+                licence: LicenceId,
+                terms: LicenceDraft,
+                revision: Option<u64>,
+                act: Act<'_>,
+            ) -> Result<Licence, RegistryError> {
+                let mut change = self.change().await?;
+                let done = sqlx::query(
+                    "UPDATE licence SET plan = $2, regions = $3, rate_per_second = $4, burst = $5, in_flight = $6,
+                         devices = $7, privacy = $8, not_before = $9, expires_at = $10, grace_days = $11,
+                         revision = $12
+                     WHERE id = $1 AND tenant_id = $13 AND ($14 < 0 OR revision = $14)",
+                )
+                .bind(licence.uuid())
+                .bind(terms.plan.as_str())
+                .bind(terms.regions.join(","))
+                .bind(i64::from(terms.rate_per_second))
+                .bind(i64::from(terms.burst))
+                .bind(i64::from(terms.in_flight))
+                .bind(i64::from(terms.devices))
+                .bind(terms.privacy.as_str())
+                .bind(stored_time(terms.not_before))
+                .bind(terms.expires_at.map(stored_time))
+                .bind(i64::from(terms.grace_days))
+                .bind(change.revision)
+                .bind(terms.tenant.uuid())
+                .bind(stored_revision(revision))
+                .execute(&mut *change.transaction)
+                .await?;
+                unchanged(done.rows_affected(), revision, "licence")?;
+                let deed = Deed {
+                    action: "licence.update",
+                    object: licence.to_string(),
+                    tenant: Some(terms.tenant),
+                    detail: described(&terms),
+                };
+                self.conclude(change.transaction, act, deed).await?;
+                self.licence(licence).await?.ok_or(RegistryError::Missing("licence"))
+            }
+
+            async fn accept_terms(
+                &self,
+                licence: LicenceId,
+                version: &str,
+                by: &str,
+                act: Act<'_>,
+            ) -> Result<Licence, RegistryError> {
+                let mut change = self.change().await?;
+                let done = sqlx::query(
+                    "UPDATE licence SET terms_version = $2, terms_accepted_by = $3, terms_accepted_at = $4,
+                         revision = $5
+                     WHERE id = $1",
+                )
+                .bind(licence.uuid())
+                .bind(version)
+                .bind(by)
+                .bind(stored_time(act.at))
+                .bind(change.revision)
+                .execute(&mut *change.transaction)
+                .await?;
+                found(done.rows_affected(), "licence")?;
+                let detail = json!({ "version": version, "by": by });
+                self.conclude_licence(change, act, "licence.accept_terms", licence, detail).await
+            }
+
+            async fn suspend_licence(
+                &self,
+                licence: LicenceId,
+                reason: Option<&str>,
+                act: Act<'_>,
+            ) -> Result<Licence, RegistryError> {
+                let mut change = self.change().await?;
+                let done = sqlx::query(
+                    "UPDATE licence SET suspended = $2, suspended_at = $3, suspended_by = $4, suspended_reason = $5,
+                         revision = $6
+                     WHERE id = $1",
+                )
+                .bind(licence.uuid())
+                .bind(reason.is_some())
+                .bind(reason.map(|_| stored_time(act.at)))
+                .bind(reason.map(|_| act.by))
+                .bind(reason)
+                .bind(change.revision)
+                .execute(&mut *change.transaction)
+                .await?;
+                found(done.rows_affected(), "licence")?;
+                let action = if reason.is_some() { "licence.suspend" } else { "licence.resume" };
+                self.conclude_licence(change, act, action, licence, json!({ "reason": reason })).await
+            }
+
+            async fn licence(&self, licence: LicenceId) -> Result<Option<Licence>, RegistryError> {
+                let row: Option<LicenceRow> = sqlx::query_as(
+                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
+                         grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
+                         suspended, suspended_at, suspended_by, suspended_reason, revision
+                     FROM licence WHERE id = $1",
+                )
+                .bind(licence.uuid())
+                .fetch_optional(&self.pool)
+                .await?;
+                row.map(Licence::try_from).transpose()
+            }
+
+            async fn licences_of(&self, tenant: TenantId) -> Result<Vec<Licence>, RegistryError> {
+                let rows: Vec<LicenceRow> = sqlx::query_as(
+                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
+                         grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
+                         suspended, suspended_at, suspended_by, suspended_reason, revision
+                     FROM licence WHERE tenant_id = $1 ORDER BY id",
+                )
+                .bind(tenant.uuid())
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(readable(rows))
+            }
+
+            async fn expiring(
+                &self,
+                from: Timestamp,
+                to: Timestamp,
+            ) -> Result<Vec<(Licence, String)>, RegistryError> {
+                #[derive(sqlx::FromRow)]
+                struct Row {
+                    #[sqlx(flatten)]
+                    licence: LicenceRow,
+                    name: String,
+                }
+                let rows: Vec<Row> = sqlx::query_as(
+                    "SELECT licence.id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at,
+                         licence.created_at, grace_days, in_flight, devices, privacy, terms_version,
+                         terms_accepted_at, terms_accepted_by, suspended, suspended_at, suspended_by,
+                         suspended_reason, licence.revision, name
+                     FROM licence JOIN tenant ON tenant.id = tenant_id
+                     WHERE expires_at >= $1 AND expires_at < $2 ORDER BY expires_at LIMIT 100",
+                )
+                .bind(stored_time(from))
+                .bind(stored_time(to))
+                .fetch_all(&self.pool)
+                .await?;
+                rows.into_iter().map(|row| Ok((Licence::try_from(row.licence)?, row.name))).collect()
+            }
+
+            async fn issue_key(
+                &self,
+                licence: LicenceId,
+                region: &str,
+                overlap: Duration,
+                act: Act<'_>,
+            ) -> Result<IssuedKey, RegistryError> {
+                let mut change = self.change().await?;
+                if let Some(kid) = self.done_before(&mut change.transaction, act).await? {
+                    return Err(RegistryError::DoneBefore(kid));
+                }
+                let tenant: Option<uuid::Uuid> = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
+                    .bind(licence.uuid())
+                    .fetch_optional(&mut *change.transaction)
+                    .await?;
+                let tenant = TenantId::from_uuid(tenant.ok_or(RegistryError::Missing("licence"))?);
+                let live: i64 = sqlx::query_scalar(
+                    "SELECT count(*) FROM licence_key
+                     WHERE licence_id = $1 AND revoked_at IS NULL AND (ends_at IS NULL OR ends_at > $2)",
+                )
+                .bind(licence.uuid())
+                .bind(stored_time(act.at))
+                .fetch_one(&mut *change.transaction)
+                .await?;
+                if live >= 2 {
+                    return Err(RegistryError::TooManyKeys);
+                }
+                sqlx::query(
+                    "UPDATE licence_key SET ends_at = $2, revision = $3
+                     WHERE licence_id = $1 AND revoked_at IS NULL AND ends_at IS NULL",
+                )
+                .bind(licence.uuid())
+                .bind(stored_time(act.at.plus(overlap)))
+                .bind(change.revision)
+                .execute(&mut *change.transaction)
+                .await?;
+                let key = LicenceKey::generate(region);
+                let (mac, pepper) = self.keys.mac(key.expose());
+                let record = KeyRecord { kid: key.kid().to_owned(), licence, mac, pepper, ends_at: None };
+                sqlx::query(
+                    "INSERT INTO licence_key (kid, licence_id, mac, pepper, created_at, revision)
+                     VALUES ($1, $2, $3, $4, $5, $6)",
+                )
+                .bind(&record.kid)
+                .bind(licence.uuid())
+                .bind(&record.mac[..])
+                .bind(i64::from(pepper))
+                .bind(stored_time(act.at))
+                .bind(change.revision)
+                .execute(&mut *change.transaction)
+                .await?;
+                let deed = Deed {
+                    action: "key.issue",
+                    object: record.kid.clone(),
+                    tenant: Some(tenant),
+                    detail: json!({ "licence": licence.to_string(), "overlap_hours": overlap.as_secs() / 3600 }),
+                };
+                self.conclude(change.transaction, act, deed).await?;
+                Ok(IssuedKey { key, record })
+            }
+
+            async fn revoke_key(&self, kid: &str, act: Act<'_>) -> Result<(), RegistryError> {
+                let mut change = self.change().await?;
+                let licence: Option<uuid::Uuid> = sqlx::query_scalar(
+                    "UPDATE licence_key SET revoked_at = $2, revision = $3
+                     WHERE kid = $1 AND revoked_at IS NULL RETURNING licence_id",
+                )
+                .bind(kid)
+                .bind(stored_time(act.at))
+                .bind(change.revision)
+                .fetch_optional(&mut *change.transaction)
+                .await?;
+                let licence = LicenceId::from_uuid(licence.ok_or(RegistryError::Missing("licence key"))?);
+                let tenant: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
+                    .bind(licence.uuid())
+                    .fetch_one(&mut *change.transaction)
+                    .await?;
+                let deed = Deed {
+                    action: "key.revoke",
+                    object: kid.to_owned(),
+                    tenant: Some(TenantId::from_uuid(tenant)),
+                    detail: json!({ "licence": licence.to_string() }),
+                };
+                self.conclude(change.transaction, act, deed).await
+            }
+
+            async fn licence_of_key(&self, kid: &str) -> Result<Option<LicenceId>, RegistryError> {
+                let licence: Option<uuid::Uuid> =
+                    sqlx::query_scalar("SELECT licence_id FROM licence_key WHERE kid = $1")
+                        .bind(kid)
+                        .fetch_optional(&self.pool)
+                        .await?;
+                Ok(licence.map(LicenceId::from_uuid))
+            }
+
+            async fn keys_of(&self, licence: LicenceId) -> Result<Vec<KeySummary>, RegistryError> {
+                let rows: Vec<KeySummaryRow> = sqlx::query_as(
+                    "SELECT kid, pepper, created_at, ends_at, revoked_at, last_used_day FROM licence_key
+                     WHERE licence_id = $1 ORDER BY created_at DESC, kid LIMIT 100",
+                )
+                .bind(licence.uuid())
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(readable(rows))
+            }
+
+            async fn bind_server(
+                &self,
+                licence: LicenceId,
+                server: &str,
+                bound: bool,
+                act: Act<'_>,
+            ) -> Result<(), RegistryError> {
+                let mut change = self.change().await?;
+                let done = sqlx::query("UPDATE licence SET revision = $2 WHERE id = $1")
+                    .bind(licence.uuid())
+                    .bind(change.revision)
+                    .execute(&mut *change.transaction)
+                    .await?;
+                found(done.rows_affected(), "licence")?;
+                if bound {
+                    sqlx::query(
+                        "INSERT INTO server (licence_id, server_id, bound_at) VALUES ($1, $2, $3)
+                         ON CONFLICT DO NOTHING",
+                    )
+                    .bind(licence.uuid())
+                    .bind(server)
+                    .bind(stored_time(act.at))
+                    .execute(&mut *change.transaction)
+                    .await?;
+                } else {
+                    let done = sqlx::query("DELETE FROM server WHERE licence_id = $1 AND server_id = $2")
+                        .bind(licence.uuid())
+                        .bind(server)
+                        .execute(&mut *change.transaction)
+                        .await?;
+                    found(done.rows_affected(), "server")?;
+                }
+                let action = if bound { "server.bind" } else { "server.unbind" };
+                let detail = json!({ "server": server });
+                self.conclude_licence(change, act, action, licence, detail).await.map(drop)
+            }
+
+            async fn servers_of(&self, licence: LicenceId) -> Result<Vec<String>, RegistryError> {
+                let servers =
+                    sqlx::query_scalar("SELECT server_id FROM server WHERE licence_id = $1 ORDER BY server_id");
+                Ok(servers.bind(licence.uuid()).fetch_all(&self.pool).await?)
+            }
+        }
+
+        impl $registry {
+            /// Concludes a change of a licence, and returns how it is now.
+            async fn conclude_licence(
+                &self,
+                mut change: Change<$database>,
+                act: Act<'_>,
+                action: &str,
+                licence: LicenceId,
+                detail: serde_json::Value,
+            ) -> Result<Licence, RegistryError> {
+                let tenant: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
+                    .bind(licence.uuid())
+                    .fetch_one(&mut *change.transaction)
+                    .await?;
+                let tenant = Some(TenantId::from_uuid(tenant));
+                let deed = Deed { action, object: licence.to_string(), tenant, detail };
+                self.conclude(change.transaction, act, deed).await?;
+                $crate::LicenceAdmin::licence(self, licence).await?.ok_or(RegistryError::Missing("licence"))
+            }
+        }
+    };
+}
+pub(crate) use licence_sql;

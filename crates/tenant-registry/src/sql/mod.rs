@@ -1,0 +1,117 @@
+//! What both databases understand: everything but the ledger's batches and the way to tell of changes.
+//!
+//! One macro for each trait writes its statements for a type with `pool`, `keys`, `change`, `deed` and
+//! `wait_for_change`; the conformance suite runs every one of them on both databases.
+
+mod conclude;
+mod devices;
+mod licences;
+mod operators;
+mod read;
+mod tenants;
+
+use aws_lc_rs::rand;
+use push_domain::{TenantId, Timestamp};
+use serde_json::{Value, json};
+use sqlx::Transaction;
+use tracing::error;
+
+use crate::{LicenceDraft, RegistryError};
+
+pub(super) use conclude::conclude_sql;
+pub(super) use devices::device_sql;
+pub(super) use licences::licence_sql;
+pub(super) use operators::operator_sql;
+pub(super) use read::read_sql;
+pub(super) use tenants::tenant_sql;
+
+/// A change of tenants, licences or keys that is under way, and its number.
+pub(super) struct Change<Database: sqlx::Database> {
+    pub(super) transaction: Transaction<'static, Database>,
+    pub(super) revision: i64,
+}
+
+/// What was done, for the audit log.
+pub(super) struct Deed<'a> {
+    pub(super) action: &'a str,
+    pub(super) object: String,
+    pub(super) tenant: Option<TenantId>,
+    pub(super) detail: Value,
+}
+
+pub(super) fn found(rows: u64, what: &'static str) -> Result<(), RegistryError> {
+    if rows == 0 { Err(RegistryError::Missing(what)) } else { Ok(()) }
+}
+
+/// Whether a statement that should have met one row did: if not, the row has changed, or is not there.
+pub(super) const fn unchanged(
+    rows: u64,
+    revision: Option<u64>,
+    what: &'static str,
+) -> Result<(), RegistryError> {
+    match (rows, revision) {
+        (0, Some(_)) => Err(RegistryError::Changed),
+        (0, None) => Err(RegistryError::Missing(what)),
+        _ => Ok(()),
+    }
+}
+
+/// A name that another tenant has.
+pub(super) fn name_taken(error: sqlx::Error) -> RegistryError {
+    match error.as_database_error() {
+        Some(cause) if cause.is_unique_violation() => RegistryError::NameTaken,
+        _ => error.into(),
+    }
+}
+
+/// Draws what makes a tenant's devices unlinkable to those of others.
+pub(super) fn new_salt() -> [u8; 32] {
+    let mut salt = [0; 32];
+    rand::fill(&mut salt).expect("the operating system's random source does not fail once it is up");
+    salt
+}
+
+/// What the audit log says of a licence's terms.
+pub(super) fn described(terms: &LicenceDraft) -> Value {
+    json!({
+        "plan": terms.plan.as_str(),
+        "regions": terms.regions,
+        "rate_per_second": terms.rate_per_second,
+        "burst": terms.burst,
+        "in_flight": terms.in_flight,
+        "devices": terms.devices,
+        "privacy": terms.privacy.as_str(),
+        "expires_at": terms.expires_at.map(Timestamp::millis),
+        "grace_days": terms.grace_days,
+    })
+}
+
+/// What stands for a revision that does not matter.
+pub(super) fn stored_revision(revision: Option<u64>) -> i64 {
+    revision.map_or(-1, |revision| i64::try_from(revision).unwrap_or(i64::MAX))
+}
+
+/// A text to look for inside of others, in whatever case.
+pub(super) fn pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for character in text.to_lowercase().chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// Reads rows. One that this version cannot read, such as a plan of a later one, opens nothing; the others do.
+pub(super) fn readable<Row, T: TryFrom<Row, Error = RegistryError>>(rows: Vec<Row>) -> Vec<T> {
+    let read = |row| {
+        let read = T::try_from(row);
+        read.inspect_err(|error| {
+            metrics::counter!("registry_unreadable_rows_total").increment(1);
+            error!(%error, "a row of the registry cannot be read; what it grants is not granted");
+        })
+    };
+    rows.into_iter().filter_map(|row| read(row).ok()).collect()
+}

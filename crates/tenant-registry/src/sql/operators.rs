@@ -1,0 +1,203 @@
+//! For those who run the operators.
+
+/// Implements [`OperatorAdmin`](crate::OperatorAdmin). `$moment` begins a transaction that sees one moment.
+macro_rules! operator_sql {
+    ($registry:ty, $moment:literal) => {
+        #[async_trait::async_trait]
+        impl $crate::OperatorAdmin for $registry {
+            async fn issue_admin_token(
+                &self,
+                terms: AdminTokenDraft,
+                act: Act<'_>,
+            ) -> Result<IssuedAdminToken, RegistryError> {
+                let mut transaction = self.deed().await?;
+                if let Some(id) = self.done_before(&mut transaction, act).await? {
+                    return Err(RegistryError::DoneBefore(id));
+                }
+                if let Some(tenant) = terms.tenant {
+                    let known: i64 = sqlx::query_scalar("SELECT count(*) FROM tenant WHERE id = $1")
+                        .bind(tenant.uuid())
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                    found(u64::try_from(known).unwrap_or_default(), "tenant")?;
+                }
+                let token = AdminToken::generate();
+                sqlx::query(
+                    "INSERT INTO admin_token (id, name, role, tenant_id, mac, created_at, created_by, expires_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                )
+                .bind(token.id())
+                .bind(&terms.name)
+                .bind(terms.role.as_str())
+                .bind(terms.tenant.map(|tenant| tenant.uuid()))
+                .bind(&self.keys.token_mac(&token)[..])
+                .bind(stored_time(act.at))
+                .bind(act.by)
+                .bind(stored_time(terms.expires_at))
+                .execute(&mut *transaction)
+                .await?;
+                let deed = Deed {
+                    action: "admin_token.issue",
+                    object: token.id().to_owned(),
+                    tenant: terms.tenant,
+                    detail: json!({ "name": terms.name, "role": terms.role.as_str() }),
+                };
+                self.conclude(transaction, act, deed).await?;
+                let record = AdminTokenRecord {
+                    id: token.id().to_owned(),
+                    terms,
+                    created_at: act.at,
+                    created_by: act.by.to_owned(),
+                    revoked_at: None,
+                    last_used_day: None,
+                };
+                Ok(IssuedAdminToken { token, record })
+            }
+
+            async fn revoke_admin_token(&self, id: &str, act: Act<'_>) -> Result<(), RegistryError> {
+                let mut transaction = self.deed().await?;
+                let done =
+                    sqlx::query("UPDATE admin_token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
+                        .bind(id)
+                        .bind(stored_time(act.at))
+                        .execute(&mut *transaction)
+                        .await?;
+                found(done.rows_affected(), "admin token")?;
+                let deed = Deed {
+                    action: "admin_token.revoke",
+                    object: id.to_owned(),
+                    tenant: None,
+                    detail: json!({}),
+                };
+                self.conclude(transaction, act, deed).await
+            }
+
+            async fn admin_tokens(&self) -> Result<Vec<AdminTokenRecord>, RegistryError> {
+                let rows: Vec<AdminTokenRow> = sqlx::query_as(
+                    "SELECT id, name, role, tenant_id, mac, created_at, created_by, expires_at, revoked_at,
+                         last_used_day
+                     FROM admin_token ORDER BY created_at DESC, id LIMIT 1000",
+                )
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(readable(rows))
+            }
+
+            async fn open_admin_token(
+                &self,
+                token: &AdminToken,
+                now: Timestamp,
+            ) -> Result<Option<AdminTokenRecord>, RegistryError> {
+                let row: Option<AdminTokenRow> = sqlx::query_as(
+                    "SELECT id, name, role, tenant_id, mac, created_at, created_by, expires_at, revoked_at,
+                         last_used_day
+                     FROM admin_token WHERE id = $1",
+                )
+                .bind(token.id())
+                .fetch_optional(&self.pool)
+                .await?;
+                // What is not known takes as long as what is.
+                let matches = self.keys.token_matches(token, row.as_ref().map_or(&[0; 32], |row| &row.mac));
+                let Some(row) = row.filter(|_| matches) else { return Ok(None) };
+                let record = AdminTokenRecord::try_from(row)?;
+                if record.is_live(now) && record.last_used_day != Some(now.day()) {
+                    sqlx::query("UPDATE admin_token SET last_used_day = $2 WHERE id = $1")
+                        .bind(&record.id)
+                        .bind(i64::from(now.day()))
+                        .execute(&self.pool)
+                        .await?;
+                }
+                Ok(Some(record).filter(|record| record.is_live(now)))
+            }
+
+            async fn admin_token(&self, id: &str) -> Result<Option<AdminTokenRecord>, RegistryError> {
+                let row: Option<AdminTokenRow> = sqlx::query_as(
+                    "SELECT id, name, role, tenant_id, mac, created_at, created_by, expires_at, revoked_at,
+                         last_used_day
+                     FROM admin_token WHERE id = $1",
+                )
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await?;
+                row.map(AdminTokenRecord::try_from).transpose()
+            }
+
+            async fn note(
+                &self,
+                action: &str,
+                object: &str,
+                tenant: Option<TenantId>,
+                act: Act<'_>,
+            ) -> Result<(), RegistryError> {
+                let deed = Deed { action, object: object.to_owned(), tenant, detail: json!({}) };
+                let transaction = self.deed().await?;
+                self.conclude(transaction, act, deed).await
+            }
+
+            async fn audit(
+                &self,
+                tenant: Option<TenantId>,
+                before: u64,
+                limit: u32,
+            ) -> Result<Vec<AuditEvent>, RegistryError> {
+                let before = i64::try_from(before).unwrap_or(i64::MAX);
+                let rows: Vec<AuditRow> = match tenant {
+                    Some(tenant) => {
+                        sqlx::query_as(
+                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash
+                             FROM audit_event WHERE tenant_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
+                        )
+                        .bind(tenant.uuid())
+                        .bind(before)
+                        .bind(i64::from(limit))
+                        .fetch_all(&self.pool)
+                        .await?
+                    }
+                    None => {
+                        sqlx::query_as(
+                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash
+                             FROM audit_event WHERE seq < $1 ORDER BY seq DESC LIMIT $2",
+                        )
+                        .bind(before)
+                        .bind(i64::from(limit))
+                        .fetch_all(&self.pool)
+                        .await?
+                    }
+                };
+                rows.into_iter().map(AuditEvent::try_from).collect()
+            }
+
+            async fn verify_audit(&self) -> Result<AuditReport, RegistryError> {
+                let mut moment = self.pool.begin_with($moment).await?;
+                let (last, hash): (i64, Vec<u8>) = sqlx::query_as("SELECT seq, hash FROM audit_head")
+                    .fetch_one(&mut *moment)
+                    .await?;
+                let (mut check, mut after) = (AuditCheck::default(), i64::MIN);
+                loop {
+                    let rows: Vec<AuditRow> = sqlx::query_as(
+                        "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash
+                         FROM audit_event WHERE seq > $1 ORDER BY seq LIMIT 1000",
+                    )
+                    .bind(after)
+                    .fetch_all(&mut *moment)
+                    .await?;
+                    let Some(newest) = rows.last().map(|row| row.seq) else { break };
+                    after = newest;
+                    for row in rows {
+                        check.take(&AuditEvent::try_from(row)?);
+                    }
+                }
+                Ok(check.finish(u64::try_from(last).unwrap_or_default(), &hash))
+            }
+
+            async fn forget_requests(&self, before: Timestamp) -> Result<(), RegistryError> {
+                sqlx::query("DELETE FROM request_key WHERE created_at < $1")
+                    .bind(stored_time(before))
+                    .execute(&self.pool)
+                    .await?;
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use operator_sql;

@@ -1,0 +1,85 @@
+//! For those who check callers.
+
+/// Implements [`TenantReader`](crate::TenantReader). `$moment` begins a transaction that sees one moment.
+macro_rules! read_sql {
+    ($registry:ty, $moment:literal) => {
+        #[async_trait::async_trait]
+        impl $crate::TenantReader for $registry {
+            async fn revision(&self) -> Result<u64, RegistryError> {
+                let number: i64 = sqlx::query_scalar("SELECT number FROM revision").fetch_one(&self.pool).await?;
+                u64::try_from(number).map_err(|_| RegistryError::Unreadable("revision"))
+            }
+
+            async fn snapshot(&self) -> Result<Snapshot, RegistryError> {
+                let changes = self.changes_since(0).await?;
+                Ok(Snapshot::empty(&self.keys).with(changes))
+            }
+
+            async fn changes_since(&self, revision: u64) -> Result<Changes, RegistryError> {
+                let since = i64::try_from(revision).unwrap_or(i64::MAX);
+                let mut moment = self.pool.begin_with($moment).await?;
+                let number: i64 = sqlx::query_scalar("SELECT number FROM revision").fetch_one(&mut *moment).await?;
+                let tenants: Vec<TenantRow> = sqlx::query_as(
+                    "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
+                     FROM tenant WHERE revision > $1",
+                )
+                .bind(since)
+                .fetch_all(&mut *moment)
+                .await?;
+                let licences: Vec<LicenceRow> = sqlx::query_as(
+                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
+                         grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
+                         suspended, suspended_at, suspended_by, suspended_reason, revision
+                     FROM licence WHERE revision > $1",
+                )
+                .bind(since)
+                .fetch_all(&mut *moment)
+                .await?;
+                // A licence changes with its servers.
+                let servers: Vec<(uuid::Uuid, String)> = sqlx::query_as(
+                    "SELECT licence_id, server_id FROM server JOIN licence ON licence.id = licence_id
+                     WHERE revision > $1",
+                )
+                .bind(since)
+                .fetch_all(&mut *moment)
+                .await?;
+                // What was revoked before the first look was never known.
+                let keys: Vec<KeyRow> = sqlx::query_as(
+                    "SELECT kid, licence_id, mac, pepper, ends_at, revoked_at FROM licence_key
+                     WHERE revision > $1 AND (revoked_at IS NULL OR $1 > 0)",
+                )
+                .bind(since)
+                .fetch_all(&mut *moment)
+                .await?;
+                let (live, revoked): (Vec<_>, Vec<_>) = keys.into_iter().partition(KeyRow::is_live);
+                Ok(Changes {
+                    revision: u64::try_from(number).map_err(|_| RegistryError::Unreadable("revision"))?,
+                    tenants: readable(tenants),
+                    licences: readable(licences),
+                    servers: servers.into_iter().map(|(id, server)| (LicenceId::from_uuid(id), server)).collect(),
+                    keys: readable(live),
+                    revoked: revoked.into_iter().map(|key| key.kid).collect(),
+                })
+            }
+
+            async fn note_use(&self, kids: &[String], day: u32) -> Result<(), RegistryError> {
+                for kid in kids {
+                    sqlx::query(
+                        "UPDATE licence_key SET last_used_day = $2
+                         WHERE kid = $1 AND (last_used_day IS NULL OR last_used_day < $2)",
+                    )
+                    .bind(kid)
+                    .bind(i64::from(day))
+                    .execute(&self.pool)
+                    .await?;
+                }
+                Ok(())
+            }
+
+            async fn changed(&self) {
+                self.wait_for_change().await;
+            }
+        }
+    };
+}
+pub(crate) use read_sql;

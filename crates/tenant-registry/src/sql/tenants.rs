@@ -1,0 +1,149 @@
+//! For those who run tenants.
+
+/// Implements [`TenantAdmin`](crate::TenantAdmin).
+macro_rules! tenant_sql {
+    ($registry:ty) => {
+        #[async_trait::async_trait]
+        impl $crate::TenantAdmin for $registry {
+            async fn create_tenant(&self, draft: &TenantDraft, act: Act<'_>) -> Result<Tenant, RegistryError> {
+                let mut change = self.change().await?;
+                if let Some(before) = self.done_before(&mut change.transaction, act).await? {
+                    drop(change);
+                    let id = before.parse().map_err(|_| RegistryError::RequestKeyReused)?;
+                    return self.tenant(id).await?.ok_or(RegistryError::Missing("tenant"));
+                }
+                let tenant = Tenant {
+                    id: TenantId::new(),
+                    name: draft.name.clone(),
+                    device_salt: new_salt(),
+                    contact: draft.contact.clone(),
+                    failover_consent: draft.failover_consent,
+                    created_at: act.at,
+                    revision: u64::try_from(change.revision).unwrap_or_default(),
+                };
+                sqlx::query(
+                    "INSERT INTO tenant (id, name, device_salt, contact, failover_consent, created_at, revision)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                )
+                .bind(tenant.id.uuid())
+                .bind(&tenant.name)
+                .bind(&tenant.device_salt[..])
+                .bind(&tenant.contact)
+                .bind(tenant.failover_consent)
+                .bind(stored_time(act.at))
+                .bind(change.revision)
+                .execute(&mut *change.transaction)
+                .await
+                .map_err(name_taken)?;
+                let deed = Deed {
+                    action: "tenant.create",
+                    object: tenant.id.to_string(),
+                    tenant: Some(tenant.id),
+                    detail: json!({ "name": tenant.name }),
+                };
+                self.conclude(change.transaction, act, deed).await?;
+                Ok(tenant)
+            }
+
+            async fn update_tenant(
+                &self,
+                tenant: TenantId,
+                draft: &TenantDraft,
+                revision: Option<u64>,
+                act: Act<'_>,
+            ) -> Result<Tenant, RegistryError> {
+                let mut change = self.change().await?;
+                let done = sqlx::query(
+                    "UPDATE tenant SET name = $2, contact = $3, failover_consent = $4, revision = $5
+                     WHERE id = $1 AND ($6 < 0 OR revision = $6)",
+                )
+                .bind(tenant.uuid())
+                .bind(&draft.name)
+                .bind(&draft.contact)
+                .bind(draft.failover_consent)
+                .bind(change.revision)
+                .bind(stored_revision(revision))
+                .execute(&mut *change.transaction)
+                .await
+                .map_err(name_taken)?;
+                unchanged(done.rows_affected(), revision, "tenant")?;
+                let deed = Deed {
+                    action: "tenant.update",
+                    object: tenant.to_string(),
+                    tenant: Some(tenant),
+                    detail: json!({ "name": draft.name, "failover_consent": draft.failover_consent }),
+                };
+                self.conclude(change.transaction, act, deed).await?;
+                self.tenant(tenant).await?.ok_or(RegistryError::Missing("tenant"))
+            }
+
+            async fn tenant(&self, tenant: TenantId) -> Result<Option<Tenant>, RegistryError> {
+                let row: Option<TenantRow> = sqlx::query_as(
+                    "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
+                     FROM tenant WHERE id = $1",
+                )
+                .bind(tenant.uuid())
+                .fetch_optional(&self.pool)
+                .await?;
+                row.map(Tenant::try_from).transpose()
+            }
+
+            async fn tenant_named(&self, name: &str) -> Result<Option<Tenant>, RegistryError> {
+                let row: Option<TenantRow> = sqlx::query_as(
+                    "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
+                     FROM tenant WHERE name = $1",
+                )
+                .bind(name)
+                .fetch_optional(&self.pool)
+                .await?;
+                row.map(Tenant::try_from).transpose()
+            }
+
+            async fn tenants(
+                &self,
+                query: TenantQuery<'_>,
+            ) -> Result<(Vec<Tenant>, Vec<Licence>), RegistryError> {
+                let TenantQuery { search, after, limit } = query;
+                let tenants: Vec<TenantRow> = sqlx::query_as(
+                    "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
+                     FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\')
+                     ORDER BY name LIMIT $3",
+                )
+                .bind(after)
+                .bind(pattern(search))
+                .bind(i64::from(limit))
+                .fetch_all(&self.pool)
+                .await?;
+                let licences: Vec<LicenceRow> = sqlx::query_as(
+                    "SELECT licence.id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at,
+                         licence.created_at, grace_days, in_flight, devices, privacy, terms_version,
+                         terms_accepted_at, terms_accepted_by, suspended, suspended_at, suspended_by,
+                         suspended_reason, licence.revision
+                     FROM licence JOIN (
+                         SELECT id FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\')
+                         ORDER BY name LIMIT $3
+                     ) page ON page.id = tenant_id",
+                )
+                .bind(after)
+                .bind(pattern(search))
+                .bind(i64::from(limit))
+                .fetch_all(&self.pool)
+                .await?;
+                Ok((readable(tenants), readable(licences)))
+            }
+
+            async fn totals(&self, now: Timestamp) -> Result<[u64; 3], RegistryError> {
+                let (tenants, licences, keys): (i64, i64, i64) = sqlx::query_as(
+                    "SELECT (SELECT count(*) FROM tenant), (SELECT count(*) FROM licence),
+                         (SELECT count(*) FROM licence_key
+                          WHERE revoked_at IS NULL AND (ends_at IS NULL OR ends_at > $1))",
+                )
+                .bind(stored_time(now))
+                .fetch_one(&self.pool)
+                .await?;
+                Ok([tenants, licences, keys].map(|count| u64::try_from(count).unwrap_or_default()))
+            }
+        }
+    };
+}
+pub(crate) use tenant_sql;
