@@ -11,10 +11,13 @@ const ANDROID_TOKEN: &str = "demo-android:APA91b-demo_token";
 fn main() -> anyhow::Result<()> {
     let hpns = std::env::current_exe()?.with_file_name("hpns");
     let directory = tempfile::tempdir()?;
-    let hosted = Hosted::start(&hpns, directory.path(), &Size::default())?;
+    let hosted = Hosted::start(&hpns, directory.path(), &Size { admin: true, ..Size::default() })?;
     let url = format!("http://{}{}", hosted.balancer.address, hosted.prefixes()[0]);
     let mut out = std::io::stdout();
-    writeln!(out, "\npush URL: {url}\nsimulator: http://{}\n", hosted.simulator.address)?;
+    writeln!(out, "\npush URL: {url}\nsimulator: http://{}", hosted.simulator.address)?;
+    if let Some(admin) = &hosted.admin {
+        writeln!(out, "console: http://{}\nadmin token: {}\n", admin.address, hosted.admin_token()?)?;
+    }
     for (name, platform, token) in
         [("iOS", "apple_rn-v2", IOS_TOKEN), ("Android", "android_rn-v2", ANDROID_TOKEN)]
     {

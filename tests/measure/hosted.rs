@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::process::{Process, SimulatorOptions};
 use crate::proxy::Proxy;
-use crate::servers::{GATEWAY_LOGIN, Postgres, Redis, WORKER_LOGIN};
+use crate::servers::{ADMIN_LOGIN, GATEWAY_LOGIN, Postgres, Redis, WORKER_LOGIN};
 
 /// How large it is to be.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Size {
     pub proxies: bool,
     /// The simulated providers.
     pub simulator: SimulatorOptions,
+    /// Whether there is a process that serves operators.
+    pub admin: bool,
     /// More tables of settings, in TOML.
     pub settings: String,
     /// More settings of gateways.
@@ -48,6 +50,7 @@ impl Default for Size {
             rate: 1_000_000,
             proxies: false,
             simulator: SimulatorOptions::default(),
+            admin: false,
             settings: String::new(),
             gateway_settings: String::new(),
         }
@@ -69,6 +72,8 @@ pub struct Hosted {
     pub proxies: Vec<Proxy>,
     /// Licences and devices.
     pub postgres: Postgres,
+    /// The process that serves operators, if there is one.
+    pub admin: Option<Process>,
     /// In front of the gateways.
     pub balancer: Proxy,
     /// A licence key of each tenant.
@@ -110,19 +115,21 @@ impl Hosted {
         } else {
             proxies.iter().map(|proxy| proxy.address).collect()
         };
-        configure(directory, &ways, &postgres, &simulator, size)?;
+        let balancer = Proxy::start(Vec::new())?;
+        configure(directory, &ways, &postgres, &simulator, size, balancer.address)?;
         let run = |arguments: &[&str]| -> anyhow::Result<String> {
             let output = Command::new(hpns)
                 .args(arguments)
                 .arg("--config")
-                .arg(directory.join("admin.toml"))
+                .arg(directory.join("owner.toml"))
                 .output()?;
             anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             Ok(String::from_utf8(output.stdout)?)
         };
         run(&["migrate"])?;
         postgres.ask(
-            "CREATE ROLE gateway LOGIN IN ROLE hpns_gateway; CREATE ROLE worker LOGIN IN ROLE hpns_worker",
+            "CREATE ROLE gateway LOGIN IN ROLE hpns_gateway; CREATE ROLE worker LOGIN IN ROLE hpns_worker; \
+             CREATE ROLE admin LOGIN IN ROLE hpns_admin",
         )?;
         let seeded =
             run(&["seed", "--tenants", &size.tenants.to_string(), "--rate", &size.rate.to_string()])?;
@@ -133,7 +140,8 @@ impl Hosted {
             lanes,
             proxies,
             postgres,
-            balancer: Proxy::start(Vec::new())?,
+            admin: None,
+            balancer,
             keys: seeded.lines().map(str::to_owned).collect(),
             hpns: hpns.to_owned(),
             directory: directory.to_owned(),
@@ -145,7 +153,18 @@ impl Hosted {
         for _ in 0..size.gateways {
             hosted.add_gateway()?;
         }
+        if size.admin {
+            hosted.admin = Some(hosted.add("admin")?);
+        }
         Ok(hosted)
+    }
+
+    /// Makes an operator's token.
+    pub fn admin_token(&self) -> anyhow::Result<String> {
+        let config = self.directory.join("owner.toml");
+        let output = Command::new(&self.hpns).args(["first-token", "--config"]).arg(config).output()?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
     /// Starts one more process that delivers.
@@ -189,7 +208,7 @@ impl Hosted {
         let name = format!("late-{}-", self.started);
         let output = Command::new(&self.hpns)
             .args(["seed", "--name", &name, "--rate", &rate.to_string(), "--config"])
-            .arg(self.directory.join("admin.toml"))
+            .arg(self.directory.join("owner.toml"))
             .output()?;
         anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
@@ -232,16 +251,18 @@ fn configure(
     postgres: &Postgres,
     simulator: &Process,
     size: &Size,
+    gateways: SocketAddr,
 ) -> anyhow::Result<()> {
     let lanes = |login: &str| {
         ways.iter().map(|way| format!("\"redis://{login}@{way}\"")).collect::<Vec<_>>().join(", ")
     };
     let write = |role: &str, user: &str, lanes: &str| {
-        write_config(directory, role, &postgres.address(user), lanes, simulator, size)
+        write_config(directory, role, &postgres.address(user), lanes, simulator, size, gateways)
     };
     write("gateway", "gateway", &lanes(GATEWAY_LOGIN))?;
     write("worker", "worker", &lanes(WORKER_LOGIN))?;
-    write("admin", "postgres", "")
+    write("admin", "admin", &lanes(ADMIN_LOGIN))?;
+    write("owner", "postgres", "")
 }
 
 fn write_config(
@@ -251,14 +272,21 @@ fn write_config(
     lanes: &str,
     simulator: &Process,
     size: &Size,
+    gateways: SocketAddr,
 ) -> anyhow::Result<()> {
     let (data_dir, threads) = (directory.display(), size.threads);
     let (settings, gateway) = (&size.settings, &size.gateway_settings);
+    // Another version may not know this table; only who serves operators has it.
+    let admin = if role == "admin" {
+        format!("[admin]\nlisten = \"127.0.0.1:0\"\npush_url = \"http://{gateways}\"\n")
+    } else {
+        String::new()
+    };
     let apps = simulator.apps().context("the simulator has no apps")?;
     let text = format!(
         "data_dir = \"{data_dir}\"\n[server]\nthreads = {threads}\ndrain_seconds = 1\n[registry]\nurl = \"{registry}\"\n\
          [dispatch]\nlanes = [{lanes}]\n[gateway]\nlisten = \"127.0.0.1:0\"\n{gateway}\n\
-         [health]\nlisten = \"127.0.0.1:0\"\n{settings}\n{apps}"
+         {admin}[health]\nlisten = \"127.0.0.1:0\"\n{settings}\n{apps}"
     );
     std::fs::write(directory.join(format!("{role}.toml")), text)?;
     Ok(())

@@ -12,7 +12,7 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// The service's gateway, a worker's private port, or the simulator's control port.
+    /// The service's gateway, its admin API, a worker's private port, or the simulator's control port.
     pub address: SocketAddr,
     /// The private port of a service: health and metrics.
     pub health: SocketAddr,
@@ -91,8 +91,9 @@ impl Process {
             let mut listening = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             let addresses = listening.find_map(|line| {
                 let health = line.get("health")?.as_str()?.parse().ok()?;
-                let gateway = line.get("gateway").and_then(|it| it.as_str()?.parse().ok());
-                Some((gateway.unwrap_or(health), health))
+                let named =
+                    ["gateway", "admin"].iter().find_map(|name| line.get(name)?.as_str()?.parse().ok());
+                Some((named.unwrap_or(health), health))
             });
             if let Some((address, health)) = addresses {
                 (process.address, process.health) = (address, health);

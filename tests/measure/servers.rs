@@ -14,6 +14,9 @@ pub const GATEWAY_LOGIN: &str = "hpns-gateway:gateway";
 /// The same for workers.
 pub const WORKER_LOGIN: &str = "hpns-worker:worker";
 
+/// The same for who serves operators.
+pub const ADMIN_LOGIN: &str = "hpns-admin:admin";
+
 /// Where this project lies.
 #[must_use]
 pub fn project() -> &'static Path {
@@ -43,7 +46,8 @@ impl Redis {
         // Of the words in the logins above.
         let users = users
             .replace("#GATEWAY_PASSWORD_SHA256", ">gateway")
-            .replace("#WORKER_PASSWORD_SHA256", ">worker");
+            .replace("#WORKER_PASSWORD_SHA256", ">worker")
+            .replace("#ADMIN_PASSWORD_SHA256", ">admin");
         std::fs::write(directory.join("users.acl"), format!("{users}user test on nopass ~* &* +@all\n"))?;
         std::fs::copy(shipped.join("lane.conf"), directory.join("lane.conf"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::operator::OperatorCommand;
+
 /// Hosted push notification service: customers' servers push through it to Apple and Google.
 #[derive(Debug, Parser)]
 #[command(name = "hpns", disable_version_flag = true)]
@@ -37,8 +39,17 @@ pub(crate) enum Command {
     Seed(SeedOptions),
     /// Sends one push to a push URL, and shows the answer and how long each part took.
     Send(SendOptions),
+    /// Gives a security admin's token to who holds the registry: the first one, or a new one after all are lost.
+    FirstToken(RoleOptions),
+    /// Prints the completion of a shell: bash, zsh, fish, elvish or powershell.
+    Completion {
+        /// Which one.
+        shell: clap_complete::Shell,
+    },
     /// Shows the version and the commit.
     Version,
+    #[command(flatten)]
+    Operator(OperatorCommand),
 }
 
 /// Where settings come from, besides the defaults and `HPNS_…` variables.
@@ -157,4 +168,16 @@ pub(crate) struct SendOptions {
     /// `message`, `clear`, `update_badge`, `session` or `test`.
     #[arg(long = "type", default_value = "message", value_name = "TYPE")]
     pub(crate) kind: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn no_two_options_of_a_command_have_one_name() {
+        Cli::command().debug_assert();
+    }
 }

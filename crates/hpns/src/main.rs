@@ -15,6 +15,7 @@ mod keyfile;
 mod lanes;
 mod lifecycle;
 mod listener_tls;
+mod operator;
 mod outbound;
 mod registry;
 mod secret_file;
@@ -31,7 +32,7 @@ mod telemetry;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 use crate::service::Role;
@@ -39,7 +40,7 @@ use crate::service::Role;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     hardening::private_files();
-    match run(cli.command) {
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "hpns: {error:#}");
@@ -48,13 +49,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
-    match command {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
         Command::All(options) => service::run(Role::All, &options.config, options.demo)?,
         Command::Gateway(options) => service::run(Role::Gateway, &options.config, false)?,
         Command::Admin(options) => service::run(Role::Admin, &options.config, false)?,
         Command::Worker(options) => service::run(Role::Worker, &options.config, false)?,
         Command::Migrate(options) => registry::migrate(&options)?,
+        Command::Operator(command) => return operator::run(&command),
+        Command::FirstToken(options) => registry::first_token(&options)?,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "hpns", &mut std::io::stdout());
+        }
         Command::NewKey => writeln!(std::io::stdout(), "{}", lanes::new_key()?)?,
         Command::Simulate(options) => simulate::run(options)?,
         Command::CheckConfig(options) => return check::run(&options),

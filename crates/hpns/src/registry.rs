@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use push_domain::Timestamp;
+use push_domain::{Clock, SystemClock, Timestamp};
 use tenant_registry::{
-    Administration, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError, SqliteRegistry,
-    TenantReader,
+    Act, AdminTokenDraft, Administration, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry,
+    RegistryError, Role, SqliteRegistry, TenantReader,
 };
 use tracing::{info, warn};
 
@@ -141,6 +142,26 @@ pub(crate) fn migrate(options: &RoleOptions) -> anyhow::Result<()> {
             None => open_file(&config, &keys).await?.close().await,
         }
         writeln!(std::io::stdout(), "the registry's schema is up to date")?;
+        Ok(())
+    })
+}
+
+/// For how long the first token opens anything.
+const FIRST_TOKEN: Duration = Duration::from_hours(30 * 24);
+
+/// `hpns first-token`: whoever can reach the registry with its key file may make operators.
+pub(crate) fn first_token(options: &RoleOptions) -> anyhow::Result<()> {
+    let config = Config::load(options.config.config.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (registry, _) = Registry::open(&config).await?;
+        let act = Act::new("first-token", SystemClock.now());
+        let expires_at = act.at.plus(FIRST_TOKEN);
+        let name = "first token".to_owned();
+        let draft = AdminTokenDraft { name, role: Role::SecurityAdmin, tenant: None, expires_at };
+        let issued = registry.admin().issue_admin_token(draft, act).await?;
+        registry.close().await;
+        writeln!(std::io::stdout(), "{}", issued.token.expose())?;
         Ok(())
     })
 }

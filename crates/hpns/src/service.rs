@@ -234,7 +234,10 @@ impl Process {
             leaving: self.shared.leaving.clone(),
             clock: Arc::clone(clock),
         };
-        self.tasks.spawn(chores::keep_in_touch(neighbours, stop.clone()));
+        // Who only serves operators listens, and says nothing.
+        if self.front.is_some() || self.back.is_some() {
+            self.tasks.spawn(chores::keep_in_touch(neighbours, stop.clone()));
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use serde_json::json;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
+use tokio::sync::Notify;
 
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
@@ -41,6 +43,8 @@ WHERE excluded.last_seen >= device.last_seen";
 pub struct SqliteRegistry {
     pool: SqlitePool,
     keys: Keys,
+    /// Tells whoever reads licences through this process.
+    changes: Arc<Notify>,
 }
 
 impl SqliteRegistry {
@@ -60,7 +64,7 @@ impl SqliteRegistry {
             .connect_with(options)
             .await?;
         MIGRATIONS.run(&pool).await?;
-        let registry = Self { pool, keys };
+        let registry = Self { pool, keys, changes: Arc::default() };
         registry.check_keys().await?;
         Ok(registry)
     }
@@ -98,9 +102,13 @@ impl SqliteRegistry {
         Ok(Change { transaction, revision })
     }
 
-    /// A file tells nobody; whoever reads it looks from time to time.
+    /// A file tells nobody of what other processes change; those look from time to time.
     async fn wait_for_change(&self) {
-        std::future::pending::<()>().await;
+        self.changes.notified().await;
+    }
+
+    fn tell(&self) {
+        self.changes.notify_one();
     }
 }
 

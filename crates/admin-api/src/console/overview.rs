@@ -26,13 +26,17 @@ pub(super) async fn page(State(admin): State<Admin>, view: View) -> Response {
         return super::layout::see(&format!("/tenants/{tenant}"));
     }
     let content = admin.overview().await.map(|overview| {
+        let lanes = match overview.lanes {
+            0 => "–".to_owned(),
+            all => format!("{} / {all}", overview.lanes_up),
+        };
         let figures = [
             (view.t("Tenants"), overview.tenants.to_string()),
             (view.t("Licences"), overview.licences.to_string()),
             (view.t("Live keys"), overview.live_keys.to_string()),
             (view.t("Gateways"), overview.gateways.to_string()),
             (view.t("Workers"), overview.workers.to_string()),
-            (view.t("Lanes up"), format!("{} / {}", overview.lanes_up, overview.lanes)),
+            (view.t("Lanes up"), lanes),
         ];
         html! {
             h1 { (view.t("Overview")) " · " (overview.region) }

@@ -237,7 +237,13 @@ impl Config {
             layers = layers.merge(Toml::file_exact(path));
         }
         // Kubernetes describes a service named `hpns` to its pods in variables of these names.
-        let ours = |key: &str| !(key.starts_with("service_") || key == "port" || key.starts_with("port_"));
+        // Two more are of the operators' commands.
+        let ours = |key: &str| {
+            !(key.starts_with("service_")
+                || key == "port"
+                || key.starts_with("port_")
+                || matches!(key, "admin_url" | "admin_token"))
+        };
         Self::extract(
             &layers.merge(
                 Env::prefixed("HPNS_").filter(move |key| ours(&key.as_str().to_lowercase())).split("__"),

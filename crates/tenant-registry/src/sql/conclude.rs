@@ -60,6 +60,7 @@ macro_rules! conclude_sql {
                     .execute(&mut *transaction)
                     .await?;
                 transaction.commit().await?;
+                self.tell();
                 Ok(())
             }
 

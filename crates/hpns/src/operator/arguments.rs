@@ -1,0 +1,374 @@
+//! The words of the operators' commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use secrecy::SecretString;
+
+/// Where the admin API is, and who asks.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// The admin API.
+    #[arg(
+        long,
+        env = "HPNS_ADMIN_URL",
+        default_value = "http://127.0.0.1:8067",
+        global = true,
+        value_name = "URL"
+    )]
+    pub(crate) url: String,
+    /// An admin token; better in this variable, or in a file, than on the command line.
+    #[arg(long, env = "HPNS_ADMIN_TOKEN", hide_env_values = true, global = true, value_name = "TOKEN")]
+    pub(crate) token: Option<SecretString>,
+    /// A file with the admin token.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The certificate (PEM) of the API's authority, if it is one of your own.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Prints what the API says, in JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+const EXITS: &str = "Exit status: 0 done, 1 the API cannot be reached or has a fault, 2 a wrong command line, \
+                     3 no such thing, 4 not allowed, 5 refused (a rule, a conflict, or changed in the meantime).";
+
+/// A group of commands, and where they go.
+#[derive(Debug, Args)]
+#[command(after_help = EXITS)]
+pub(crate) struct Operate<T: Subcommand> {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: T,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperatorCommand {
+    /// The service at a glance, and what to look at.
+    Status(Connection),
+    /// Customers of the service.
+    Tenant(Operate<TenantCommand>),
+    /// Tenants' rights to push.
+    Licence(Operate<LicenceCommand>),
+    /// Licence keys.
+    Key(Operate<KeyCommand>),
+    /// Servers that licences are bound to.
+    Server(Operate<ServerCommand>),
+    /// Devices.
+    Device(Operate<DeviceCommand>),
+    /// Apps and their credentials' health.
+    App(Operate<AppCommand>),
+    /// What waits, and where.
+    Queue(Connection),
+    /// The audit log.
+    Audit(Operate<AuditCommand>),
+    /// Tokens for the admin API and the console.
+    AdminToken(Operate<AdminTokenCommand>),
+}
+
+impl OperatorCommand {
+    /// Where the command goes.
+    pub(crate) const fn connection(&self) -> &Connection {
+        match self {
+            Self::Status(connection) | Self::Queue(connection) => connection,
+            Self::Tenant(it) => &it.connection,
+            Self::Licence(it) => &it.connection,
+            Self::Key(it) => &it.connection,
+            Self::Server(it) => &it.connection,
+            Self::Device(it) => &it.connection,
+            Self::App(it) => &it.connection,
+            Self::Audit(it) => &it.connection,
+            Self::AdminToken(it) => &it.connection,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Lists tenants by name.
+    #[command(after_help = "Example:\n  hpns tenant list --search acme")]
+    List {
+        /// Only those whose name contains this.
+        #[arg(long, default_value = "")]
+        search: String,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Shows a tenant with its licences and its use.
+    Show {
+        /// ten_…
+        tenant: String,
+    },
+    /// Makes a tenant.
+    #[command(after_help = "Example:\n  hpns tenant create 'Acme GmbH' --contact push@acme.example")]
+    Create {
+        name: String,
+        /// Whom to write to.
+        #[arg(long, default_value = "")]
+        contact: String,
+        /// It may push through another region when its own is down.
+        #[arg(long)]
+        failover_consent: bool,
+    },
+    /// Changes a tenant; what is not named stays.
+    Update {
+        /// ten_…
+        tenant: String,
+        #[arg(long)]
+        name: Option<String>,
+        #[arg(long)]
+        contact: Option<String>,
+        #[arg(long)]
+        failover_consent: Option<bool>,
+    },
+}
+
+/// What is agreed for a licence.
+#[derive(Debug, Args)]
+pub(crate) struct Terms {
+    /// test, professional, enterprise or cloud.
+    #[arg(long)]
+    pub(crate) plan: Option<String>,
+    /// A region in which it holds; once for each.
+    #[arg(long = "region")]
+    pub(crate) regions: Vec<String>,
+    /// Pushes a second.
+    #[arg(long)]
+    pub(crate) rate: Option<u32>,
+    /// Pushes at once.
+    #[arg(long)]
+    pub(crate) burst: Option<u32>,
+    /// Pushes that may wait for their answers at once; 0: any number.
+    #[arg(long)]
+    pub(crate) in_flight: Option<u32>,
+    /// Devices; 0: any number.
+    #[arg(long)]
+    pub(crate) devices: Option<u32>,
+    /// full, generic, id_only_strip or id_only_reject.
+    #[arg(long)]
+    pub(crate) privacy: Option<String>,
+    /// From when it holds, such as 2027-01-01 or 2027-01-01T08:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_before: Option<String>,
+    /// Until when.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<String>,
+    /// Days for which it still works after that.
+    #[arg(long)]
+    pub(crate) grace_days: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LicenceCommand {
+    /// Lists a tenant's licences.
+    List {
+        /// ten_…
+        tenant: String,
+    },
+    /// Shows a licence.
+    Show {
+        /// lic_…
+        licence: String,
+    },
+    /// Gives a tenant a licence. It is active once the terms are accepted.
+    #[command(
+        after_help = "Example:\n  hpns licence create ten_… --plan professional --region us --expires 2027-12-31 --terms 2026-11 --accepted-by 'Ada, Acme'"
+    )]
+    Create {
+        /// ten_…
+        tenant: String,
+        #[command(flatten)]
+        terms: Terms,
+        /// The version of the terms that was accepted.
+        #[arg(long = "terms", value_name = "VERSION", requires = "accepted_by")]
+        version: Option<String>,
+        /// Who accepted them.
+        #[arg(long)]
+        accepted_by: Option<String>,
+    },
+    /// Changes a licence; what is not named stays.
+    Update {
+        /// lic_…
+        licence: String,
+        #[command(flatten)]
+        terms: Terms,
+        /// It ends no more.
+        #[arg(long, conflicts_with = "expires")]
+        no_end: bool,
+    },
+    /// Notes that the terms are accepted.
+    AcceptTerms {
+        /// lic_…
+        licence: String,
+        /// Which version of them.
+        #[arg(long)]
+        version: String,
+        /// Who accepted them.
+        #[arg(long)]
+        accepted_by: String,
+    },
+    /// Switches a licence off.
+    Suspend {
+        /// lic_…
+        licence: String,
+        /// Why; the tenant sees it.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Switches a licence on again.
+    Resume {
+        /// lic_…
+        licence: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Lists a licence's keys.
+    List {
+        /// lic_…
+        licence: String,
+    },
+    /// Makes a key, and prints the push URL: this is the only time that it is shown.
+    #[command(after_help = "Example, a rotation:\n  hpns key issue lic_… --overlap-hours 168")]
+    Issue {
+        /// lic_…
+        licence: String,
+        /// For how many hours the key before still works.
+        #[arg(long, default_value_t = 168)]
+        overlap_hours: u32,
+    },
+    /// Ends a key at once.
+    Revoke {
+        /// Its public part, the 12 characters after the region.
+        kid: String,
+        /// Asks no question.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerCommand {
+    /// Lists the servers that a licence is bound to.
+    List {
+        /// lic_…
+        licence: String,
+    },
+    /// Binds a licence to a server: it opens for no other any more.
+    Bind {
+        /// lic_…
+        licence: String,
+        /// The `server_id` of its pushes.
+        server: String,
+    },
+    /// Lets a server go.
+    Unbind {
+        /// lic_…
+        licence: String,
+        /// The `server_id` of its pushes.
+        server: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Counts a tenant's devices.
+    Count {
+        /// ten_…
+        tenant: String,
+    },
+    /// Shows what is remembered of a device. The token is read from standard input.
+    #[command(after_help = "Example:\n  hpns device find ten_… --app ios < token.txt")]
+    Find {
+        /// ten_…
+        tenant: String,
+        /// The app's name.
+        #[arg(long)]
+        app: String,
+    },
+    /// Forgets devices: those whose tokens stand on standard input, one a line, or all.
+    Erase {
+        /// ten_…
+        tenant: String,
+        /// The app's name.
+        #[arg(long, required_unless_present = "all")]
+        app: Option<String>,
+        /// All devices of the tenant, and what their hashes were made with.
+        #[arg(long, conflicts_with = "app")]
+        all: bool,
+        /// Asks no question.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AppCommand {
+    /// Lists apps with the health of their credentials.
+    List,
+    /// Sends a test push through a gateway, and shows each hop. The licence key is read from standard input.
+    #[command(
+        after_help = "Example:\n  hpns app test-push --platform apple_rn-v2 --device 64-HEX-DIGITS < key.txt"
+    )]
+    TestPush {
+        /// Platform name, such as apple_rn-v2.
+        #[arg(long)]
+        platform: String,
+        /// Device token.
+        #[arg(long = "device")]
+        device: String,
+        /// What the phone shows.
+        #[arg(long, default_value = "A test push from hpns")]
+        message: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Lists what was done, the newest first.
+    List {
+        /// Only what concerns this tenant.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Checks the whole chain; fails if it is broken.
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminTokenCommand {
+    /// Lists tokens.
+    List,
+    /// Makes a token, and prints it: this is the only time that it is shown.
+    #[command(after_help = "Example:\n  hpns admin-token issue --name 'billing job' --role viewer --days 90")]
+    Issue {
+        /// What it is for.
+        #[arg(long)]
+        name: String,
+        /// viewer, support, operator, security-admin, auditor or tenant.
+        #[arg(long)]
+        role: String,
+        /// Of which tenant, for the role tenant.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// For how many days it opens anything.
+        #[arg(long, default_value_t = 90)]
+        days: u32,
+    },
+    /// Ends a token at once.
+    Revoke {
+        /// Its public part.
+        id: String,
+        /// Asks no question.
+        #[arg(long)]
+        yes: bool,
+    },
+}

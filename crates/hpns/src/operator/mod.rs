@@ -1,0 +1,32 @@
+//! The operators' commands: the admin API from a terminal, as tables for people and JSON for scripts.
+
+mod arguments;
+mod client;
+mod commands;
+mod table;
+
+use std::process::ExitCode;
+
+pub(crate) use arguments::OperatorCommand;
+
+use arguments::Connection;
+use client::Client;
+
+/// Runs one command against the admin API.
+pub(crate) fn run(command: &OperatorCommand) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = Client::new(command.connection())?;
+        match commands::run(command, &client).await {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => match error.downcast_ref::<client::Refused>() {
+                Some(refused) => {
+                    use std::io::Write;
+                    writeln!(std::io::stderr(), "hpns: {error:#}")?;
+                    Ok(ExitCode::from(refused.exit_code()))
+                }
+                None => Err(error),
+            },
+        }
+    })
+}
