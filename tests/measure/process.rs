@@ -182,7 +182,7 @@ pub fn mortal(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 /// Writes the configuration of the service: the gateway with `settings`, ports, apps with `apns_settings`, and no limit to
-/// Google where the build knows that setting; everything else at its default.
+/// Google and a free port for operators where the build knows them; everything else at its default.
 pub fn config(
     hpns: &Path,
     directory: &Path,
@@ -192,12 +192,13 @@ pub fn config(
 ) -> anyhow::Result<PathBuf> {
     let (data_dir, apps) = (directory.display(), &simulator.configuration);
     let path = directory.join("hpns.toml");
-    for limit in ["rate_per_second = 0\n", ""] {
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+    for (limit, admin) in [("rate_per_second = 0\n", admin), ("rate_per_second = 0\n", ""), ("", "")] {
         let apps = apps
             .replace("provider = \"fcm\"\n", &format!("provider = \"fcm\"\n{limit}"))
             .replace("provider = \"apns\"\n", &format!("provider = \"apns\"\n{apns_settings}"));
         let text = format!(
-            "data_dir = \"{data_dir}\"\n[gateway]\n{settings}listen = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
+            "data_dir = \"{data_dir}\"\n[gateway]\n{settings}listen = \"127.0.0.1:0\"\n{admin}[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
         );
         std::fs::write(&path, text)?;
         if Command::new(hpns).args(["check-config", "--config"]).arg(&path).output()?.status.success() {

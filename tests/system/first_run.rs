@@ -29,6 +29,7 @@ impl Demo {
             .args(["run", "--quiet", "--package", "hpns", "--manifest-path", manifest, "--", "all", "--demo"])
             .current_dir(directory.path())
             .env("HPNS_GATEWAY__LISTEN", "127.0.0.1:0")
+            .env("HPNS_ADMIN__LISTEN", "127.0.0.1:0")
             .env("HPNS_HEALTH__LISTEN", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -75,6 +75,7 @@ fn credentials(directory: &Path) {
 pub(crate) struct Service {
     pub(crate) child: Child,
     pub(crate) gateway: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) health: SocketAddr,
     pub(crate) log: Arc<Mutex<String>>,
 }
@@ -92,7 +93,7 @@ impl Service {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let addresses = serde_json::from_str::<Value>(&line).ok().and_then(|line| {
                     let address = |name: &str| line.get(name)?.as_str()?.parse::<SocketAddr>().ok();
-                    Some((address("gateway")?, address("health")?))
+                    Some((address("gateway")?, address("admin")?, address("health")?))
                 });
                 let mut log = kept.lock().unwrap();
                 log.push_str(&line);
@@ -103,10 +104,10 @@ impl Service {
             }
         });
         let started = listening.recv_timeout(Duration::from_secs(30));
-        let Ok((gateway, health)) = started else {
+        let Ok((gateway, admin, health)) = started else {
             panic!("the service did not start: {}", log.lock().unwrap())
         };
-        Self { child, gateway, health, log }
+        Self { child, gateway, admin, health, log }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -287,7 +288,7 @@ fn seeded(config: &Path, rate: u32) -> [String; 2] {
 fn base(directory: &Path, simulator: &Simulator) -> String {
     let (data_dir, apps) = (directory.display(), simulator.configuration());
     format!(
-        "data_dir = \"{data_dir}\"\n[gateway]\ndevice_rate_per_second = 0\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
+        "data_dir = \"{data_dir}\"\n[gateway]\ndevice_rate_per_second = 0\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[health]\nlisten = \"127.0.0.1:0\"\n{apps}"
     )
 }
 

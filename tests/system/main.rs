@@ -18,6 +18,7 @@ mod hosted;
 mod hostile;
 mod http;
 mod load;
+mod operators;
 mod outbound;
 mod pauses;
 mod provider_answers;

@@ -16,6 +16,8 @@ mod operations;
 mod rules;
 mod state;
 mod test_push;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use config::{Config, OidcConfig};

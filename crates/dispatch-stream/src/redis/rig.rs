@@ -35,7 +35,8 @@ impl Server {
         let hash = |password: &str| HEXLOWER.encode(digest(&SHA256, password.as_bytes()).as_ref());
         let users = users
             .replace("GATEWAY_PASSWORD_SHA256", &hash("gateway"))
-            .replace("WORKER_PASSWORD_SHA256", &hash("worker"));
+            .replace("WORKER_PASSWORD_SHA256", &hash("worker"))
+            .replace("ADMIN_PASSWORD_SHA256", &hash("admin"));
         let users = format!("{users}user test on nopass ~* &* +@all\n");
         std::fs::write(directory.path().join("users.acl"), users).unwrap();
         std::fs::copy(shipped.join("lane.conf"), directory.path().join("lane.conf")).unwrap();

@@ -1,0 +1,147 @@
+//! The API and the console as callers see them, on a registry of each test's own.
+
+mod access;
+mod console;
+mod input;
+mod oidc;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use dispatch_stream::Board;
+use http::{HeaderMap, Request, StatusCode};
+use http_edge::{Peer, TrustedProxies};
+use push_domain::{
+    App, AppCatalogue, AppId, Audience, LicenceId, ManualClock, Provider, SecretBytes, TenantId, Timestamp,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tenant_registry::{
+    Act, AdminTokenDraft, Keys, LicenceAdmin, LicenceDraft, OperatorAdmin, Plan, Role, SqliteRegistry,
+    TenantAdmin, TenantDraft,
+};
+use tower::ServiceExt;
+
+use crate::{Admin, Config, OidcConfig, Parts};
+
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const ACT: Act<'static> = Act::new("test", NOW);
+
+/// The API over a registry in a directory of its own.
+pub(super) struct Place {
+    router: Router,
+    pub(super) registry: Arc<SqliteRegistry>,
+    pub(super) clock: Arc<ManualClock>,
+    _directory: TempDir,
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+pub(super) async fn a_place() -> Place {
+    a_place_with(None).await
+}
+
+pub(super) async fn a_place_with(oidc: Option<OidcConfig>) -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
+    let registry = SqliteRegistry::open(&directory.path().join("r.db"), keys.clone()).await.unwrap();
+    let registry = Arc::new(registry);
+    let clock = Arc::new(ManualClock::starting_at(NOW));
+    let app = App {
+        id: AppId::new("android"),
+        platform: "android_rn".into(),
+        audience: Audience::Shared,
+        provider: Provider::Fcm,
+        topic: String::new(),
+    };
+    let admin = Admin::new(Parts {
+        config: Config {
+            region: "us".into(),
+            push_url: "https://push.example.com".into(),
+            gateway_url: "http://127.0.0.1:1".into(),
+            session: Duration::from_hours(8),
+            trusted_proxies: TrustedProxies::new(vec!["127.0.0.0/8".parse().unwrap()]),
+            oidc,
+        },
+        registry: registry.clone(),
+        keys,
+        board: Arc::new(Board::new("test", &[])),
+        apps: Arc::new(AppCatalogue::new([app]).unwrap()),
+        clock: clock.clone(),
+    });
+    Place { router: crate::router(admin.unwrap()), registry, clock, _directory: directory }
+}
+
+impl Place {
+    /// Makes a token, and returns what stands in the header.
+    pub(super) async fn bearer(&self, role: Role, tenant: Option<TenantId>) -> String {
+        format!("Bearer {}", self.token(role, tenant).await)
+    }
+
+    pub(super) async fn token(&self, role: Role, tenant: Option<TenantId>) -> String {
+        let expires_at = NOW.plus(Duration::from_hours(24));
+        let draft = AdminTokenDraft { name: "test".into(), role, tenant, expires_at };
+        self.registry.issue_admin_token(draft, ACT).await.unwrap().token.expose().to_owned()
+    }
+
+    /// Makes a tenant with a licence.
+    pub(super) async fn tenant(&self, name: &str) -> (TenantId, LicenceId) {
+        let tenant = self.registry.create_tenant(&TenantDraft::named(name), ACT).await.unwrap();
+        let draft = LicenceDraft::new(tenant.id, Plan::Professional, "us", NOW);
+        let licence = self.registry.create_licence(draft, ACT).await.unwrap();
+        (tenant.id, licence.id)
+    }
+
+    pub(super) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.ask_from("192.0.2.1", method, path, headers, body).await
+    }
+
+    pub(super) async fn ask_from(
+        &self,
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        let address: IpAddr = address.parse().unwrap();
+        request.extensions_mut().insert(Peer { address, is_tls: true });
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    /// Asks as somebody.
+    pub(super) async fn ask_as(&self, bearer: &str, method: &str, path: &str, body: &str) -> Answer {
+        self.ask(method, path, &[("authorization", bearer)], body).await
+    }
+}
