@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust: a C compiler for the crypto back-end and SQLite, make, git,
-# curl, PostgreSQL, Redis, and Chromium for the simulator's page. As root it uses apt; otherwise it names what
+# curl, PostgreSQL, Redis, Chromium and Node.js (18 or later) for the pages, and two packages of npm in tests/console. As root it uses apt; otherwise it names what
 # is missing. The servers that the packages would start are not started: tests run their own.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
-declare -A package=([cc]=gcc [make]=make [curl]=curl [git]=git [chromium]=chromium)
+declare -A package=([cc]=gcc [make]=make [curl]=curl [git]=git [chromium]=chromium [node]=nodejs [npm]=npm)
 missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
@@ -13,7 +14,13 @@ command -v redis-server >/dev/null || missing+=(redis-server redis-tools)
 command -v redis-cli >/dev/null || missing+=(redis-tools)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 command -v psql >/dev/null || missing+=(postgresql-client)
+packages() {
+  # What the console's tests in a browser need; as the lock file says, and no newer.
+  [ -e tests/console/node_modules/.package-lock.json ] && [ tests/console/node_modules/.package-lock.json -nt tests/console/package-lock.json ] ||
+    npm ci --prefix tests/console --silent --no-audit --no-fund --ignore-scripts
+}
 if [ "${#missing[@]}" -eq 0 ]; then
+  packages
   exit 0
 fi
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -32,3 +39,4 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
 fi
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends libc6-dev "${missing[@]}" >/dev/null
+packages

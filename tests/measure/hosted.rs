@@ -159,6 +159,17 @@ impl Hosted {
         Ok(hosted)
     }
 
+    /// Makes very many tenants, and devices of them.
+    pub fn fill(&self, tenants: u32, devices: u32) -> anyhow::Result<()> {
+        let output = Command::new(&self.hpns)
+            .args(["seed", "--quiet", "--name", "fill-"])
+            .args(["--tenants", &tenants.to_string(), "--devices", &devices.to_string(), "--config"])
+            .arg(self.directory.join("owner.toml"))
+            .output()?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.postgres.ask("ANALYZE").map(drop)
+    }
+
     /// Makes an operator's token.
     pub fn admin_token(&self) -> anyhow::Result<String> {
         let config = self.directory.join("owner.toml");

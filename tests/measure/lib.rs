@@ -7,6 +7,7 @@
     reason = "figures for people"
 )]
 
+pub mod api;
 pub mod client;
 pub mod cost;
 pub mod hosted;

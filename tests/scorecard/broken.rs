@@ -316,7 +316,7 @@ pub(crate) fn no_database(scale: &Scale) -> anyhow::Result<Outcome> {
 }
 
 /// Gives a key the check sum that it needs to be looked up at all.
-fn with_check_sum(key: &[u8]) -> String {
+pub(crate) fn with_check_sum(key: &[u8]) -> String {
     let body = &key[..key.len() - 6];
     let alphabet: Vec<u8> = (b'0'..=b'9').chain(b'A'..=b'Z').chain(b'a'..=b'z').collect();
     let mut number = crc32fast::hash(body) as usize;

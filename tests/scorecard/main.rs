@@ -10,6 +10,7 @@
 mod broken;
 mod hostile;
 mod idle;
+mod operators;
 mod replaced;
 mod rig;
 mod shared;
@@ -40,8 +41,12 @@ const ROWS: &[Row] = &[
     Row { id: "S14", what: "slow and silent sockets", run: hostile::slow_sockets },
     Row { id: "S15", what: "raw HTTP garbage", run: hostile::garbage },
     Row { id: "S20", what: "canaries, with workers, gateways and lanes killed", run: hostile::canaries },
+    Row { id: "S21", what: "keys revoked under load", run: operators::revocations },
+    Row { id: "S22", what: "keys rotated with overlap, under load", run: operators::rotations },
+    Row { id: "S23", what: "keys that nobody has, 5,000/s", run: operators::bad_keys },
     Row { id: "S27", what: "pushes that end each worker that sends them", run: replaced::poison },
     Row { id: "S28", what: "rolling deploys, 500/s", run: replaced::deploys },
+    Row { id: "many", what: "very many tenants and devices", run: operators::many },
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod architecture;
 mod binary;
 mod canary;
 mod connections;
+mod console;
 mod credentials;
 mod faults;
 mod first_run;

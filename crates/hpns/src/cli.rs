@@ -35,7 +35,7 @@ pub(crate) enum Command {
     CheckConfig(CheckOptions),
     /// Turns a mattermost-push-proxy configuration into one of ours, and says what it could not carry over.
     ImportConfig(ImportOptions),
-    /// Makes tenants with a licence each and prints their keys: for tests, demos and benchmarks.
+    /// Makes tenants with a licence each, and devices, and prints the keys: for tests, demos and benchmarks.
     Seed(SeedOptions),
     /// Sends one push to a push URL, and shows the answer and how long each part took.
     Send(SendOptions),
@@ -109,6 +109,12 @@ pub(crate) struct SeedOptions {
     /// Pushes a second that each licence allows.
     #[arg(long, default_value_t = 1000)]
     pub(crate) rate: u32,
+    /// How many devices to spread over them.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) devices: u32,
+    /// Prints no keys.
+    #[arg(long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]

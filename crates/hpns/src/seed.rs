@@ -1,14 +1,20 @@
-//! `hpns seed`: tenants in bulk.
+//! `hpns seed`: tenants and devices in bulk, for tests and demos.
 
 use std::io::Write;
-use std::time::Duration;
 
-use push_domain::{Clock, SystemClock};
-use tenant_registry::{Act, LicenceDraft, Plan, TenantDraft};
+use aws_lc_rs::digest::{SHA256, digest};
+use push_domain::{Clock, DeviceId, SystemClock, TenantId};
+use tenant_registry::{Act, DeviceState, LicenceDraft, Plan, Sighting};
 
 use crate::cli::SeedOptions;
 use crate::config::Config;
-use crate::registry::Registry;
+use crate::registry::{Ledger, Registry};
+
+/// Tenants, and devices, of one transaction.
+const TENANTS_AT_ONCE: usize = 1000;
+const DEVICES_AT_ONCE: u32 = 1024;
+/// Devices were seen on so many days up to today.
+const DAYS: u32 = 60;
 
 /// Makes tenants, and prints one licence key a line. A running service sees them at its next poll.
 pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
@@ -16,23 +22,56 @@ pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (opened, _) = Registry::open(&config).await?;
-        let registry = opened.admin();
         let act = Act::new("seed", SystemClock.now());
+        let names: Vec<_> = (1..=options.tenants).map(|number| format!("{}{number}", options.name)).collect();
+        let terms = LicenceDraft {
+            rate_per_second: options.rate,
+            burst: options.rate.saturating_mul(2),
+            // Of nobody yet: each tenant gets its own.
+            ..LicenceDraft::new(TenantId::new(), Plan::Professional, &config.region, act.at)
+        };
+        let mut tenants = Vec::new();
         let mut out = std::io::stdout().lock();
-        for number in 1..=options.tenants {
-            let draft = TenantDraft::named(&format!("{}{number}", options.name));
-            let tenant = registry.create_tenant(&draft, act).await?;
-            let draft = LicenceDraft {
-                rate_per_second: options.rate,
-                burst: options.rate.saturating_mul(2),
-                ..LicenceDraft::new(tenant.id, Plan::Professional, &config.region, act.at)
-            };
-            let licence = registry.create_licence(draft, act).await?;
-            registry.accept_terms(licence.id, "seed", "seed", act).await?;
-            let issued = registry.issue_key(licence.id, &config.region, Duration::ZERO, act).await?;
-            writeln!(out, "{}", issued.key.expose())?;
+        for names in names.chunks(TENANTS_AT_ONCE) {
+            for (tenant, issued) in opened.admin().seed(names, &terms, &config.region, act).await? {
+                if !options.quiet {
+                    writeln!(out, "{}", issued.key.expose())?;
+                }
+                tenants.push(tenant.id);
+            }
         }
         opened.close().await;
+        if options.devices > 0 {
+            seed_devices(&config, options.devices, &tenants, act.at.day()).await?;
+        }
         Ok(())
+    })
+}
+
+async fn seed_devices(config: &Config, devices: u32, tenants: &[TenantId], today: u32) -> anyhow::Result<()> {
+    let opened = Ledger::open(config).await?;
+    let ledger = opened.ledger();
+    for first in (0..devices).step_by(DEVICES_AT_ONCE as usize) {
+        let batch = first..devices.min(first + DEVICES_AT_ONCE);
+        let sightings: Vec<_> = batch.filter_map(|number| a_device(number, tenants, today)).collect();
+        ledger.record(&sightings).await?;
+    }
+    opened.close().await;
+    Ok(())
+}
+
+/// A device that exists nowhere. One in twenty is removed.
+fn a_device(number: u32, tenants: &[TenantId], today: u32) -> Option<Sighting> {
+    let mut id = [0; 32];
+    id.copy_from_slice(digest(&SHA256, &number.to_be_bytes()).as_ref());
+    let removed = number.is_multiple_of(20);
+    Some(Sighting {
+        tenant: *tenants.get(number as usize % tenants.len().max(1))?,
+        device: DeviceId::from_bytes(id),
+        app: if number.is_multiple_of(3) { "android" } else { "ios" }.into(),
+        platform: if number.is_multiple_of(3) { "android_rn" } else { "apple_rn" }.into(),
+        day: today.saturating_sub(number % DAYS),
+        state: if removed { DeviceState::Removed } else { DeviceState::Active },
+        reason: removed.then(|| "Unregistered".to_owned()),
     })
 }

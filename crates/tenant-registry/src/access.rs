@@ -274,7 +274,20 @@ pub trait OperatorAdmin: Send + Sync {
     async fn forget_requests(&self, before: Timestamp) -> Result<(), RegistryError>;
 }
 
-/// Everything that operators may do.
-pub trait Administration: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin {}
+/// For tests and demos.
+#[async_trait]
+pub trait Seeder: Send + Sync {
+    /// Makes tenants of these names at once, each with a licence of these terms, accepted, and a key.
+    async fn seed(
+        &self,
+        names: &[String],
+        terms: &LicenceDraft,
+        region: &str,
+        act: Act<'_>,
+    ) -> Result<Vec<(Tenant, IssuedKey)>, RegistryError>;
+}
 
-impl<T: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin> Administration for T {}
+/// Everything that operators may do.
+pub trait Administration: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin + Seeder {}
+
+impl<T: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin + Seeder> Administration for T {}

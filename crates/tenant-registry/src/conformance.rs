@@ -71,6 +71,7 @@ macro_rules! registry_conformance {
             a_refused_change_leaves_no_trace,
             devices_are_counted_and_erased,
             unusual_growth_is_told,
+            many_tenants_are_made_at_once_or_none,
             a_licence_needs_its_tenant_and_a_key_its_licence,
             every_change_moves_the_revision,
             a_device_keeps_its_first_day_and_its_last_state,
@@ -440,6 +441,22 @@ pub(crate) async fn every_deed_stands_in_the_audit_log(registry: &impl Registry)
     assert_eq!(own.len(), 13);
     let older = registry.admin().audit(None, 3, 100).await.unwrap();
     assert_eq!(older.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 1]);
+}
+
+pub(crate) async fn many_tenants_are_made_at_once_or_none(registry: &impl Registry) {
+    let names: Vec<_> = (0..20).map(|number| format!("many {number}")).collect();
+    let terms = a_draft(TenantId::new());
+
+    let made = registry.admin().seed(&names, &terms, "us", ACT).await.unwrap();
+    let again = registry.admin().seed(&["new".into(), "many 3".into()], &terms, "us", ACT).await;
+
+    assert_eq!(made.len(), 20);
+    for (tenant, key) in &made {
+        let permit = registry.admin().snapshot().await.unwrap().open(&key.key, "us", NOW).unwrap();
+        assert_eq!(permit.tenant, tenant.id);
+    }
+    assert!(matches!(again, Err(RegistryError::NameTaken)));
+    assert_eq!(registry.admin().tenant_named("new").await.unwrap(), None);
 }
 
 pub(crate) async fn a_refused_change_leaves_no_trace(registry: &impl Registry) {

@@ -23,8 +23,8 @@ mod sql;
 mod sqlite;
 
 pub use access::{
-    Administration, DeliveryLedger, DeviceAdmin, LicenceAdmin, OperatorAdmin, RegistryError, TenantAdmin,
-    TenantReader,
+    Administration, DeliveryLedger, DeviceAdmin, LicenceAdmin, OperatorAdmin, RegistryError, Seeder,
+    TenantAdmin, TenantReader,
 };
 pub use audit::{AuditCheck, AuditEvent, AuditFault, AuditReport};
 pub use keys::{DeviceKey, Keys, LogKey};

@@ -20,7 +20,7 @@ use crate::rows::{
 };
 use crate::sql::{
     Change, Deed, conclude_sql, described, device_sql, found, licence_sql, name_taken, new_salt,
-    operator_sql, pattern, read_sql, readable, stored_revision, tenant_sql, unchanged,
+    operator_sql, pattern, read_sql, readable, seed_sql, stored_revision, tenant_sql, unchanged,
 };
 use crate::{
     Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport, Changes,
@@ -211,6 +211,7 @@ async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
 
 read_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 tenant_sql!(PostgresRegistry);
+seed_sql!(PostgresRegistry);
 licence_sql!(PostgresRegistry, Postgres);
 device_sql!(PostgresRegistry);
 operator_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");

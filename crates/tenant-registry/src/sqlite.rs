@@ -19,7 +19,7 @@ use crate::rows::{
 };
 use crate::sql::{
     Change, Deed, conclude_sql, described, device_sql, found, licence_sql, name_taken, new_salt,
-    operator_sql, pattern, read_sql, readable, stored_revision, tenant_sql, unchanged,
+    operator_sql, pattern, read_sql, readable, seed_sql, stored_revision, tenant_sql, unchanged,
 };
 use crate::{
     Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport, Changes,
@@ -114,6 +114,7 @@ impl SqliteRegistry {
 
 read_sql!(SqliteRegistry, "BEGIN");
 tenant_sql!(SqliteRegistry);
+seed_sql!(SqliteRegistry);
 licence_sql!(SqliteRegistry, Sqlite);
 device_sql!(SqliteRegistry);
 operator_sql!(SqliteRegistry, "BEGIN");

@@ -120,7 +120,6 @@ async fn a_browsers_cookie_opens_pages_and_not_the_api() {
 #[tokio::test]
 async fn failed_sign_ins_are_limited_by_address() {
     let place = a_place().await;
-    tokio::time::pause();
 
     let mut told = 0;
     for _ in 0..200 {

@@ -81,6 +81,6 @@ mod tests {
 
         let text = drawn(&rows, &[("name", "name"), ("number", "a.b")]);
 
-        assert_eq!(text, "NAME       NUMBER\n가나       1\nacme [2J   -\n");
+        assert_eq!(text, "NAME      NUMBER\n가나      1\nacme [2J  -\n");
     }
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::conformance::ACT;
-use crate::{Administration, DeviceAdmin, DeviceState, TenantAdmin, TenantReader};
+use crate::{Administration, DeviceAdmin, DeviceState, OperatorAdmin, TenantAdmin, TenantReader};
 
 /// The server of this test run; it ends with it.
 fn server() -> &'static Path {
@@ -210,4 +210,82 @@ async fn a_batch_with_the_same_device_twice_keeps_the_last() {
 
     let device = both.registry.device(batch[0].tenant, batch[0].device).await.unwrap().unwrap();
     assert_eq!((device.last_seen, device.state), (3, DeviceState::Removed));
+}
+
+/// A hundred writers at once; then a thousand ways to tamper with what they wrote.
+#[tokio::test]
+async fn the_audit_chain_never_forks_and_every_change_of_it_is_found() {
+    const WRITERS: usize = 100;
+    let events: usize = std::env::var("HPNS_AUDIT_EVENTS").map_or(20, |it| it.parse().unwrap());
+    let address = migrated().await;
+    let registry = std::sync::Arc::new(PostgresRegistry::open(&address("postgres"), keys(1)).await.unwrap());
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let registry = std::sync::Arc::clone(&registry);
+        writers.spawn(async move {
+            for event in 0..events {
+                registry.note("test", &format!("{writer}/{event}"), None, ACT).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+
+    let report = registry.verify_audit().await.unwrap();
+    assert_eq!((report.events, report.fault), ((WRITERS * events) as u64, None));
+
+    // The same events, tampered with in memory: each way once more than by hand.
+    let mut whole = registry.audit(None, u64::MAX, u32::MAX).await.unwrap();
+    whole.reverse();
+    let mut dice = 25_u64;
+    let mut below = |below: usize| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) as usize % below
+    };
+    for turn in 0..1000 {
+        let at = below(whole.len());
+        let mut chain = whole.clone();
+        match turn % 6 {
+            0 => chain[at].actor.push('x'),
+            1 => chain[at].detail = "{}x".into(),
+            2 => drop(chain.remove(at)),
+            3 => chain.truncate(at),
+            4 => {
+                let other = (at + 1 + below(chain.len() - 1)) % chain.len();
+                chain.swap(at, other);
+            }
+            _ => {
+                // Rewritten with a hash that fits: the next event does not.
+                chain[at].object.push('x');
+                chain[at].hash = chain[at].computed_hash().to_vec();
+            }
+        }
+        let mut check = AuditCheck::default();
+        chain.iter().for_each(|event| check.take(event));
+        let last = whole.last().unwrap();
+        assert!(check.finish(last.seq, &last.hash).fault.is_some(), "turn {turn} at {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_may_note_the_day_of_a_key_and_an_admin_may_not_rewrite_the_log() {
+    let address = migrated().await;
+    let database = address("x").rsplit('/').next().unwrap().to_owned();
+    let pool = connect(&address("postgres")).unwrap();
+    for role in ["gateway", "admin"] {
+        let make = format!("CREATE ROLE {database}_{role} LOGIN IN ROLE hpns_{role}");
+        sqlx::query(sqlx::AssertSqlSafe(make)).execute(&pool).await.unwrap();
+    }
+    let admin = PostgresRegistry::open(&address(&format!("{database}_admin")), keys(1)).await.unwrap();
+    let names = ["acme".to_owned()];
+    let terms = crate::LicenceDraft::new(TenantId::new(), crate::Plan::Test, "us", ACT.at);
+    let made = crate::Seeder::seed(&admin, &names, &terms, "us", ACT).await.unwrap();
+    let gateway = PostgresRegistry::open(&address(&format!("{database}_gateway")), keys(1)).await.unwrap();
+
+    gateway.note_use(&[made[0].1.record.kid.clone()], 7).await.unwrap();
+    assert!(denied(gateway.note("x", "y", None, ACT).await));
+    admin.erase_all_devices(made[0].0.id, ACT).await.unwrap();
+    for statement in ["UPDATE audit_event SET actor = 'x'", "DELETE FROM audit_event", "DELETE FROM tenant"] {
+        let done = sqlx::query(statement).execute(&admin.pool).await.map_err(RegistryError::from);
+        assert!(denied(done), "{statement}");
+    }
 }

@@ -8,6 +8,7 @@ mod devices;
 mod licences;
 mod operators;
 mod read;
+mod seed;
 mod tenants;
 
 use aws_lc_rs::rand;
@@ -23,6 +24,7 @@ pub(super) use devices::device_sql;
 pub(super) use licences::licence_sql;
 pub(super) use operators::operator_sql;
 pub(super) use read::read_sql;
+pub(super) use seed::seed_sql;
 pub(super) use tenants::tenant_sql;
 
 /// A change of tenants, licences or keys that is under way, and its number.
