@@ -64,7 +64,7 @@ impl Admin {
                     "the provider refuses the app: its credentials or its set-up".into(),
                 ),
                 "broken" => {
-                    add("provider_down", "alarm", "the provider is out of order for every worker".into())
+                    add("provider_down", "alarm", "the provider is out of order for every worker".into());
                 }
                 "no_credentials" => {
                     add("credential_missing", "alarm", "no worker can use the app's credentials".into());

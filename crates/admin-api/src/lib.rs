@@ -35,7 +35,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub fn router(admin: Admin) -> Router {
     let (api, document) = api::router();
     api.merge(console::router())
-        .merge(api::document_routes(document))
+        .merge(api::document_routes(&document))
         .fallback(|| async { Problem::new(ErrorKind::NotFound, "not_found", "there is no such path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(ErrorKind::MethodNotAllowed, "method_not_allowed", "this path takes another method")

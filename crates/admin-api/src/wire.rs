@@ -114,7 +114,7 @@ pub(crate) struct TenantView {
     pub(crate) failover_consent: bool,
     /// When it was made.
     pub(crate) created_at: Moment,
-    /// What changes with every change; the ETag.
+    /// What changes with every change; the `ETag`.
     pub(crate) revision: u64,
 }
 
@@ -153,19 +153,19 @@ pub(crate) struct LicenceInput {
     pub(crate) regions: Vec<String>,
     /// Pushes a second, sustained.
     #[serde(default = "a_hundred")]
-    #[schema(minimum = 1, maximum = 1000000, default = 100)]
+    #[schema(minimum = 1, maximum = 1_000_000, default = 100)]
     pub(crate) rate_per_second: u32,
     /// Pushes at once.
     #[serde(default = "two_hundred")]
-    #[schema(minimum = 1, maximum = 2000000, default = 200)]
+    #[schema(minimum = 1, maximum = 2_000_000, default = 200)]
     pub(crate) burst: u32,
     /// Pushes that may wait for their answers at once; 0: as many as there is room for.
     #[serde(default)]
-    #[schema(maximum = 1000000)]
+    #[schema(maximum = 1_000_000)]
     pub(crate) in_flight: u32,
     /// Devices; 0: any number.
     #[serde(default)]
-    #[schema(maximum = 1000000000)]
+    #[schema(maximum = 1_000_000_000)]
     pub(crate) devices: u32,
     /// How much of a message may leave the service: `full`, `generic`, `id_only_strip` or `id_only_reject`.
     #[serde(default = "full")]
@@ -221,7 +221,7 @@ pub(crate) struct LicenceView {
     pub(crate) suspension: Option<SuspensionView>,
     /// When it was made.
     pub(crate) created_at: Moment,
-    /// What changes with every change; the ETag.
+    /// What changes with every change; the `ETag`.
     pub(crate) revision: u64,
 }
 
@@ -741,7 +741,7 @@ pub(crate) struct HopView {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct AlertView {
     /// `licence_expiring`, `licence_in_grace`, `credential_expiring`, `credential_missing`, `app_held`,
-    /// `provider_down`, `removals`, `new_devices` or `devices_over_limit`.
+    /// `provider_down`, `removals` or `new_devices`.
     pub(crate) kind: String,
     /// `warning` or `alarm`.
     pub(crate) severity: String,

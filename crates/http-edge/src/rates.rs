@@ -41,6 +41,7 @@ impl Rates {
     }
 
     /// Counts one, and says whether it may be.
+    #[must_use]
     pub fn lets_through(&self, key: u64) -> bool {
         if self.step == 0 {
             return true;

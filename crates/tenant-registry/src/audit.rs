@@ -130,7 +130,9 @@ mod tests {
 
     fn fault(chain: &[AuditEvent], head: &AuditEvent) -> Option<AuditFault> {
         let mut check = AuditCheck::default();
-        chain.iter().for_each(|event| check.take(event));
+        for event in chain {
+            check.take(event);
+        }
         check.finish(head.seq, &head.hash).fault
     }
 

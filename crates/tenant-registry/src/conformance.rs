@@ -333,22 +333,22 @@ pub(crate) async fn tenants_are_listed_by_name_a_page_at_a_time(registry: &impl 
 
 pub(crate) async fn a_request_that_is_sent_again_creates_nothing_more(registry: &impl Registry) {
     let (one, other) = ([1; 32], [2; 32]);
-    let once = |key, fingerprint| Act { once: Some(Once { key, fingerprint }), ..ACT };
+    let sent = |key, fingerprint| Act { once: Some(Once { key, fingerprint }), ..ACT };
     let draft = TenantDraft::named("acme");
 
-    let first = registry.admin().create_tenant(&draft, once("a", &one)).await.unwrap();
-    let again = registry.admin().create_tenant(&draft, once("a", &one)).await.unwrap();
-    let reused = registry.admin().create_tenant(&draft, once("a", &other)).await;
-    let licence = registry.admin().create_licence(a_draft(first.id), once("b", &one)).await.unwrap();
-    let same = registry.admin().create_licence(a_draft(first.id), once("b", &one)).await.unwrap();
-    let key = registry.admin().issue_key(licence.id, "us", Duration::ZERO, once("c", &one)).await.unwrap();
-    let shown = registry.admin().issue_key(licence.id, "us", Duration::ZERO, once("c", &one)).await;
+    let first = registry.admin().create_tenant(&draft, sent("a", &one)).await.unwrap();
+    let again = registry.admin().create_tenant(&draft, sent("a", &one)).await.unwrap();
+    let reused = registry.admin().create_tenant(&draft, sent("a", &other)).await;
+    let licence = registry.admin().create_licence(a_draft(first.id), sent("b", &one)).await.unwrap();
+    let same = registry.admin().create_licence(a_draft(first.id), sent("b", &one)).await.unwrap();
+    let key = registry.admin().issue_key(licence.id, "us", Duration::ZERO, sent("c", &one)).await.unwrap();
+    let shown = registry.admin().issue_key(licence.id, "us", Duration::ZERO, sent("c", &one)).await;
 
     assert_eq!((first, licence.id), (again, same.id));
     assert!(matches!(reused, Err(RegistryError::RequestKeyReused)));
     assert!(matches!(shown, Err(RegistryError::DoneBefore(kid)) if kid == key.record.kid));
     registry.admin().forget_requests(Timestamp::from_millis(NOW.millis() + 1)).await.unwrap();
-    let forgotten = registry.admin().create_tenant(&draft, once("a", &other)).await;
+    let forgotten = registry.admin().create_tenant(&draft, sent("a", &other)).await;
     assert!(matches!(forgotten, Err(RegistryError::NameTaken)));
 }
 

@@ -1,6 +1,7 @@
 //! The keyed hashes: of licence keys, of devices, and of devices in log lines.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use data_encoding::BASE32_NOPAD;
@@ -8,9 +9,12 @@ use push_domain::{AppId, DeviceId, DeviceToken, SecretBytes, TenantId};
 
 use crate::AdminToken;
 
-/// The service's own secret keys, derived from one key file.
+/// The service's own secret keys, derived from one key file. Cheap to clone.
 #[derive(Clone)]
-pub struct Keys {
+pub struct Keys(Arc<Derived>);
+
+/// A key is about a kilobyte: its hash states are computed ahead.
+struct Derived {
     /// The first is the oldest; new licence keys are stored under the last.
     peppers: Vec<Key>,
     devices: Key,
@@ -35,49 +39,49 @@ impl Keys {
             Key::new(HMAC_SHA256, hmac::sign(&root, label).as_ref())
         };
         let pepper = |secret: &SecretBytes| derived(secret, b"hpns licence key pepper v1");
-        Self {
+        Self(Arc::new(Derived {
             peppers: std::iter::once(master).chain(newer).map(pepper).collect(),
             devices: derived(master, b"hpns device key v1"),
             logs: derived(master, b"hpns log reference v1"),
             tokens: derived(master, b"hpns admin token v1"),
             check: pepper(master),
-        }
+        }))
     }
 
     /// A value that only these keys make, to recognise a registry's own key file by.
     pub(crate) fn check_value(&self) -> [u8; 32] {
-        tag_bytes(&hmac::sign(&self.check, b"hpns key check v1"))
+        tag_bytes(&hmac::sign(&self.0.check, b"hpns key check v1"))
     }
 
     /// Hashes a licence key for storage, and says under which pepper. Keys carry 256 random bits, so a slow hash
     /// would add nothing but a lever for denial of service.
     pub(crate) fn mac(&self, key: &str) -> ([u8; 32], u32) {
-        let newest = self.peppers.last().unwrap_or(&self.check);
-        let version = u32::try_from(self.peppers.len()).unwrap_or(u32::MAX);
+        let newest = self.0.peppers.last().unwrap_or(&self.0.check);
+        let version = u32::try_from(self.0.peppers.len()).unwrap_or(u32::MAX);
         (tag_bytes(&hmac::sign(newest, key.as_bytes())), version)
     }
 
     /// Compares in constant time. A pepper that is not known any more opens nothing.
     pub(crate) fn mac_matches(&self, key: &str, pepper: u32, mac: &[u8; 32]) -> bool {
-        let known = (pepper as usize).checked_sub(1).and_then(|at| self.peppers.get(at));
-        let matches = hmac::verify(known.unwrap_or(&self.check), key.as_bytes(), mac).is_ok();
+        let known = (pepper as usize).checked_sub(1).and_then(|at| self.0.peppers.get(at));
+        let matches = hmac::verify(known.unwrap_or(&self.0.check), key.as_bytes(), mac).is_ok();
         matches && known.is_some()
     }
 
     /// Hashes an admin token for storage.
     pub(crate) fn token_mac(&self, token: &AdminToken) -> [u8; 32] {
-        tag_bytes(&hmac::sign(&self.tokens, token.expose().as_bytes()))
+        tag_bytes(&hmac::sign(&self.0.tokens, token.expose().as_bytes()))
     }
 
     /// Compares in constant time.
     pub(crate) fn token_matches(&self, token: &AdminToken, mac: &[u8]) -> bool {
-        hmac::verify(&self.tokens, token.expose().as_bytes(), mac).is_ok()
+        hmac::verify(&self.0.tokens, token.expose().as_bytes(), mac).is_ok()
     }
 
     /// Derives a key for a purpose that the caller names, such as `console sessions`.
     #[must_use]
     pub fn purpose_key(&self, purpose: &str) -> SecretBytes {
-        let mut context = hmac::Context::with_key(&self.tokens);
+        let mut context = hmac::Context::with_key(&self.0.tokens);
         context.update(b"hpns purpose v1|");
         context.update(purpose.as_bytes());
         SecretBytes::new(context.sign().as_ref().to_vec())
@@ -86,7 +90,7 @@ impl Keys {
     /// Hashes where a caller comes from, so that no address has to be kept.
     #[must_use]
     pub fn source_hash(&self, parts: &[&[u8]]) -> u64 {
-        let mut context = hmac::Context::with_key(&self.logs);
+        let mut context = hmac::Context::with_key(&self.0.logs);
         context.update(b"source");
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -98,7 +102,7 @@ impl Keys {
     /// Derives the key under which one tenant's devices are hashed.
     #[must_use]
     pub fn device_key(&self, tenant: TenantId, salt: &[u8; 32]) -> DeviceKey {
-        let mut context = hmac::Context::with_key(&self.devices);
+        let mut context = hmac::Context::with_key(&self.0.devices);
         context.update(salt);
         context.update(tenant.uuid().as_bytes());
         DeviceKey(Key::new(HMAC_SHA256, context.sign().as_ref()))
@@ -107,7 +111,7 @@ impl Keys {
     /// Derives the key for device references in log lines of one day.
     #[must_use]
     pub fn log_key(&self, day: u32) -> LogKey {
-        LogKey { day, key: Key::new(HMAC_SHA256, hmac::sign(&self.logs, &day.to_be_bytes()).as_ref()) }
+        LogKey { day, key: Key::new(HMAC_SHA256, hmac::sign(&self.0.logs, &day.to_be_bytes()).as_ref()) }
     }
 }
 

@@ -211,7 +211,7 @@ async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
 
 read_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 tenant_sql!(PostgresRegistry);
-seed_sql!(PostgresRegistry);
+seed_sql!(PostgresRegistry, Postgres);
 licence_sql!(PostgresRegistry, Postgres);
 device_sql!(PostgresRegistry);
 operator_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");

@@ -58,11 +58,8 @@ impl SqliteRegistry {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging();
-        let pool = SqlitePoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options)
-            .await?;
+        let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
+        let pool = pool.connect_with(options).await?;
         MIGRATIONS.run(&pool).await?;
         let registry = Self { pool, keys, changes: Arc::default() };
         registry.check_keys().await?;
@@ -114,7 +111,7 @@ impl SqliteRegistry {
 
 read_sql!(SqliteRegistry, "BEGIN");
 tenant_sql!(SqliteRegistry);
-seed_sql!(SqliteRegistry);
+seed_sql!(SqliteRegistry, Sqlite);
 licence_sql!(SqliteRegistry, Sqlite);
 device_sql!(SqliteRegistry);
 operator_sql!(SqliteRegistry, "BEGIN");

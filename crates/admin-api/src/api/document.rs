@@ -35,7 +35,7 @@ pub(super) fn outline() -> OpenApi {
 }
 
 /// Serves both.
-pub(crate) fn routes(document: OpenApi) -> Router<Admin> {
+pub(crate) fn routes(document: &OpenApi) -> Router<Admin> {
     let json: Arc<str> = document.to_json().unwrap_or_default().into();
     let value: Value = serde_json::from_str(&json).unwrap_or_default();
     let page: Arc<str> = page(&value).into_string().into();

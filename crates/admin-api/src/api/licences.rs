@@ -76,7 +76,7 @@ pub(super) async fn show(
 
 /// Change a licence
 ///
-/// `If-Match` brings the ETag of what was looked at; a licence that has changed since is left as it is (412).
+/// `If-Match` brings the `ETag` of what was looked at; a licence that has changed since is left as it is (412).
 #[utoipa::path(put, path = "/v1/licences/{licence}", tag = "licences", request_body = LicenceInput,
     params(("licence" = String, Path, description = "The licence's id"),
         ("If-Match" = String, Header, description = "The ETag, or `*`")), responses(

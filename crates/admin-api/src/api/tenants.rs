@@ -100,7 +100,7 @@ pub(super) async fn show(
 
 /// Change a tenant
 ///
-/// `If-Match` brings the ETag of what was looked at; a tenant that has changed since is left as it is (412).
+/// `If-Match` brings the `ETag` of what was looked at; a tenant that has changed since is left as it is (412).
 #[utoipa::path(put, path = "/v1/tenants/{tenant}", tag = "tenants", request_body = TenantInput,
     params(("tenant" = String, Path, description = "The tenant's id"),
         ("If-Match" = String, Header, description = "The ETag, or `*`")), responses(

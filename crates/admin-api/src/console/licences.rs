@@ -216,7 +216,7 @@ fn fields(view: &View, terms: &LicenceInput) -> Markup {
         ("devices", view.t("Devices (0: any number)"), 0, terms.devices),
     ];
     html! {
-        (choice(view.t("Plan"), "plan", &PLANS, &terms.plan, |it| it.to_owned()))
+        (choice(view.t("Plan"), "plan", &PLANS, &terms.plan, std::borrow::ToOwned::to_owned))
         label for="regions" { (view.t("Regions")) }
         input id="regions" name="regions" required value=(terms.regions.join(", "));
         @for (name, label, least, value) in numbers {

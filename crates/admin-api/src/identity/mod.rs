@@ -94,14 +94,13 @@ pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next
         Err(Refused::Wrong | Refused::Nobody) => None,
     };
     match (access, &identity) {
-        (Access::Open, _) => {}
         (Access::Roles(_), None) if is_api => return unauthenticated(),
         (Access::Roles(_), None) => return Redirect::to("/sign-in").into_response(),
         (Access::Roles(roles), Some(identity)) if !roles.contains(&identity.role) => {
             let text = format!("the role {} may not do this", identity.role.as_str());
             return Problem::new(ErrorKind::Forbidden, "forbidden", text).into_response();
         }
-        (Access::Roles(_), Some(_)) => {}
+        (Access::Open, _) | (Access::Roles(_), Some(_)) => {}
     }
     if let Some(identity) = identity {
         request.extensions_mut().insert(identity);

@@ -90,7 +90,7 @@ impl Oidc {
             match self.read_keys(client).await {
                 Some(known) => keys.known = known,
                 None => {
-                    warn!("the identity provider's keys cannot be read; the last known ones stay in force")
+                    warn!("the identity provider's keys cannot be read; the last known ones stay in force");
                 }
             }
         }

@@ -25,13 +25,12 @@ const CLAIMS: [&str; 2] = ["ack_id", "device_id"];
 const TIMES: [&str; 3] = ["exp", "iat", "nbf"];
 
 /// Applies the policy to a push.
-pub(super) fn applied<'a>(push: PushMessage<'a>, policy: Privacy) -> Result<PushMessage<'a>, FailReason> {
+pub(super) fn applied(push: PushMessage<'_>, policy: Privacy) -> Result<PushMessage<'_>, FailReason> {
     match policy {
         Privacy::Full => Ok(push),
         Privacy::Generic => Ok(generic(push)),
-        Privacy::IdOnlyStrip => Ok(ids_only(push)),
         Privacy::IdOnlyReject if has_content(&push) => Err(FailReason::ContentNotAllowed),
-        Privacy::IdOnlyReject => Ok(ids_only(push)),
+        Privacy::IdOnlyStrip | Privacy::IdOnlyReject => Ok(ids_only(push)),
     }
 }
 
@@ -62,11 +61,11 @@ fn ids_only(push: PushMessage<'_>) -> PushMessage<'_> {
         channel_id: id(generic.channel_id),
         root_id: id(generic.root_id),
         sender_id: id(generic.sender_id),
-        category: one_of(generic.category, &CATEGORIES),
-        kind: one_of(generic.kind, &KINDS),
-        sub_type: one_of(generic.sub_type, &SUB_TYPES),
-        transport: one_of(generic.transport, &TRANSPORTS),
-        version: one_of(generic.version, &VERSIONS),
+        category: one_of(&generic.category, &CATEGORIES),
+        kind: one_of(&generic.kind, &KINDS),
+        sub_type: one_of(&generic.sub_type, &SUB_TYPES),
+        transport: one_of(&generic.transport, &TRANSPORTS),
+        version: one_of(&generic.version, &VERSIONS),
         is_id_loaded: is_message,
         signature: signature(generic.signature, &generic.device_id),
         badge: generic.badge.clamp(-1, 9999),
@@ -107,7 +106,7 @@ fn id(text: Cow<'_, str>) -> Cow<'_, str> {
     if is_id(&text) { text } else { Cow::Borrowed("") }
 }
 
-fn one_of<'a>(text: Cow<'a, str>, known: &[&'static str]) -> Cow<'a, str> {
+fn one_of<'a>(text: &str, known: &[&'static str]) -> Cow<'a, str> {
     known.iter().find(|word| **word == text).map_or(Cow::Borrowed(""), |word| Cow::Borrowed(*word))
 }
 

@@ -148,7 +148,7 @@ pub(crate) struct Terms {
     /// Devices; 0: any number.
     #[arg(long)]
     pub(crate) devices: Option<u32>,
-    /// full, generic, id_only_strip or id_only_reject.
+    /// full, generic, `id_only_strip` or `id_only_reject`.
     #[arg(long)]
     pub(crate) privacy: Option<String>,
     /// From when it holds, such as 2027-01-01 or 2027-01-01T08:00:00Z.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Connection;
 use crate::secret_file;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A list is read so many at a time.
 const PAGE: usize = 100;
 
@@ -49,7 +49,7 @@ pub(super) struct Client {
     pub(super) json: bool,
 }
 
-/// A thing, and the ETag that a change of it has to bring.
+/// A thing, and the `ETag` that a change of it has to bring.
 pub(super) struct Tagged {
     pub(super) value: Value,
     pub(super) tag: String,
