@@ -142,7 +142,7 @@ pub(crate) struct TenantRow {
 }
 
 /// A licence to be, or as it is to become.
-#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LicenceInput {
     /// `test`, `professional`, `enterprise` or `cloud`.
@@ -207,9 +207,26 @@ pub(crate) struct LicenceView {
     pub(crate) tenant: String,
     /// Whether it holds now: `active`, `grace`, `not_yet`, `terms_not_accepted`, `suspended` or `expired`.
     pub(crate) standing: String,
-    /// What is agreed.
-    #[serde(flatten)]
-    pub(crate) terms: LicenceInput,
+    /// `test`, `professional`, `enterprise` or `cloud`.
+    pub(crate) plan: String,
+    /// The regions in which it holds.
+    pub(crate) regions: Vec<String>,
+    /// Pushes a second, sustained.
+    pub(crate) rate_per_second: u32,
+    /// Pushes at once.
+    pub(crate) burst: u32,
+    /// Pushes that may wait for their answers at once; 0: as many as there is room for.
+    pub(crate) in_flight: u32,
+    /// Devices; 0: any number.
+    pub(crate) devices: u32,
+    /// How much of a message may leave the service: `full`, `generic`, `id_only_strip` or `id_only_reject`.
+    pub(crate) privacy: String,
+    /// From when it holds.
+    pub(crate) not_before: Moment,
+    /// Until when, if there is an end.
+    pub(crate) expires_at: Option<Moment>,
+    /// For how many days after that it still works.
+    pub(crate) grace_days: u32,
     /// Until when it works after it has expired.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grace_until: Option<Moment>,
@@ -260,22 +277,36 @@ impl LicenceView {
             tenant: terms.tenant.to_string(),
             standing,
             grace_until: terms.grace_until().map(Moment),
-            terms: LicenceInput {
-                plan: terms.plan.as_str().to_owned(),
-                regions: terms.regions,
-                rate_per_second: terms.rate_per_second,
-                burst: terms.burst,
-                in_flight: terms.in_flight,
-                devices: terms.devices,
-                privacy: terms.privacy.as_str().to_owned(),
-                not_before: Some(Moment(terms.not_before)),
-                expires_at: terms.expires_at.map(Moment),
-                grace_days: terms.grace_days,
-            },
+            plan: terms.plan.as_str().to_owned(),
+            regions: terms.regions,
+            rate_per_second: terms.rate_per_second,
+            burst: terms.burst,
+            in_flight: terms.in_flight,
+            devices: terms.devices,
+            privacy: terms.privacy.as_str().to_owned(),
+            not_before: Moment(terms.not_before),
+            expires_at: terms.expires_at.map(Moment),
+            grace_days: terms.grace_days,
             accepted_terms: accepted,
             suspension,
             created_at: Moment(licence.created_at),
             revision: licence.revision,
+        }
+    }
+
+    /// What would leave it as it is.
+    pub(crate) fn unchanged(self) -> LicenceInput {
+        LicenceInput {
+            plan: self.plan,
+            regions: self.regions,
+            rate_per_second: self.rate_per_second,
+            burst: self.burst,
+            in_flight: self.in_flight,
+            devices: self.devices,
+            privacy: self.privacy,
+            not_before: Some(self.not_before),
+            expires_at: self.expires_at,
+            grace_days: self.grace_days,
         }
     }
 }

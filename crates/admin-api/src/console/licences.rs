@@ -26,26 +26,25 @@ pub(super) fn licence_card(
     servers: &[String],
     now: u64,
 ) -> Markup {
-    let terms = &licence.terms;
     let millis = |moment: Option<crate::wire::Moment>| moment.map(|it| it.0.millis());
     let path = format!("/licences/{}", licence.id);
     html! {
         section class="card" aria-label=(licence.id) {
             h3 {
-                (terms.plan) " " span class={ "state " (licence.standing) } { (view.language.state(&licence.standing)) }
-                " " (terms.regions.join(", "))
+                (licence.plan) " " span class={ "state " (licence.standing) } { (view.language.state(&licence.standing)) }
+                " " (licence.regions.join(", "))
             }
-            (life_line(view, millis(terms.not_before).unwrap_or_default(), millis(terms.expires_at), millis(licence.grace_until), now))
+            (life_line(view, licence.not_before.0.millis(), millis(licence.expires_at), millis(licence.grace_until), now))
             dl {
                 dt { (view.t("Holds")) }
                 dd {
-                    @if let Some(from) = terms.not_before { (date(&from.to_string())) } " – "
-                    @match terms.expires_at { Some(end) => { (date(&end.to_string())) } None => { (view.t("No end")) } }
+                    (date(&licence.not_before.to_string())) " – "
+                    @match licence.expires_at { Some(end) => { (date(&end.to_string())) } None => { (view.t("No end")) } }
                     @if let Some(until) = licence.grace_until { " (" (view.t("grace until")) " " (date(&until.to_string())) ")" }
                 }
                 dt { (view.t("Limits")) }
-                dd { (terms.rate_per_second) "/s · " (terms.burst) " " (view.t("at once")) " · " (limit(view, terms.in_flight)) " " (view.t("in flight")) " · " (limit(view, terms.devices)) " " (view.t("devices")) }
-                dt { (view.t("Privacy")) } dd { (view.language.state(&terms.privacy)) }
+                dd { (licence.rate_per_second) "/s · " (licence.burst) " " (view.t("at once")) " · " (limit(view, licence.in_flight)) " " (view.t("in flight")) " · " (limit(view, licence.devices)) " " (view.t("devices")) }
+                dt { (view.t("Privacy")) } dd { (view.language.state(&licence.privacy)) }
                 dt { (view.t("Terms")) }
                 dd { @match &licence.accepted_terms { Some(it) => { (it.version) " · " (it.by) " · " (date(&it.at.to_string())) } None => { (view.t("Not accepted yet")) } } }
                 @if let Some(suspension) = &licence.suspension {
@@ -313,7 +312,7 @@ pub(super) async fn edit(State(admin): State<Admin>, view: View, Path(licence): 
         form method="post" class="card" action={ "/licences/" (licence.id) } {
             (view.form_key())
             input type="hidden" name="revision" value=(licence.revision);
-            (fields(&view, &licence.terms))
+            (fields(&view, &licence.clone().unchanged()))
             button { (view.t("Save")) }
         }
     };

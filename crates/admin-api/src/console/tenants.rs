@@ -80,11 +80,11 @@ fn tenant_row(view: &View, row: &TenantRow) -> Markup {
             th scope="row" { a href={ "/tenants/" (row.tenant.id) } { (row.tenant.name) } }
             td {
                 @for licence in &row.licences {
-                    (licence.terms.plan) " "
+                    (licence.plan) " "
                     span class={ "state " (licence.standing) } { (view.language.state(&licence.standing)) } " "
                 }
             }
-            td { @for licence in &row.licences { @if let Some(end) = licence.terms.expires_at { (date(&end.to_string())) " " } } }
+            td { @for licence in &row.licences { @if let Some(end) = licence.expires_at { (date(&end.to_string())) " " } } }
             td { (row.tenant.contact) }
         }
     }
