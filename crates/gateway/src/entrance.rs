@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http_edge::{Peer, Rates, TrustedProxies};
+use http_edge::{Peer, Rates, TrustedProxies, site};
 use push_domain::TenantId;
 use tenant_registry::{InvalidKey, Keys, LicenceKey};
 
@@ -111,14 +110,10 @@ impl Sources {
         servers.lets_through(server) && sources.lets_through(source)
     }
 
-    /// A keyed hash of the address: of all of it, or of the half of an IPv6 address that names the site.
+    /// A keyed hash of the address.
     fn source(&self, approach: &Approach<'_>) -> u64 {
         let Some(peer) = approach.peer else { return 0 };
-        let network: Vec<u8> = match self.proxies.client(peer.address, approach.headers) {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets()[..8].to_vec(),
-        };
-        self.keys.source_hash(&[&network])
+        self.keys.source_hash(&[&site(self.proxies.client(peer.address, approach.headers))])
     }
 }
 

@@ -67,7 +67,7 @@ where
         }
         request.headers_mut().remove(FOREIGN_TOKEN);
         if let Some(header) = request.headers_mut().remove(AUTHORIZATION) {
-            key = key.or_else(|| bearer_key(&header)).or_else(|| basic_key(&header).map(Ok));
+            key = key.or_else(|| authorized(&header));
         }
         if let Some(key) = key {
             request.extensions_mut().insert(PresentedKey(key));
@@ -76,18 +76,21 @@ where
     }
 }
 
-/// Returns what is presented as Bearer authorization.
-fn bearer_key(header: &HeaderValue) -> Option<Result<LicenceKey, InvalidKey>> {
-    let key = header.to_str().ok()?.strip_prefix("Bearer ")?;
-    Some(LicenceKey::parse(key.trim()))
-}
-
-/// Returns the licence key in either half of Basic authorization, if one is there.
-fn basic_key(header: &HeaderValue) -> Option<LicenceKey> {
-    let encoded = header.to_str().ok()?.strip_prefix("Basic ")?;
-    let decoded = String::from_utf8(BASE64.decode(encoded.trim().as_bytes()).ok()?).ok()?;
+/// Returns the key that is presented as Bearer authorization, or in either half of Basic. One that cannot be
+/// read is a wrong one, and not none: where servers without a licence may push, it would count as theirs.
+fn authorized(header: &HeaderValue) -> Option<Result<LicenceKey, InvalidKey>> {
+    let (scheme, value) = header.to_str().ok()?.trim().split_once(' ')?;
+    let value = value.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(LicenceKey::parse(value));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = BASE64.decode(value.as_bytes()).unwrap_or_default();
+    let decoded = String::from_utf8(decoded).unwrap_or_default();
     let (user, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
-    LicenceKey::parse(password).or_else(|_| LicenceKey::parse(user)).ok()
+    Some(LicenceKey::parse(password).or_else(|_| LicenceKey::parse(user)))
 }
 
 /// Splits a path into the path behind the licence prefix, without doubled slashes, and the key.
@@ -148,20 +151,22 @@ mod tests {
 
         for text in [format!("push:{}", key.expose()), format!("{}:", key.expose()), key.expose().to_owned()]
         {
-            assert_eq!(basic_key(&header(text)).unwrap().kid(), key.kid());
+            assert_eq!(authorized(&header(text)).unwrap().unwrap().kid(), key.kid());
         }
-        assert!(basic_key(&header("somebody:else".into())).is_none());
-        assert!(basic_key(&HeaderValue::from_static("Bearer x")).is_none());
     }
 
     #[test]
-    fn a_bearer_key_is_found_and_a_wrong_one_is_no_absence() {
+    fn a_wrong_key_is_no_absence_whatever_its_scheme_looks_like() {
         let key = LicenceKey::generate("us");
-        let header = HeaderValue::try_from(format!("Bearer {}", key.expose())).unwrap();
-
-        assert_eq!(bearer_key(&header).unwrap().unwrap().kid(), key.kid());
-        assert!(bearer_key(&HeaderValue::from_static("Bearer x")).unwrap().is_err());
-        assert!(bearer_key(&HeaderValue::from_static("Basic x")).is_none());
+        let basic = BASE64.encode(format!("push:{}", &key.expose()[..30]).as_bytes());
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            let header = HeaderValue::try_from(format!("{scheme}  {}", key.expose())).unwrap();
+            assert_eq!(authorized(&header).unwrap().unwrap().kid(), key.kid());
+        }
+        for wrong in ["Bearer x", "basic !", "Basic eDp5", &format!("Basic {basic}")] {
+            assert!(authorized(&HeaderValue::try_from(wrong).unwrap()).unwrap().is_err(), "{wrong}");
+        }
+        assert!(authorized(&HeaderValue::from_static("Digest x")).is_none());
     }
 
     #[test]

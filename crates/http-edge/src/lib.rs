@@ -14,7 +14,7 @@ mod tls;
 
 pub use farewell::Farewell;
 pub use listener::bind;
-pub use peer::{Peer, TrustedProxies};
+pub use peer::{Peer, TrustedProxies, site};
 pub use problem::{ErrorKind, Problem};
 pub use rates::Rates;
 pub use server::{Limits, serve};

@@ -53,6 +53,16 @@ impl TrustedProxies {
     }
 }
 
+/// What stands for a source in limits: an IPv4 address, or the half of an IPv6 address that names the site; whoever
+/// has one of those has all of it.
+#[must_use]
+pub fn site(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets()[..8].to_vec(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +74,15 @@ mod tests {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn an_ipv6_site_is_one_source() {
+        let site = |address: &str| site(address.parse().unwrap());
+        assert_eq!(site("2001:db8::1"), site("2001:db8::2:1"));
+        assert_ne!(site("2001:db8::1"), site("2001:db8:0:1::1"));
+        assert_ne!(site("192.0.2.1"), site("192.0.2.2"));
+        assert_eq!(site("::ffff:192.0.2.1"), site("192.0.2.1"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use data_encoding::BASE64URL_NOPAD;
 use push_domain::FailReason;
-use serde_json::Value;
+use serde::Deserialize;
 use tenant_registry::Privacy;
 
 use super::message::PushMessage;
@@ -19,10 +19,12 @@ const CATEGORIES: [&str; 1] = ["CAN_REPLY"];
 const KINDS: [&str; 5] = ["message", "clear", "update_badge", "session", "test"];
 const SUB_TYPES: [&str; 1] = ["calls"];
 const TRANSPORTS: [&str; 1] = ["voip"];
-const VERSIONS: [&str; 2] = ["v1", "v2"];
-/// What the claims of a server's signature may hold, besides times.
-const CLAIMS: [&str; 2] = ["ack_id", "device_id"];
-const TIMES: [&str; 3] = ["exp", "iat", "nbf"];
+/// A server's own test push says "2".
+const VERSIONS: [&str; 3] = ["v1", "v2", "2"];
+/// The headers of a server's signature.
+const HEADERS: [&[u8]; 2] = [br#"{"alg":"ES256","typ":"JWT"}"#, br#"{"typ":"JWT","alg":"ES256"}"#];
+/// Seconds: far enough.
+const LATEST_TIME: u64 = 10_000_000_000;
 
 /// Applies the policy to a push.
 pub(super) fn applied(push: PushMessage<'_>, policy: Privacy) -> Result<PushMessage<'_>, FailReason> {
@@ -53,8 +55,10 @@ fn generic(push: PushMessage<'_>) -> PushMessage<'_> {
 fn ids_only(push: PushMessage<'_>) -> PushMessage<'_> {
     let generic = generic(push);
     let is_message = generic.shows_text();
+    let ack_id = id(generic.ack_id);
     PushMessage {
-        ack_id: id(generic.ack_id),
+        signature: signature(generic.signature, &ack_id, &generic.device_id),
+        ack_id,
         server_id: id(generic.server_id),
         post_id: id(generic.post_id),
         team_id: id(generic.team_id),
@@ -67,7 +71,6 @@ fn ids_only(push: PushMessage<'_>) -> PushMessage<'_> {
         transport: one_of(&generic.transport, &TRANSPORTS),
         version: one_of(&generic.version, &VERSIONS),
         is_id_loaded: is_message,
-        signature: signature(generic.signature, &generic.device_id),
         badge: generic.badge.clamp(-1, 9999),
         ..generic
     }
@@ -93,7 +96,19 @@ fn has_content(push: &PushMessage<'_>) -> bool {
         &push.root_id,
         &push.sender_id,
     ];
-    says_more || names.iter().any(|name| !name.is_empty()) || !ids.iter().all(|text| is_id(text))
+    let words: [(&str, &[&'static str]); 5] = [
+        (&push.category, &CATEGORIES),
+        (&push.kind, &KINDS),
+        (&push.sub_type, &SUB_TYPES),
+        (&push.transport, &TRANSPORTS),
+        (&push.version, &VERSIONS),
+    ];
+    let signed = signature(Cow::Borrowed(&*push.signature), &push.ack_id, &push.device_id);
+    says_more
+        || names.iter().any(|name| !name.is_empty())
+        || !ids.iter().all(|text| is_id(text))
+        || !words.iter().all(|(word, known)| word.is_empty() || known.contains(word))
+        || signed != push.signature
 }
 
 /// Mattermost's ids are 26 letters and digits (its own base 32); nothing counts as one too.
@@ -110,34 +125,43 @@ fn one_of<'a>(text: &str, known: &[&'static str]) -> Cow<'a, str> {
     known.iter().find(|word| **word == text).map_or(Cow::Borrowed(""), |word| Cow::Borrowed(*word))
 }
 
-/// Keeps a signed token (JWT) whose claims are the ids of this push and times, and nothing else.
-fn signature<'a>(text: Cow<'a, str>, device: &str) -> Cow<'a, str> {
+/// Keeps a signed token (JWT) that says which push and device it is for, and when, and nothing else.
+fn signature<'a>(text: Cow<'a, str>, ack: &str, device: &str) -> Cow<'a, str> {
     let mut parts = text.split('.').map(|part| BASE64URL_NOPAD.decode(part.as_bytes()));
     let plain = match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(Ok(header)), Some(Ok(claims)), Some(Ok(signature)), None) => {
             // 64 bytes of ECDSA on P-256: that much cannot be told from chance.
-            says_only_the_usual(&header, &claims, device) && signature.len() == 64
+            HEADERS.contains(&&*header) && are_plain(&claims, ack, device) && signature.len() == 64
         }
         _ => false,
     };
     if plain { text } else { Cow::Borrowed("") }
 }
 
-fn says_only_the_usual(header: &[u8], claims: &[u8], device: &str) -> bool {
-    let object = |bytes| match serde_json::from_slice(bytes) {
-        Ok(Value::Object(object)) => Some(object),
-        _ => None,
-    };
-    let (Some(header), Some(claims)) = (object(header), object(claims)) else { return false };
-    let usual_header = header.iter().all(|(name, value)| {
-        matches!((&**name, value.as_str()), ("alg", Some("ES256")) | ("typ", Some("JWT")))
-    });
-    let usual_claims = claims.iter().all(|(name, value)| match value {
-        Value::String(text) => CLAIMS.contains(&&**name) && (is_id(text) || text == device),
-        Value::Number(number) => TIMES.contains(&&**name) && number.is_u64(),
-        _ => false,
-    });
-    usual_header && usual_claims
+/// The claims of a server's signature. Deriving refuses what is unknown or said twice.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claims<'a> {
+    #[serde(borrow)]
+    ack_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    device_id: Option<Cow<'a, str>>,
+    exp: Option<u64>,
+    iat: Option<u64>,
+    nbf: Option<u64>,
+}
+
+fn are_plain(claims: &[u8], ack: &str, device: &str) -> bool {
+    // Blanks and escapes have room for words.
+    if claims.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b'\\') {
+        return false;
+    }
+    let Ok(claims) = serde_json::from_slice::<Claims<'_>>(claims) else { return false };
+    let known = |claim: Option<Cow<'_, str>>, expected: &str| claim.is_none_or(|claim| claim == expected);
+    let times = [claims.exp, claims.iat, claims.nbf];
+    known(claims.ack_id, ack)
+        && known(claims.device_id, device)
+        && times.into_iter().flatten().all(|time| time < LATEST_TIME)
 }
 
 #[cfg(test)]
@@ -188,6 +212,7 @@ mod tests {
 
     #[test]
     fn a_signature_says_nothing_but_ids_and_times() {
+        const ACK: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
         let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
         let signed = |claims: &str, bytes: usize| {
             format!(
@@ -197,18 +222,51 @@ mod tests {
                 BASE64URL_NOPAD.encode(&vec![7; bytes])
             )
         };
-        let good = signed(r#"{"ack_id":"aaaaaaaaaaaaaaaaaaaaaaaaaa","device_id":"token","exp":1}"#, 64);
-        assert_eq!(signature((&*good).into(), "token"), good);
+        let good = signed(&format!(r#"{{"ack_id":"{ACK}","device_id":"token","exp":1}}"#), 64);
+        assert_eq!(signature((&*good).into(), ACK, "token"), good);
 
         for bad in [
             signed(r#"{"ack_id":"canary"}"#, 64),
+            signed(r#"{"ack_id":"bbbbbbbbbbbbbbbbbbbbbbbbbb"}"#, 64),
+            signed(&format!(r#"{{"ack_id":"canary","ack_id":"{ACK}"}}"#), 64),
+            signed(r#"{"device_id":"\u0074oken"}"#, 64),
+            signed("{ \t}", 64),
             signed(r#"{"canary":1}"#, 64),
             signed(r#"{"exp":{"canary":1}}"#, 64),
+            signed(r#"{"exp":99999999999}"#, 64),
             signed("{}", 65),
+            good.replacen(
+                &part(r#"{"alg":"ES256","typ":"JWT"}"#),
+                &part(r#"{"alg":"canary","alg":"ES256"}"#),
+                1,
+            ),
             "canary".into(),
             "a.b.c".into(),
         ] {
-            assert_eq!(signature((&*bad).into(), "token"), "", "{bad}");
+            assert_eq!(signature((&*bad).into(), ACK, "token"), "", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_word_in_any_field_is_refused_where_ids_only_are_to_come() {
+        let bare = || {
+            let mut push = applied(a_push(), Privacy::IdOnlyStrip).ok().unwrap();
+            push.message = "".into();
+            push
+        };
+        assert!(applied(bare(), Privacy::IdOnlyReject).is_ok());
+        let put: [fn(&mut PushMessage<'_>); 6] = [
+            |push| push.category = "canary".into(),
+            |push| push.kind = "canary".into(),
+            |push| push.sub_type = "canary".into(),
+            |push| push.transport = "canary".into(),
+            |push| push.version = "canary".into(),
+            |push| push.signature = "canary".into(),
+        ];
+        for put in put {
+            let mut push = bare();
+            put(&mut push);
+            assert_eq!(applied(push, Privacy::IdOnlyReject).err(), Some(FailReason::ContentNotAllowed));
         }
     }
 }
