@@ -141,6 +141,10 @@ for (const path of pages) {
   await page.goto(`${base}/${path}`);
   await look(page, path || "overview");
 }
+await page.goto(`${base}/audit`);
+await page.click("text=Check the whole log");
+await page.waitForSelector("[role=status]:has-text('The chain is whole.')");
+await look(page, "audit-checked");
 await page.goto(`${base}/tenants/ten_00000000000000000000000000000000`);
 await look(page, "not-found");
 

@@ -15,7 +15,6 @@ use crate::wire::AlertView;
 const DAY: Duration = Duration::from_hours(24);
 /// Licences are told of so long before their end, and while their grace lasts.
 const LICENCE: Duration = Duration::from_hours(30 * 24);
-const LONGEST_GRACE: Duration = Duration::from_hours(90 * 24);
 /// Certificates.
 const WARN_DAYS: u32 = 30;
 const ALARM_DAYS: u32 = 7;
@@ -81,10 +80,7 @@ impl Admin {
 
     async fn licence_alerts(&self, alerts: &mut Vec<AlertView>) -> Result<(), Failure> {
         let now = self.now();
-        let from = Timestamp::from_millis(
-            now.millis().saturating_sub(Timestamp::from_millis(0).plus(LONGEST_GRACE).millis()),
-        );
-        for (licence, tenant) in self.registry.expiring(from, now.plus(LICENCE)).await? {
+        for (licence, tenant) in self.registry.expiring(now, now.plus(LICENCE)).await? {
             let id = licence.id.to_string();
             let days = |until: Timestamp| until.since(now).as_secs() / DAY.as_secs();
             match (licence.standing(now), licence.terms.expires_at) {

@@ -73,10 +73,10 @@ impl LicenceInput {
             .plan
             .parse()
             .map_err(|_| invalid("plan", "has to be test, professional, enterprise or cloud"))?;
-        let privacy: Privacy = self
-            .privacy
-            .parse()
-            .map_err(|_| invalid("privacy", "has to be full, generic, id_only_strip or id_only_reject"))?;
+        let privacy: Privacy =
+            self.privacy.as_deref().unwrap_or(Privacy::Full.as_str()).parse().map_err(|_| {
+                invalid("privacy", "has to be full, generic, id_only_strip or id_only_reject")
+            })?;
         let (rate_per_second, burst) = (
             number("rate_per_second", self.rate_per_second, 1, 1_000_000)?,
             number("burst", self.burst, 1, 2_000_000)?,

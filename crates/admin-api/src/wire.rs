@@ -167,10 +167,10 @@ pub(crate) struct LicenceInput {
     #[serde(default)]
     #[schema(maximum = 1_000_000_000)]
     pub(crate) devices: u32,
-    /// How much of a message may leave the service: `full`, `generic`, `id_only_strip` or `id_only_reject`.
-    #[serde(default = "full")]
-    #[schema(default = "full", pattern = "^(full|generic|id_only_strip|id_only_reject)$")]
-    pub(crate) privacy: String,
+    /// How much of a message may leave the service: `full`, `generic`, `id_only_strip` or `id_only_reject`. If it
+    /// is absent, a licence keeps its own, and a new one has `full`.
+    #[schema(pattern = "^(full|generic|id_only_strip|id_only_reject)$")]
+    pub(crate) privacy: Option<String>,
     /// From when it holds; now, if it is absent.
     pub(crate) not_before: Option<Moment>,
     /// Until when, if there is an end.
@@ -191,10 +191,6 @@ const fn two_hundred() -> u32 {
 
 const fn a_fortnight() -> u32 {
     14
-}
-
-fn full() -> String {
-    "full".to_owned()
 }
 
 /// A tenant's right to push.
@@ -303,7 +299,7 @@ impl LicenceView {
             burst: self.burst,
             in_flight: self.in_flight,
             devices: self.devices,
-            privacy: self.privacy,
+            privacy: Some(self.privacy),
             not_before: Some(self.not_before),
             expires_at: self.expires_at,
             grace_days: self.grace_days,

@@ -156,9 +156,13 @@ pub trait LicenceAdmin: TenantReader {
     /// Lists a tenant's licences, the oldest first.
     async fn licences_of(&self, tenant: TenantId) -> Result<Vec<Licence>, RegistryError>;
 
-    /// Lists the licences, at most 100, that end between two moments, and their tenants' names.
-    async fn expiring(&self, from: Timestamp, to: Timestamp)
-    -> Result<Vec<(Licence, String)>, RegistryError>;
+    /// Lists the licences, at most 1,000, that end before a moment and whose grace is not over yet, the earliest
+    /// first, and their tenants' names.
+    async fn expiring(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<(Licence, String)>, RegistryError>;
 
     /// Makes a key for a licence. The key itself is returned this once and stored nowhere.
     ///

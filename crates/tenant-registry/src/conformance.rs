@@ -354,15 +354,17 @@ pub(crate) async fn a_request_that_is_sent_again_creates_nothing_more(registry: 
 
 pub(crate) async fn licences_that_end_soon_are_listed_with_their_tenants(registry: &impl Registry) {
     let tenant = a_tenant(registry, "acme").await;
-    for days in [5, 40] {
-        let expires_at = Some(NOW.plus(Duration::from_hours(24 * days)));
-        a_licence(registry, LicenceDraft { expires_at, ..a_draft(tenant.id) }).await;
+    let day = |days: u64| NOW.plus(Duration::from_hours(24 * days));
+    // The days on which they end; the grace is of ten.
+    for days in [5, 10, 25, 60] {
+        let terms = LicenceDraft { expires_at: Some(day(days)), grace_days: 10, ..a_draft(tenant.id) };
+        a_licence(registry, terms).await;
     }
 
-    let soon = registry.admin().expiring(NOW, NOW.plus(Duration::from_hours(24 * 30))).await.unwrap();
+    let soon = registry.admin().expiring(day(16), day(46)).await.unwrap();
 
-    assert_eq!(soon.len(), 1);
-    assert_eq!(soon[0].1, "acme");
+    let ends: Vec<_> = soon.iter().map(|(licence, name)| (licence.terms.expires_at, &**name)).collect();
+    assert_eq!(ends, [(Some(day(10)), "acme"), (Some(day(25)), "acme")]);
 }
 
 fn a_token(expires_at: Timestamp) -> AdminTokenDraft {

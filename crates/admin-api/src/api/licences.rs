@@ -89,11 +89,12 @@ pub(super) async fn update(
     caller: Caller,
     Path(licence): Path<String>,
     headers: HeaderMap,
-    input: Input<LicenceInput>,
+    mut input: Input<LicenceInput>,
 ) -> Result<Response, Failure> {
     let known = admin.find_licence(&caller, &licence).await?;
     let now = admin.now();
-    // Without a word about it, a licence holds from when it held before.
+    // Without a word about it, a licence keeps its privacy, and holds from when it held before.
+    input.value.privacy.get_or_insert_with(|| known.terms.privacy.as_str().to_owned());
     let mut draft = input.value.checked(known.terms.tenant, known.terms.not_before.min(now))?;
     if input.value.not_before.is_none() {
         draft.not_before = known.terms.not_before;

@@ -270,6 +270,7 @@ const KOREAN: &[(&str, &str)] = &[
     ("Terms version", "약관 버전"),
     ("Test push", "테스트 푸시"),
     ("That was refused", "거부되었습니다"),
+    ("Check the whole log", "로그 전체 확인"),
     ("The chain is broken: somebody has changed the log.", "체인이 깨졌습니다. 누군가 로그를 변경했습니다."),
     ("The chain is whole.", "체인이 온전합니다."),
     ("The service has a fault", "서비스에 문제가 있습니다"),

@@ -196,7 +196,7 @@ impl LicenceForm {
             burst: self.burst,
             in_flight: self.in_flight,
             devices: self.devices,
-            privacy: self.privacy.clone(),
+            privacy: Some(self.privacy.clone()),
             not_before: day("not_before", &self.not_before)?,
             expires_at: day("expires_at", &self.expires_at)?,
             grace_days: self.grace_days,
@@ -222,7 +222,7 @@ fn fields(view: &View, terms: &LicenceInput) -> Markup {
             label for=(name) { (label) }
             input id=(name) name=(name) type="number" required min=(least) value=(value);
         }
-        (choice(view.t("Privacy"), "privacy", &POLICIES, &terms.privacy, |it| view.language.state(it).to_owned()))
+        (choice(view.t("Privacy"), "privacy", &POLICIES, terms.privacy.as_deref().unwrap_or("full"), |it| view.language.state(it).to_owned()))
         label for="not_before" { (view.t("Holds from (empty: now)")) }
         input id="not_before" name="not_before" type="date" value=(text(terms.not_before));
         label for="expires_at" { (view.t("Ends (empty: no end)")) }
@@ -253,7 +253,7 @@ pub(super) async fn new(State(admin): State<Admin>, view: View, Path(tenant): Pa
         burst: 200,
         in_flight: 0,
         devices: 0,
-        privacy: "full".into(),
+        privacy: None,
         not_before: None,
         expires_at: None,
         grace_days: 14,

@@ -68,10 +68,8 @@ fn form(language: Language, status: StatusCode, refusal: Option<&'static str>) -
 pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Response {
     let language = Language::of_request(request.headers());
     let source = identity::source(&admin, &request);
-    let peer = request.extensions().get::<Peer>().copied();
-    let is_tls = peer.is_some_and(|peer| peer.is_tls);
-    let near = peer.is_none_or(|peer| admin.config.trusted_proxies.contains(peer.address));
-    if !is_tls && !near {
+    let is_tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_tls);
+    if !identity::is_private(&admin, &request) {
         return form(
             language,
             StatusCode::FORBIDDEN,

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use data_encoding::HEXLOWER;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
-use http_edge::{ErrorKind, Peer, Problem};
+use http_edge::{ErrorKind, Peer, Problem, site};
 use push_domain::{TenantId, Timestamp};
 use tenant_registry::{Act, AdminToken, AdminTokenRecord, Once, RegistryError, Role};
 
@@ -86,6 +86,11 @@ pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next
     let Some(access) = access::of(request.method(), &route) else {
         return next_or_refused(request, next, &route).await;
     };
+    let headers = request.headers();
+    if (bearer(headers).is_some() || session::presented(headers).is_some()) && !is_private(&admin, &request) {
+        let text = "use https: a token or a session must not travel in the clear";
+        return Problem::new(ErrorKind::Forbidden, "tls_required", text).into_response();
+    }
     let source = source(&admin, &request);
     let identity = match identify(&admin, request.headers(), is_api).await {
         Ok(identity) => Some(identity),
@@ -131,12 +136,18 @@ pub(crate) fn throttled() -> Response {
     response
 }
 
+/// Says whether nobody can listen: the connection is encrypted, or comes from this machine or a proxy of ours.
+pub(crate) fn is_private(admin: &Admin, request: &Request) -> bool {
+    let peer = request.extensions().get::<Peer>();
+    peer.is_none_or(|peer| peer.is_tls || admin.config.trusted_proxies.contains(peer.address))
+}
+
 /// A keyed hash of where a request comes from.
 pub(crate) fn source(admin: &Admin, request: &Request) -> u64 {
     let peer = request.extensions().get::<Peer>();
     let Some(peer) = peer else { return 0 };
     let address = admin.config.trusted_proxies.client(peer.address, request.headers());
-    admin.keys.source_hash(&[address.to_string().as_bytes()])
+    admin.keys.source_hash(&[&site(address)])
 }
 
 async fn identify(admin: &Admin, headers: &HeaderMap, is_api: bool) -> Result<Identity, Refused> {
@@ -152,7 +163,8 @@ async fn identify(admin: &Admin, headers: &HeaderMap, is_api: bool) -> Result<Id
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 async fn bearer_identity(admin: &Admin, bearer: &str) -> Result<Identity, Refused> {

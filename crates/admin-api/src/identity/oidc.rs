@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jsonwebtoken::jwk::JwkSet;
@@ -9,7 +10,6 @@ use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use push_domain::Timestamp;
 use serde_json::{Map, Value};
 use tenant_registry::Role;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -23,12 +23,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest set of keys that is read.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
 /// Two machines' clocks.
-const LEEWAY_SECONDS: u64 = 30;
+const LEEWAY_SECONDS: f64 = 30.0;
 
 /// Proves access tokens of one provider.
 pub(crate) struct Oidc {
     config: OidcConfig,
     keys: Mutex<Keys>,
+    /// Held by who asks the provider.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// What is known of a key.
+enum Look {
+    Found(DecodingKey),
+    /// It is time to ask again; until then the key holds.
+    Old(DecodingKey),
+    Ask,
+    /// The provider was asked a moment ago.
+    Unknown,
 }
 
 #[derive(Default)]
@@ -39,7 +51,7 @@ struct Keys {
 
 impl Oidc {
     pub(crate) fn new(config: OidcConfig) -> Self {
-        Self { config, keys: Mutex::default() }
+        Self { config, keys: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
     /// Returns whose token it is; nobody's, if anything about it is wrong.
@@ -63,11 +75,11 @@ impl Oidc {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         let claims = decode::<Map<String, Value>>(token, &key, &validation).ok()?.claims;
-        let seconds = |name: &str| claims.get(name).and_then(Value::as_u64);
-        let now = now.seconds();
-        if seconds("exp")? + LEEWAY_SECONDS <= now
-            || seconds("nbf").is_some_and(|from| from > now + LEEWAY_SECONDS)
-        {
+        // Times may have fractions (RFC 7519, section 2).
+        #[expect(clippy::cast_precision_loss, reason = "exact for some hundred million years")]
+        let now = now.seconds() as f64;
+        let not_before = claims.get("nbf").map_or(Some(0.0), Value::as_f64)?;
+        if claims.get("exp")?.as_f64()? + LEEWAY_SECONDS <= now || not_before > now + LEEWAY_SECONDS {
             return None;
         }
         let role: Role = claims.get(&self.config.role_claim)?.as_str()?.parse().ok()?;
@@ -80,21 +92,48 @@ impl Oidc {
         Some(Identity { actor: format!("oidc:{plain}"), role, tenant: None, form_key: None })
     }
 
+    /// Returns a key of the provider's. Whoever brings a known one does not wait while others ask for theirs.
     async fn key(&self, client: &reqwest::Client, kid: &str) -> Option<DecodingKey> {
-        let mut keys = self.keys.lock().await;
-        let age = keys.asked_at.map(|at| at.elapsed());
-        let old = age.is_none_or(|age| age >= KEYS_LIVE);
-        let unknown = !keys.known.contains_key(kid) && age.is_none_or(|age| age >= KEYS_AGAIN);
-        if old || unknown {
-            keys.asked_at = Some(Instant::now());
-            match self.read_keys(client).await {
-                Some(known) => keys.known = known,
-                None => {
-                    warn!("the identity provider's keys cannot be read; the last known ones stay in force");
-                }
-            }
+        let turn = match self.look(kid) {
+            Look::Found(key) => return Some(key),
+            Look::Unknown => return None,
+            Look::Old(key) => match self.asking.try_lock() {
+                Ok(turn) => turn,
+                Err(_) => return Some(key),
+            },
+            Look::Ask => self.asking.lock().await,
+        };
+        // Somebody may have asked in the meantime.
+        match self.look(kid) {
+            Look::Found(key) => return Some(key),
+            Look::Unknown => return None,
+            Look::Old(_) | Look::Ask => {}
         }
+        let read = self.read_keys(client).await;
+        if read.is_none() {
+            warn!("the identity provider's keys cannot be read; the last known ones stay in force");
+        }
+        let mut keys = self.keys();
+        keys.asked_at = Some(Instant::now());
+        keys.known = read.unwrap_or_else(|| std::mem::take(&mut keys.known));
+        drop(turn);
         keys.known.get(kid).cloned()
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, kid: &str) -> Look {
+        let keys = self.keys();
+        let age = keys.asked_at.map(|at| at.elapsed());
+        let is_old = age.is_none_or(|age| age >= KEYS_LIVE);
+        match keys.known.get(kid).cloned() {
+            Some(key) if is_old => Look::Old(key),
+            Some(key) => Look::Found(key),
+            None if age.is_none_or(|age| age >= KEYS_AGAIN) => Look::Ask,
+            None => Look::Unknown,
+        }
     }
 
     async fn read_keys(&self, client: &reqwest::Client) -> Option<HashMap<String, DecodingKey>> {

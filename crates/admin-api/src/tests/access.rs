@@ -1,10 +1,12 @@
 //! Who may call what, for every route, every role and every tenant.
 
 use http::StatusCode;
+use http_edge::Peer;
 use tenant_registry::Role;
 
 use super::{Place, a_place};
 use crate::access::{Access, TABLE};
+use crate::identity::COOKIE;
 
 /// A route with ids in its places.
 fn path(route: &str, tenant: &str, licence: &str) -> String {
@@ -129,4 +131,24 @@ async fn what_another_has_and_what_nobody_has_look_the_same() {
             (place.ask_as(&bearer, "GET", &theirs, "").await, place.ask_as(&bearer, "GET", &none, "").await);
         assert_eq!((theirs.status, &theirs.text), (none.status, &none.text));
     }
+}
+
+#[tokio::test]
+async fn a_token_or_session_that_came_in_the_clear_is_refused_unless_it_came_from_near() {
+    let place = a_place().await;
+    let bearer = place.bearer(Role::Viewer, None).await;
+    let cookie = format!("{COOKIE}=anything");
+    for (address, is_tls, status) in [
+        ("192.0.2.1", true, StatusCode::OK),
+        ("127.0.0.1", false, StatusCode::OK),
+        ("192.0.2.1", false, StatusCode::FORBIDDEN),
+    ] {
+        let peer = Peer { address: address.parse().unwrap(), is_tls };
+        let answer = place.ask_over(peer, "GET", "/v1/me", &[("authorization", &bearer)], "").await;
+        assert_eq!(answer.status, status, "{address} {is_tls}");
+        assert_eq!(answer.text.contains("tls_required"), status == StatusCode::FORBIDDEN);
+    }
+    let peer = Peer { address: "192.0.2.1".parse().unwrap(), is_tls: false };
+    let page = place.ask_over(peer, "GET", "/", &[("cookie", &cookie)], "").await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
 }

@@ -201,3 +201,25 @@ async fn lists_come_a_page_at_a_time() {
 
     assert_eq!(seen, (0..7).map(|number| format!("tenant {number}")).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_change_of_a_licence_that_says_nothing_of_privacy_leaves_it() {
+    let place = a_place().await;
+    let (_, licence) = place.tenant("acme").await;
+    let bearer = place.bearer(Role::Operator, None).await;
+    let path = format!("/v1/licences/{licence}");
+    let headers = [("authorization", &*bearer), ("if-match", "*")];
+    for (privacy, kept) in [
+        (json!({}), "full"),
+        (json!({ "privacy": "id_only_reject" }), "id_only_reject"),
+        (json!({}), "id_only_reject"),
+        (json!({ "privacy": "full" }), "full"),
+    ] {
+        let mut body = json!({ "plan": "professional", "regions": ["us"] });
+        body.as_object_mut().unwrap().extend(privacy.as_object().unwrap().clone());
+
+        let answer = place.ask("PUT", &path, &headers, &body.to_string()).await;
+
+        assert_eq!(answer.json()["privacy"], kept, "{}", answer.text);
+    }
+}

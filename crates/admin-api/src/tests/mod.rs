@@ -5,7 +5,6 @@ mod console;
 mod input;
 mod oidc;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,13 +122,24 @@ impl Place {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
+        let peer = Peer { address: address.parse().unwrap(), is_tls: true };
+        self.ask_over(peer, method, path, headers, body).await
+    }
+
+    pub(super) async fn ask_over(
+        &self,
+        peer: Peer,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut request = request.body(Body::from(body.to_owned())).unwrap();
-        let address: IpAddr = address.parse().unwrap();
-        request.extensions_mut().insert(Peer { address, is_tls: true });
+        request.extensions_mut().insert(peer);
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();

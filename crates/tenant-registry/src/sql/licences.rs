@@ -172,8 +172,8 @@ macro_rules! licence_sql {
 
             async fn expiring(
                 &self,
-                from: Timestamp,
-                to: Timestamp,
+                now: Timestamp,
+                until: Timestamp,
             ) -> Result<Vec<(Licence, String)>, RegistryError> {
                 #[derive(sqlx::FromRow)]
                 struct Row {
@@ -187,13 +187,15 @@ macro_rules! licence_sql {
                          terms_accepted_at, terms_accepted_by, suspended, suspended_at, suspended_by,
                          suspended_reason, licence.revision, name
                      FROM licence JOIN tenant ON tenant.id = tenant_id
-                     WHERE expires_at >= $1 AND expires_at < $2 ORDER BY expires_at LIMIT 100",
+                     WHERE expires_at + grace_days * CAST(86400000 AS BIGINT) > $1 AND expires_at < $2
+                     ORDER BY expires_at LIMIT 1000",
                 )
-                .bind(stored_time(from))
-                .bind(stored_time(to))
+                .bind(stored_time(now))
+                .bind(stored_time(until))
                 .fetch_all(&self.pool)
                 .await?;
-                rows.into_iter().map(|row| Ok((Licence::try_from(row.licence)?, row.name))).collect()
+                let named = rows.into_iter().map(|row| (readable(vec![row.licence]).pop(), row.name));
+                Ok(named.filter_map(|(licence, name)| Some((licence?, name))).collect())
             }
 
             async fn issue_key(

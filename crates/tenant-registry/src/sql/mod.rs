@@ -83,6 +83,7 @@ pub(super) fn described(terms: &LicenceDraft) -> Value {
         "in_flight": terms.in_flight,
         "devices": terms.devices,
         "privacy": terms.privacy.as_str(),
+        "not_before": terms.not_before.millis(),
         "expires_at": terms.expires_at.map(Timestamp::millis),
         "grace_days": terms.grace_days,
     })
@@ -93,10 +94,10 @@ pub(super) fn stored_revision(revision: Option<u64>) -> i64 {
     revision.map_or(-1, |revision| i64::try_from(revision).unwrap_or(i64::MAX))
 }
 
-/// A text to look for inside of others, in whatever case.
+/// A text to look for inside of others.
 pub(super) fn pattern(text: &str) -> String {
     let mut pattern = String::from("%");
-    for character in text.to_lowercase().chars() {
+    for character in text.chars() {
         if matches!(character, '%' | '_' | '\\') {
             pattern.push('\\');
         }

@@ -40,7 +40,11 @@ macro_rules! operator_sql {
                     action: "admin_token.issue",
                     object: token.id().to_owned(),
                     tenant: terms.tenant,
-                    detail: json!({ "name": terms.name, "role": terms.role.as_str() }),
+                    detail: json!({
+                        "name": terms.name,
+                        "role": terms.role.as_str(),
+                        "expires_at": terms.expires_at.millis(),
+                    }),
                 };
                 self.conclude(transaction, act, deed).await?;
                 let record = AdminTokenRecord {
@@ -56,17 +60,19 @@ macro_rules! operator_sql {
 
             async fn revoke_admin_token(&self, id: &str, act: Act<'_>) -> Result<(), RegistryError> {
                 let mut transaction = self.deed().await?;
-                let done =
-                    sqlx::query("UPDATE admin_token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
-                        .bind(id)
-                        .bind(stored_time(act.at))
-                        .execute(&mut *transaction)
-                        .await?;
-                found(done.rows_affected(), "admin token")?;
+                let done: Option<Option<uuid::Uuid>> = sqlx::query_scalar(
+                    "UPDATE admin_token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL
+                     RETURNING tenant_id",
+                )
+                .bind(id)
+                .bind(stored_time(act.at))
+                .fetch_optional(&mut *transaction)
+                .await?;
+                let tenant = done.ok_or(RegistryError::Missing("admin token"))?;
                 let deed = Deed {
                     action: "admin_token.revoke",
                     object: id.to_owned(),
-                    tenant: None,
+                    tenant: tenant.map(TenantId::from_uuid),
                     detail: json!({}),
                 };
                 self.conclude(transaction, act, deed).await

@@ -71,7 +71,11 @@ macro_rules! tenant_sql {
                     action: "tenant.update",
                     object: tenant.to_string(),
                     tenant: Some(tenant),
-                    detail: json!({ "name": draft.name, "failover_consent": draft.failover_consent }),
+                    detail: json!({
+                        "name": draft.name,
+                        "failover_consent": draft.failover_consent,
+                        "has_contact": !draft.contact.is_empty(),
+                    }),
                 };
                 self.conclude(change.transaction, act, deed).await?;
                 self.tenant(tenant).await?.ok_or(RegistryError::Missing("tenant"))
@@ -106,12 +110,14 @@ macro_rules! tenant_sql {
                 let TenantQuery { search, after, limit } = query;
                 let tenants: Vec<TenantRow> = sqlx::query_as(
                     "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
-                     FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\')
+                     FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\'
+                         OR name LIKE $4 ESCAPE '\\')
                      ORDER BY name LIMIT $3",
                 )
                 .bind(after)
-                .bind(pattern(search))
+                .bind(pattern(&search.to_lowercase()))
                 .bind(i64::from(limit))
+                .bind(pattern(search))
                 .fetch_all(&self.pool)
                 .await?;
                 let licences: Vec<LicenceRow> = sqlx::query_as(
@@ -120,13 +126,15 @@ macro_rules! tenant_sql {
                          terms_accepted_at, terms_accepted_by, suspended, suspended_at, suspended_by,
                          suspended_reason, licence.revision
                      FROM licence JOIN (
-                         SELECT id FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\')
+                         SELECT id FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\'
+                         OR name LIKE $4 ESCAPE '\\')
                          ORDER BY name LIMIT $3
                      ) page ON page.id = tenant_id",
                 )
                 .bind(after)
-                .bind(pattern(search))
+                .bind(pattern(&search.to_lowercase()))
                 .bind(i64::from(limit))
+                .bind(pattern(search))
                 .fetch_all(&self.pool)
                 .await?;
                 Ok((readable(tenants), readable(licences)))
