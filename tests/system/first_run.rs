@@ -90,6 +90,22 @@ fn both_curls_that_the_first_run_prints_answer_ok_and_show_on_the_page() {
 }
 
 #[test]
+fn the_printed_token_opens_the_printed_console_and_api() {
+    let demo = Demo::start();
+    let (console, token) = (demo.line("console: "), demo.line("admin token: "));
+
+    let output = run(&["tenant", "list", "--json", "--url", console, "--token", token]);
+    let document = shell(&format!("curl -sS {console}/openapi.json"));
+    let page = shell(&format!("curl -sSL {console}/"));
+
+    assert!(output.status.success(), "{output:?}");
+    let tenants: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(tenants[0]["name"], "demo", "{tenants}");
+    assert!(document.starts_with(r#"{"openapi":"3.1.0""#), "{document}");
+    assert!(page.contains("<form"), "{page}");
+}
+
+#[test]
 fn the_command_line_sends_through_the_printed_url_and_shows_each_hop() {
     let demo = Demo::start();
     let url = demo.line("push URL: ");

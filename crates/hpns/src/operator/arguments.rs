@@ -33,7 +33,8 @@ pub(crate) struct Connection {
 }
 
 const EXITS: &str = "Exit status: 0 done, 1 the API cannot be reached or has a fault, 2 a wrong command line, \
-                     3 no such thing, 4 not allowed, 5 refused (a rule, a conflict, or changed in the meantime).";
+                     3 no such thing, 4 not allowed, 5 refused (a rule, a conflict, or changed in the meantime; a test push; no yes), \
+                     6 the audit log is broken.";
 
 /// A group of commands, and where they go.
 #[derive(Debug, Args)]
@@ -99,6 +100,7 @@ pub(crate) enum TenantCommand {
         limit: usize,
     },
     /// Shows a tenant with its licences and its use.
+    #[command(after_help = "Example:\n  hpns tenant show ten_…")]
     Show {
         /// ten_…
         tenant: String,
@@ -115,6 +117,7 @@ pub(crate) enum TenantCommand {
         failover_consent: bool,
     },
     /// Changes a tenant; what is not named stays.
+    #[command(after_help = "Example:\n  hpns tenant update ten_… --contact push@acme.example")]
     Update {
         /// ten_…
         tenant: String,
@@ -165,11 +168,13 @@ pub(crate) struct Terms {
 #[derive(Debug, Subcommand)]
 pub(crate) enum LicenceCommand {
     /// Lists a tenant's licences.
+    #[command(after_help = "Example:\n  hpns licence list ten_…")]
     List {
         /// ten_…
         tenant: String,
     },
     /// Shows a licence.
+    #[command(after_help = "Example:\n  hpns licence show lic_… --json")]
     Show {
         /// lic_…
         licence: String,
@@ -191,6 +196,7 @@ pub(crate) enum LicenceCommand {
         accepted_by: Option<String>,
     },
     /// Changes a licence; what is not named stays.
+    #[command(after_help = "Example:\n  hpns licence update lic_… --rate 500 --burst 1000")]
     Update {
         /// lic_…
         licence: String,
@@ -201,6 +207,9 @@ pub(crate) enum LicenceCommand {
         no_end: bool,
     },
     /// Notes that the terms are accepted.
+    #[command(
+        after_help = "Example:\n  hpns licence accept-terms lic_… --version 2026-11 --accepted-by 'Ada, Acme'"
+    )]
     AcceptTerms {
         /// lic_…
         licence: String,
@@ -212,6 +221,7 @@ pub(crate) enum LicenceCommand {
         accepted_by: String,
     },
     /// Switches a licence off.
+    #[command(after_help = "Example:\n  hpns licence suspend lic_… --reason 'unpaid since October'")]
     Suspend {
         /// lic_…
         licence: String,
@@ -220,6 +230,7 @@ pub(crate) enum LicenceCommand {
         reason: String,
     },
     /// Switches a licence on again.
+    #[command(after_help = "Example:\n  hpns licence resume lic_…")]
     Resume {
         /// lic_…
         licence: String,
@@ -229,6 +240,7 @@ pub(crate) enum LicenceCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Lists a licence's keys.
+    #[command(after_help = "Example:\n  hpns key list lic_…")]
     List {
         /// lic_…
         licence: String,
@@ -243,6 +255,7 @@ pub(crate) enum KeyCommand {
         overlap_hours: u32,
     },
     /// Ends a key at once.
+    #[command(after_help = "Example:\n  hpns key revoke mV4snhH61pqE")]
     Revoke {
         /// Its public part, the 12 characters after the region.
         kid: String,
@@ -255,11 +268,13 @@ pub(crate) enum KeyCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
     /// Lists the servers that a licence is bound to.
+    #[command(after_help = "Example:\n  hpns server list lic_…")]
     List {
         /// lic_…
         licence: String,
     },
     /// Binds a licence to a server: it opens for no other any more.
+    #[command(after_help = "Example:\n  hpns server bind lic_… kq7m3o1x5bfzjyd9h8wnr4ctse")]
     Bind {
         /// lic_…
         licence: String,
@@ -267,6 +282,7 @@ pub(crate) enum ServerCommand {
         server: String,
     },
     /// Lets a server go.
+    #[command(after_help = "Example:\n  hpns server unbind lic_… kq7m3o1x5bfzjyd9h8wnr4ctse")]
     Unbind {
         /// lic_…
         licence: String,
@@ -278,6 +294,7 @@ pub(crate) enum ServerCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceCommand {
     /// Counts a tenant's devices.
+    #[command(after_help = "Example:\n  hpns device count ten_…")]
     Count {
         /// ten_…
         tenant: String,
@@ -292,6 +309,7 @@ pub(crate) enum DeviceCommand {
         app: String,
     },
     /// Forgets devices: those whose tokens stand on standard input, one a line, or all.
+    #[command(after_help = "Example:\n  hpns device erase ten_… --app ios --yes < tokens.txt")]
     Erase {
         /// ten_…
         tenant: String,
@@ -310,6 +328,7 @@ pub(crate) enum DeviceCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AppCommand {
     /// Lists apps with the health of their credentials.
+    #[command(after_help = "Example:\n  hpns app list")]
     List,
     /// Sends a test push through a gateway, and shows each hop. The licence key is read from standard input.
     #[command(
@@ -331,6 +350,7 @@ pub(crate) enum AppCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Lists what was done, the newest first.
+    #[command(after_help = "Example:\n  hpns audit list --tenant ten_… --limit 20")]
     List {
         /// Only what concerns this tenant.
         #[arg(long)]
@@ -340,12 +360,14 @@ pub(crate) enum AuditCommand {
         limit: usize,
     },
     /// Checks the whole chain; fails if it is broken.
+    #[command(after_help = "Example:\n  hpns audit verify || page-somebody")]
     Verify,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminTokenCommand {
     /// Lists tokens.
+    #[command(after_help = "Example:\n  hpns admin-token list")]
     List,
     /// Makes a token, and prints it: this is the only time that it is shown.
     #[command(after_help = "Example:\n  hpns admin-token issue --name 'billing job' --role viewer --days 90")]
@@ -364,6 +386,7 @@ pub(crate) enum AdminTokenCommand {
         days: u32,
     },
     /// Ends a token at once.
+    #[command(after_help = "Example:\n  hpns admin-token revoke 2b7Mf9a1kcXS")]
     Revoke {
         /// Its public part.
         id: String,

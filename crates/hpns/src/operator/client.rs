@@ -15,21 +15,32 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A list is read so many at a time.
 const PAGE: usize = 100;
 
-/// What the API refused.
+/// What was refused, and the exit status that says so.
 #[derive(Debug)]
 pub(super) struct Refused {
-    status: StatusCode,
+    pub(super) exit_code: u8,
     text: String,
 }
 
 impl Refused {
-    pub(super) const fn exit_code(&self) -> u8 {
-        match self.status {
+    fn answered(status: StatusCode, text: String) -> Self {
+        let exit_code = match status {
             StatusCode::NOT_FOUND => 3,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 4,
-            _ if self.status.as_u16() >= 500 => 1,
+            _ if status.is_server_error() => 1,
             _ => 5,
-        }
+        };
+        Self { exit_code, text }
+    }
+
+    /// A push was not accepted, or somebody did not say yes.
+    pub(super) fn declined(text: &str) -> Self {
+        Self { exit_code: 5, text: text.to_owned() }
+    }
+
+    /// The audit log does not hold together.
+    pub(super) fn broken(text: &str) -> Self {
+        Self { exit_code: 6, text: text.to_owned() }
     }
 }
 
@@ -74,6 +85,10 @@ impl Client {
                 builder.add_root_certificate(reqwest::Certificate::from_pem(&pem).context("--ca-file")?);
         }
         let url = connection.url.trim_end_matches('/').to_owned();
+        if url.starts_with("http://") {
+            // This machine, most likely: no proxy is to read the token.
+            builder = builder.no_proxy();
+        }
         Ok(Self { http: builder.build()?, url, token, json: connection.json })
     }
 
@@ -107,7 +122,7 @@ impl Client {
             (Some(code), Some(detail)) => format!("{detail} ({code})"),
             _ => format!("HTTP {status}: this is not the admin API; is --url right?"),
         };
-        Err(Refused { status, text }.into())
+        Err(Refused::answered(status, text).into())
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -181,7 +196,7 @@ mod tests {
     fn each_kind_of_refusal_has_an_exit_code() {
         for (status, code) in [(404, 3), (401, 4), (403, 4), (409, 5), (412, 5), (400, 5), (503, 1)] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(Refused { status, text: String::new() }.exit_code(), code);
+            assert_eq!(Refused::answered(status, String::new()).exit_code, code);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::arguments::{
     AdminTokenCommand, AppCommand, AuditCommand, DeviceCommand, KeyCommand, LicenceCommand, OperatorCommand,
     ServerCommand, TenantCommand, Terms,
 };
-use super::client::{Client, encoded};
+use super::client::{Client, Refused, encoded};
 use super::table;
 
 const LICENCE_COLUMNS: [(&str, &str); 8] = [
@@ -78,14 +78,17 @@ fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
-    ensure!(std::io::stdin().is_terminal(), "{question} Say --yes to do it without being asked.");
+    ensure!(
+        std::io::stdin().is_terminal(),
+        Refused::declined(&format!("{question} Say --yes to do it without being asked."))
+    );
     let mut out = std::io::stderr();
     write!(out, "{question} Write yes: ")?;
     out.flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() != "yes" {
-        bail!("nothing was done");
+        bail!(Refused::declined("nothing was done"));
     }
     Ok(())
 }
@@ -352,7 +355,7 @@ async fn app(command: &AppCommand, client: &Client) -> anyhow::Result<()> {
             let sent = client.post("/test-pushes", &body).await?;
             let accepted = sent["status"] == "OK";
             client.thing(&sent)?;
-            ensure!(accepted, "the push was not accepted");
+            ensure!(accepted, Refused::declined("the push was not accepted"));
             Ok(())
         }
     }
@@ -418,7 +421,7 @@ async fn audit(command: &AuditCommand, client: &Client) -> anyhow::Result<()> {
             let report = client.get("/audit/verification").await?;
             let intact = report["intact"] == true;
             client.thing(&report)?;
-            ensure!(intact, "the audit log was tampered with");
+            ensure!(intact, Refused::broken("the audit log was tampered with"));
             Ok(())
         }
     }

@@ -23,7 +23,7 @@ pub(crate) fn run(command: &OperatorCommand) -> anyhow::Result<ExitCode> {
                 Some(refused) => {
                     use std::io::Write;
                     writeln!(std::io::stderr(), "hpns: {error:#}")?;
-                    Ok(ExitCode::from(refused.exit_code()))
+                    Ok(ExitCode::from(refused.exit_code))
                 }
                 None => Err(error),
             },
