@@ -1,5 +1,5 @@
 # Each target is one line that CI calls too.
-.PHONY: run hosted test check bench faults faults-long fuzz fmt deny setup
+.PHONY: run hosted test check bench faults faults-long fuzz contract fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
 	cargo run --quiet --package hpns -- all --demo
@@ -24,6 +24,9 @@ faults-long: ## The hosted shape under faults in the long size (hours)
 
 fuzz: ## Every fuzz target for 60 seconds (installs cargo-fuzz when missing)
 	scripts/fuzz.sh
+
+contract: ## Both APIs against their documents, with some thousand made-up calls (needs Python)
+	scripts/contract.sh
 
 setup: ## Install what the tests need, as far as this user may
 	scripts/setup.sh

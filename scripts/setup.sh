@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust: a C compiler for the crypto back-end and SQLite, make, git,
-# curl, PostgreSQL, Redis, Chromium and Node.js (18 or later) for the pages, and two packages of npm in tests/console. As root it uses apt; otherwise it names what
-# is missing. The servers that the packages would start are not started: tests run their own.
+# curl, PostgreSQL, Redis, Chromium and Node.js (18 or later) for the pages, and two packages of npm in
+# tests/console. As root it uses apt; otherwise it names what is missing. The servers that the packages would start are not started: tests run their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
