@@ -166,7 +166,7 @@ pub(crate) fn many(scale: &Scale) -> anyhow::Result<Outcome> {
     place.hosted.fill(tenants, devices)?;
     let filled = began.elapsed();
     let api = api(&place.hosted)?;
-    let page = api.v1("GET", "/tenants?limit=100&search=seed", &Value::Null)?;
+    let page = api.v1("GET", "/tenants?limit=100&search=fill", &Value::Null)?;
     let ids: Vec<_> =
         page["items"].as_array().into_iter().flatten().filter_map(|it| it["id"].as_str()).collect();
     anyhow::ensure!(ids.len() == 100, "{} tenants on a page", ids.len());
