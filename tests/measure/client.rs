@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -128,7 +129,10 @@ pub fn run(load: &Load, time: Duration) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Sends some pushes with a key, one after the other, and returns the bodies of the answers.
+static SOURCES: AtomicU32 = AtomicU32::new(0);
+
+/// Sends some pushes with a key, one after the other, and returns the bodies of the answers. Each comes from
+/// another address, as a proxy would say: who tries wrong keys too often is told nothing more.
 pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec<String>> {
     let load = Load {
         address,
@@ -147,6 +151,10 @@ pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec
         let (mut request, mut response) = (Vec::new(), vec![0; 4096]);
         for number in 0..count {
             write_request(&mut request, &load, load.first + number, number);
+            let [_, _, high, low] = SOURCES.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+            let from = format!("\r\nX-Forwarded-For: 198.18.{high}.{low}\r\n\r\n");
+            let end = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_default();
+            request.splice(end..end + 4, from.into_bytes());
             let mut stream = None;
             let exchange = exchange(&mut stream, address, &request, &mut response);
             timeout(GIVE_UP, exchange).await??;
