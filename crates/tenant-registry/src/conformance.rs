@@ -329,6 +329,9 @@ pub(crate) async fn tenants_are_listed_by_name_a_page_at_a_time(registry: &impl 
     assert_eq!(names("elt", "", 9).await.0, ["Delta"]);
     assert_eq!(registry.admin().licences_of(alpha.id).await.unwrap(), [licence]);
     assert_eq!(registry.admin().totals(NOW).await.unwrap(), [5, 1, 0]);
+    a_tenant(registry, "Ärzte in Überlingen").await;
+    assert_eq!(names("Ärzte", "", 9).await.0, ["Ärzte in Überlingen"]);
+    assert_eq!(names("INGEN", "", 9).await.0, ["Ärzte in Überlingen"]);
 }
 
 pub(crate) async fn a_request_that_is_sent_again_creates_nothing_more(registry: &impl Registry) {

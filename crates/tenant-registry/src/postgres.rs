@@ -210,7 +210,7 @@ async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
 }
 
 read_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-tenant_sql!(PostgresRegistry);
+tenant_sql!(PostgresRegistry, Postgres);
 seed_sql!(PostgresRegistry, Postgres);
 licence_sql!(PostgresRegistry, Postgres);
 device_sql!(PostgresRegistry);

@@ -110,7 +110,7 @@ impl SqliteRegistry {
 }
 
 read_sql!(SqliteRegistry, "BEGIN");
-tenant_sql!(SqliteRegistry);
+tenant_sql!(SqliteRegistry, Sqlite);
 seed_sql!(SqliteRegistry, Sqlite);
 licence_sql!(SqliteRegistry, Sqlite);
 device_sql!(SqliteRegistry);

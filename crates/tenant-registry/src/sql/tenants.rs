@@ -2,7 +2,7 @@
 
 /// Implements [`TenantAdmin`](crate::TenantAdmin).
 macro_rules! tenant_sql {
-    ($registry:ty) => {
+    ($registry:ty, $database:ty) => {
         #[async_trait::async_trait]
         impl $crate::TenantAdmin for $registry {
             async fn create_tenant(&self, draft: &TenantDraft, act: Act<'_>) -> Result<Tenant, RegistryError> {
@@ -108,36 +108,38 @@ macro_rules! tenant_sql {
                 query: TenantQuery<'_>,
             ) -> Result<(Vec<Tenant>, Vec<Licence>), RegistryError> {
                 let TenantQuery { search, after, limit } = query;
+                // A database folds the case of ASCII, and of more only where it is told to: other letters are
+                // looked for as they stand too.
+                let as_it_stands = if search.is_ascii() { String::new() } else { pattern(search) };
                 let tenants: Vec<TenantRow> = sqlx::query_as(
                     "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
                      FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\'
-                         OR name LIKE $4 ESCAPE '\\')
+                         OR ($4 <> '' AND name LIKE $4 ESCAPE '\\'))
                      ORDER BY name LIMIT $3",
                 )
                 .bind(after)
                 .bind(pattern(&search.to_lowercase()))
                 .bind(i64::from(limit))
-                .bind(pattern(search))
+                .bind(as_it_stands)
                 .fetch_all(&self.pool)
                 .await?;
-                let licences: Vec<LicenceRow> = sqlx::query_as(
-                    "SELECT licence.id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at,
-                         licence.created_at, grace_days, in_flight, devices, privacy, terms_version,
-                         terms_accepted_at, terms_accepted_by, suspended, suspended_at, suspended_by,
-                         suspended_reason, licence.revision
-                     FROM licence JOIN (
-                         SELECT id FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\'
-                         OR name LIKE $4 ESCAPE '\\')
-                         ORDER BY name LIMIT $3
-                     ) page ON page.id = tenant_id",
-                )
-                .bind(after)
-                .bind(pattern(&search.to_lowercase()))
-                .bind(i64::from(limit))
-                .bind(pattern(search))
-                .fetch_all(&self.pool)
-                .await?;
-                Ok((readable(tenants), readable(licences)))
+                let tenants: Vec<Tenant> = readable(tenants);
+                if tenants.is_empty() {
+                    return Ok((tenants, Vec::new()));
+                }
+                let mut licences = sqlx::QueryBuilder::<$database>::new(
+                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at,
+                         created_at, grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at,
+                         terms_accepted_by, suspended, suspended_at, suspended_by, suspended_reason, revision
+                     FROM licence WHERE tenant_id IN (",
+                );
+                let mut ids = licences.separated(", ");
+                for tenant in &tenants {
+                    ids.push_bind(tenant.id.uuid());
+                }
+                licences.push(")");
+                let licences: Vec<LicenceRow> = licences.build_query_as().fetch_all(&self.pool).await?;
+                Ok((tenants, readable(licences)))
             }
 
             async fn totals(&self, now: Timestamp) -> Result<[u64; 3], RegistryError> {
