@@ -116,7 +116,7 @@ async fn nothing_secret_is_in_logs_answers_metrics_or_files_at_trace() {
     service.terminate();
     service.child.wait().unwrap();
 
-    eventually("the log is whole", || service.log().contains("\"message\":\"stopped\"")).await;
+    service.until_logged("\"message\":\"stopped\"").await;
     let log = service.log();
     assert!(log.contains("push answered"), "the log is there: {log}");
     let secrets = [TEXT, NAME, IOS, ANDROID, FOREIGN, secret, "bearer ", "ya29.", &private_key, &p8];

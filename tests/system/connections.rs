@@ -148,7 +148,7 @@ async fn apples_connections_that_fall_silent_are_replaced_and_nothing_arrives_tw
         answers.assert_all_ok();
         let stats = deployment.simulator.stats();
         assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0), "{blow:?}");
-        assert!(deployment.service.log().contains("no PING was answered"));
+        deployment.service.until_logged("no PING was answered").await;
     }
 }
 
@@ -162,7 +162,7 @@ async fn an_idle_connection_that_fell_silent_is_found_by_its_ping() {
 
     deployment.simulator.strike(ProviderName::Apns, Blow::BlackHole);
 
-    eventually("the silence is noticed", || deployment.service.log().contains("no PING was answered")).await;
+    deployment.service.until_logged("no PING was answered").await;
     assert_eq!(deployment.push(&to_iphone(2)).await.json(), ok());
 }
 
@@ -178,9 +178,7 @@ async fn googles_connections_that_fall_silent_are_replaced() {
         deployment.simulator.strike(ProviderName::Fcm, blow);
         let load = Load::start(&deployment, to_android, 4);
 
-        let replaced =
-            || deployment.service.log().contains("a connection to FCM answers nothing; it is replaced");
-        eventually("the connection is replaced", replaced).await;
+        deployment.service.until_logged("a connection to FCM answers nothing; it is replaced").await;
         let before = deployment.simulator.stats().accepted;
         eventually("pushes go on", || deployment.simulator.stats().accepted >= before + 20).await;
 
@@ -303,7 +301,7 @@ async fn a_clock_that_is_an_hour_behind_apples_is_told_to_the_operator_without_a
 
     let stats = deployment.simulator.stats();
     assert!(stats.apns_connections <= 7 && stats.provider_tokens <= 2, "{stats:?}");
-    assert!(deployment.service.log().contains("ExpiredProviderToken"));
+    deployment.service.until_logged("ExpiredProviderToken").await;
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn broken_credential_files_change_nothing_and_are_told() {
 
     put(&deployment.simulator.apns_key_file(), "canary");
 
-    eventually("it is told", || deployment.service.log().contains("the old ones stay in use")).await;
+    deployment.service.until_logged("the old ones stay in use").await;
     assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
     assert!(!deployment.service.log().contains("canary"));
     assert_eq!(deployment.metric("app_credential_reload_failures_total", "ios").await, 2.0);
@@ -81,7 +81,7 @@ async fn an_app_without_usable_credentials_starts_to_work_when_it_gets_some() {
     )
     .unwrap();
 
-    eventually("it is read", || deployment.service.log().contains("an app has new credentials")).await;
+    deployment.service.until_logged("an app has new credentials").await;
     assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
 }
 
@@ -93,7 +93,7 @@ async fn is_held_and_released(provider: ProviderName, code: u16, reason: &str, p
     }
     let stats = deployment.simulator.stats();
     assert!(stats.apns_requests + stats.fcm_requests <= 8, "{reason}: {stats:?}");
-    assert!(deployment.service.log().contains("an app is held"));
+    deployment.service.until_logged("an app is held").await;
     assert!(deployment.metric("app_misconfigured_total", "").await >= 50.0);
 
     deployment.simulator.script(usual(provider));
@@ -102,7 +102,7 @@ async fn is_held_and_released(provider: ProviderName, code: u16, reason: &str, p
     eventually("a probe is taken", || deployment.simulator.stats().accepted > 0).await;
     load.stop().await;
     assert_eq!(deployment.push(&push(1000)).await.json(), ok(), "{reason}");
-    assert!(deployment.service.log().contains("an app is released"));
+    deployment.service.until_logged("an app is released").await;
 }
 
 #[tokio::test]
@@ -208,13 +208,13 @@ async fn a_wrong_environment_removes_no_device_after_the_guard_has_tripped_until
     let removed = answers.iter().filter(|answer| answer["status"] == "REMOVE").count();
     assert_eq!(removed, 19);
     assert!(answers[19..].iter().all(|answer| answer["status"] == "FAIL"));
-    assert!(deployment.service.log().contains("MassRemoval"));
+    deployment.service.until_logged("MassRemoval").await;
     deployment.until_metric("app_removals_doubted", "ios\"", 1.0).await;
 
     // Mended: the right key is put in place, and a device is really dead.
     let path = deployment.simulator.apns_key_file();
     put(&path, &(std::fs::read_to_string(&path).unwrap() + "\n"));
-    eventually("it is read", || deployment.service.log().contains("an app has new credentials")).await;
+    deployment.service.until_logged("an app has new credentials").await;
     deployment.simulator.script(usual(ProviderName::Apns));
     assert_eq!(deployment.push(&to_iphone(1000)).await.json(), ok());
     deployment.script(
@@ -246,7 +246,7 @@ async fn a_wrong_topic_or_project_removes_no_device_at_all_and_holds_the_app() {
 
         let stats = deployment.simulator.stats();
         assert!(stats.apns_requests + stats.fcm_requests < 120, "{reason}: {stats:?}");
-        assert!(deployment.service.log().contains("an app is held"));
+        deployment.service.until_logged("an app is held").await;
     }
 }
 

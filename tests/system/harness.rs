@@ -114,6 +114,11 @@ impl Service {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until the log says so: it is written beside the work, and read here by a thread.
+    pub(crate) async fn until_logged(&self, text: &str) {
+        eventually(text, || self.log.lock().unwrap().contains(text)).await;
+    }
+
     /// Asks the process to stop, as an operator does.
     pub(crate) fn terminate(&self) {
         let id = i32::try_from(self.child.id()).unwrap();

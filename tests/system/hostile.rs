@@ -118,7 +118,7 @@ async fn a_client_that_leaves_does_not_stop_its_push_or_its_count() {
     drop(stream);
 
     eventually("the retry is accepted", || deployment.simulator.stats().accepted == 1).await;
-    eventually("it is logged", || deployment.service.log().contains("push answered")).await;
+    deployment.service.until_logged("push answered").await;
     assert_eq!(deployment.metric("service_success_total", "platform=\"apple\"").await, 1.0);
 }
 
@@ -176,7 +176,7 @@ async fn a_tenant_over_its_rate_is_told_so_and_its_acks_are_free() {
     // A rate of 1 a second has a burst of 2.
     assert!(answers[..2].iter().all(|answer| answer.contains("missing device Id")), "{answers:?}");
     assert!(answers[2].starts_with("rate_limited: "), "{answers:?}");
-    eventually("it is logged", || slow.service.log().contains("rate_limited")).await;
+    slow.service.until_logged("rate_limited").await;
     let log = slow.service.log();
     let refused = log.lines().find(|line| line.contains("rate_limited")).unwrap();
     assert!(refused.contains("\"tenant\":\"ten_"), "{refused}");

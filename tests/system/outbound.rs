@@ -35,8 +35,9 @@ async fn a_proxy_that_refuses_the_login_is_told_without_showing_the_login() {
     assert!(deployment.push(&ios(json!({}))).await.error().starts_with("provider_down: "));
     assert!(deployment.push(&android(json!({}))).await.error().starts_with("provider_down: "));
 
+    deployment.service.until_logged("the proxy opened no tunnel").await;
     let log = deployment.service.log();
-    assert!(log.contains("the proxy opened no tunnel") && !log.contains("canary"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn a_second_signal_ends_the_process_hard() {
     eventually("the push reaches the provider", || deployment.simulator.stats().apns_requests > 0).await;
 
     deployment.service.terminate();
-    eventually("the process is stopping", || deployment.service.log().contains("asked to stop")).await;
+    deployment.service.until_logged("asked to stop").await;
     let began = tokio::time::Instant::now();
     deployment.service.terminate();
 

@@ -82,18 +82,15 @@ async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not()
     let deployment = with_tls();
     let directory = deployment.directory.path();
     write_certificate(directory);
-    eventually("it is read", || deployment.service.log().contains("the listener has a new certificate"))
-        .await;
+    deployment.service.until_logged("the listener has a new certificate").await;
     assert!(push(&deployment, &client(directory)).await.is_some());
 
     let client = client(directory);
     put(&directory.join("tls.pem"), "junk");
-    eventually("it is told", || deployment.service.log().contains("not a PEM file with X.509 certificates"))
-        .await;
+    deployment.service.until_logged("not a PEM file with X.509 certificates").await;
     assert!(push(&deployment, &client).await.is_some(), "the old certificate is still served");
     std::fs::remove_file(directory.join("tls-key.pem")).unwrap();
-    eventually("it is told", || deployment.service.log().contains("`gateway.tls.key_file`: cannot read"))
-        .await;
+    deployment.service.until_logged("`gateway.tls.key_file`: cannot read").await;
     assert!(push(&deployment, &client).await.is_some());
     assert_eq!(deployment.metric("listener_certificate_reload_failures_total", "").await, 2.0);
     assert!(deployment.metric("listener_certificate_days_left", "").await > 1000.0);
