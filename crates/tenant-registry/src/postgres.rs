@@ -19,14 +19,14 @@ use crate::rows::{
     TenantRow, stored_time,
 };
 use crate::sql::{
-    Change, Deed, conclude_sql, described, device_sql, found, licence_sql, name_taken, new_salt,
+    Change, Deed, conclude_sql, described, device_sql, found, insert_sql, licence_sql, name_taken, new_salt,
     operator_sql, pattern, read_sql, readable, seed_sql, stored_revision, tenant_sql, unchanged,
 };
 use crate::{
-    Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport, Changes,
-    DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, Keys,
-    Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting, Snapshot, Tenant, TenantDraft,
-    TenantQuery,
+    Acceptance, Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport,
+    Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary,
+    Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting, Snapshot, Tenant,
+    TenantDraft, TenantQuery,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
@@ -211,7 +211,8 @@ async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
 
 read_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 tenant_sql!(PostgresRegistry, Postgres);
-seed_sql!(PostgresRegistry, Postgres);
+insert_sql!(PostgresRegistry, Postgres);
+seed_sql!(PostgresRegistry);
 licence_sql!(PostgresRegistry, Postgres);
 device_sql!(PostgresRegistry);
 operator_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");

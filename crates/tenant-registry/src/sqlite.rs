@@ -18,14 +18,14 @@ use crate::rows::{
     TenantRow, stored_time,
 };
 use crate::sql::{
-    Change, Deed, conclude_sql, described, device_sql, found, licence_sql, name_taken, new_salt,
+    Change, Deed, conclude_sql, described, device_sql, found, insert_sql, licence_sql, name_taken, new_salt,
     operator_sql, pattern, read_sql, readable, seed_sql, stored_revision, tenant_sql, unchanged,
 };
 use crate::{
-    Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport, Changes,
-    DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, Keys,
-    Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting, Snapshot, Tenant, TenantDraft,
-    TenantQuery,
+    Acceptance, Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport,
+    Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary,
+    Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting, Snapshot, Tenant,
+    TenantDraft, TenantQuery,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -111,7 +111,8 @@ impl SqliteRegistry {
 
 read_sql!(SqliteRegistry, "BEGIN");
 tenant_sql!(SqliteRegistry, Sqlite);
-seed_sql!(SqliteRegistry, Sqlite);
+insert_sql!(SqliteRegistry, Sqlite);
+seed_sql!(SqliteRegistry);
 licence_sql!(SqliteRegistry, Sqlite);
 device_sql!(SqliteRegistry);
 operator_sql!(SqliteRegistry, "BEGIN");

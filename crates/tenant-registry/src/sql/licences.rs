@@ -12,42 +12,12 @@ macro_rules! licence_sql {
                     let id = before.parse().map_err(|_| RegistryError::RequestKeyReused)?;
                     return self.licence(id).await?.ok_or(RegistryError::Missing("licence"));
                 }
-                let licence = Licence {
-                    id: LicenceId::new(),
-                    terms,
-                    accepted: None,
-                    suspension: None,
-                    created_at: act.at,
-                    revision: u64::try_from(change.revision).unwrap_or_default(),
-                };
-                let terms = &licence.terms;
-                let done = sqlx::query(
-                    "INSERT INTO licence (id, tenant_id, plan, regions, rate_per_second, burst, in_flight, devices,
-                         privacy, not_before, expires_at, grace_days, created_at, revision)
-                     SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM tenant WHERE id = $2",
-                )
-                .bind(licence.id.uuid())
-                .bind(terms.tenant.uuid())
-                .bind(terms.plan.as_str())
-                .bind(terms.regions.join(","))
-                .bind(i64::from(terms.rate_per_second))
-                .bind(i64::from(terms.burst))
-                .bind(i64::from(terms.in_flight))
-                .bind(i64::from(terms.devices))
-                .bind(terms.privacy.as_str())
-                .bind(stored_time(terms.not_before))
-                .bind(terms.expires_at.map(stored_time))
-                .bind(i64::from(terms.grace_days))
-                .bind(stored_time(act.at))
-                .bind(change.revision)
-                .execute(&mut *change.transaction)
-                .await?;
-                found(done.rows_affected(), "tenant")?;
+                let licence = self.insert_licence(&mut change, terms, None, act.at).await?;
                 let deed = Deed {
                     action: "licence.create",
                     object: licence.id.to_string(),
-                    tenant: Some(terms.tenant),
-                    detail: described(terms),
+                    tenant: Some(licence.terms.tenant),
+                    detail: described(&licence.terms),
                 };
                 self.conclude(change.transaction, act, deed).await?;
                 Ok(licence)
@@ -234,29 +204,15 @@ macro_rules! licence_sql {
                 .bind(change.revision)
                 .execute(&mut *change.transaction)
                 .await?;
-                let key = LicenceKey::generate(region);
-                let (mac, pepper) = self.keys.mac(key.expose());
-                let record = KeyRecord { kid: key.kid().to_owned(), licence, mac, pepper, ends_at: None };
-                sqlx::query(
-                    "INSERT INTO licence_key (kid, licence_id, mac, pepper, created_at, revision)
-                     VALUES ($1, $2, $3, $4, $5, $6)",
-                )
-                .bind(&record.kid)
-                .bind(licence.uuid())
-                .bind(&record.mac[..])
-                .bind(i64::from(pepper))
-                .bind(stored_time(act.at))
-                .bind(change.revision)
-                .execute(&mut *change.transaction)
-                .await?;
+                let issued = self.insert_key(&mut change, licence, region, act.at).await?;
                 let deed = Deed {
                     action: "key.issue",
-                    object: record.kid.clone(),
+                    object: issued.record.kid.clone(),
                     tenant: Some(tenant),
                     detail: json!({ "licence": licence.to_string(), "overlap_hours": overlap.as_secs() / 3600 }),
                 };
                 self.conclude(change.transaction, act, deed).await?;
-                Ok(IssuedKey { key, record })
+                Ok(issued)
             }
 
             async fn revoke_key(&self, kid: &str, act: Act<'_>) -> Result<(), RegistryError> {

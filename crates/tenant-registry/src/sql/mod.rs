@@ -5,6 +5,7 @@
 
 mod conclude;
 mod devices;
+mod insert;
 mod licences;
 mod operators;
 mod read;
@@ -21,6 +22,7 @@ use crate::{LicenceDraft, RegistryError};
 
 pub(super) use conclude::conclude_sql;
 pub(super) use devices::device_sql;
+pub(super) use insert::insert_sql;
 pub(super) use licences::licence_sql;
 pub(super) use operators::operator_sql;
 pub(super) use read::read_sql;

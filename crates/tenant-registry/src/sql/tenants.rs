@@ -12,29 +12,7 @@ macro_rules! tenant_sql {
                     let id = before.parse().map_err(|_| RegistryError::RequestKeyReused)?;
                     return self.tenant(id).await?.ok_or(RegistryError::Missing("tenant"));
                 }
-                let tenant = Tenant {
-                    id: TenantId::new(),
-                    name: draft.name.clone(),
-                    device_salt: new_salt(),
-                    contact: draft.contact.clone(),
-                    failover_consent: draft.failover_consent,
-                    created_at: act.at,
-                    revision: u64::try_from(change.revision).unwrap_or_default(),
-                };
-                sqlx::query(
-                    "INSERT INTO tenant (id, name, device_salt, contact, failover_consent, created_at, revision)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                )
-                .bind(tenant.id.uuid())
-                .bind(&tenant.name)
-                .bind(&tenant.device_salt[..])
-                .bind(&tenant.contact)
-                .bind(tenant.failover_consent)
-                .bind(stored_time(act.at))
-                .bind(change.revision)
-                .execute(&mut *change.transaction)
-                .await
-                .map_err(name_taken)?;
+                let tenant = self.insert_tenant(&mut change, draft, act.at).await?;
                 let deed = Deed {
                     action: "tenant.create",
                     object: tenant.id.to_string(),
