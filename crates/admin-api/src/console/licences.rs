@@ -1,169 +1,20 @@
-//! Licences: sold, changed, switched off; their keys and servers.
+//! Licences: sold, changed, switched off, bound to servers.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::Method;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::forms::{Form, day, words};
-use super::layout::{View, life_line, see};
-use super::overview::test_form;
+use super::layout::{View, see};
 use super::tenants::date;
 use crate::failure::{Failure, invalid};
 use crate::rules;
 use crate::state::Admin;
-use crate::wire::{KeyView, LicenceInput, LicenceView, NewKey};
+use crate::wire::{LicenceInput, LicenceView};
 
 const PLANS: [&str; 4] = ["test", "professional", "enterprise", "cloud"];
 const POLICIES: [&str; 4] = ["full", "generic", "id_only_strip", "id_only_reject"];
-
-/// What a tenant's page shows of a licence.
-pub(super) fn licence_card(
-    view: &View,
-    licence: &LicenceView,
-    keys: &[KeyView],
-    servers: &[String],
-    now: u64,
-) -> Markup {
-    let millis = |moment: Option<crate::wire::Moment>| moment.map(|it| it.0.millis());
-    let path = format!("/licences/{}", licence.id);
-    html! {
-        section class="card" aria-label=(licence.id) {
-            h3 {
-                (licence.plan) " " span class={ "state " (licence.standing) } { (view.language.state(&licence.standing)) }
-                " " (licence.regions.join(", "))
-            }
-            (life_line(view, licence.not_before.0.millis(), millis(licence.expires_at), millis(licence.grace_until), now))
-            dl {
-                dt { (view.t("Holds")) }
-                dd {
-                    (date(&licence.not_before.to_string())) " – "
-                    @match licence.expires_at { Some(end) => { (date(&end.to_string())) } None => { (view.t("No end")) } }
-                    @if let Some(until) = licence.grace_until { " (" (view.t("grace until")) " " (date(&until.to_string())) ")" }
-                }
-                dt { (view.t("Limits")) }
-                dd { (licence.rate_per_second) "/s · " (licence.burst) " " (view.t("at once")) " · " (limit(view, licence.in_flight)) " " (view.t("in flight")) " · " (limit(view, licence.devices)) " " (view.t("devices")) }
-                dt { (view.t("Privacy")) } dd { (view.language.state(&licence.privacy)) }
-                dt { (view.t("Terms")) }
-                dd { @match &licence.accepted_terms { Some(it) => { (it.version) " · " (it.by) " · " (date(&it.at.to_string())) } None => { (view.t("Not accepted yet")) } } }
-                @if let Some(suspension) = &licence.suspension {
-                    dt { (view.t("Suspended")) } dd { (suspension.reason) " · " (suspension.by) " · " (date(&suspension.at.to_string())) }
-                }
-                @if !servers.is_empty() { dt { (view.t("Bound to")) } dd { code { (servers.join(", ")) } } }
-            }
-            (key_table(view, keys))
-            @if view.may(&Method::POST, "/licences/{licence}/keys") { (licence_actions(view, licence, &path)) }
-        }
-    }
-}
-
-fn limit(view: &View, limit: u32) -> String {
-    if limit == 0 { view.t("any number").to_owned() } else { limit.to_string() }
-}
-
-fn key_table(view: &View, keys: &[KeyView]) -> Markup {
-    html! {
-        @if keys.is_empty() { p class="faint" { (view.t("No key yet.")) } }
-        @else {
-            div class="scroll" tabindex="0" role="region" aria-label=(view.t("Keys")) {
-                table {
-                    thead { tr {
-                        th scope="col" { (view.t("Key")) }
-                        th scope="col" { (view.t("State")) }
-                        th scope="col" { (view.t("Made")) }
-                        th scope="col" { (view.t("Ends")) }
-                        th scope="col" { (view.t("Last used")) }
-                        th scope="col" { span class="hidden" { (view.t("Actions")) } }
-                    } }
-                    tbody { @for key in keys { (key_row(view, key)) } }
-                }
-            }
-        }
-    }
-}
-
-fn key_row(view: &View, key: &KeyView) -> Markup {
-    let state = if key.is_live {
-        "live"
-    } else if key.revoked_at.is_some() {
-        "revoked"
-    } else {
-        "ended"
-    };
-    html! {
-        tr {
-            th scope="row" { code { (key.kid) } }
-            td { span class={ "state " (state) } { (view.language.state(state)) } }
-            td { (date(&key.created_at.to_string())) }
-            td { @if let Some(end) = key.ends_at { time { (end) } } @else { "–" } }
-            td { (key.last_used_on.as_deref().unwrap_or("–")) }
-            td {
-                @if key.is_live && view.may(&Method::POST, "/keys/{kid}/revoke") {
-                    details {
-                        summary { (view.t("Revoke")) }
-                        form method="post" action={ "/keys/" (key.kid) "/revoke" } {
-                            (view.form_key())
-                            button class="danger" { (view.t("Revoke now")) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn licence_actions(view: &View, licence: &LicenceView, path: &str) -> Markup {
-    let id = &licence.id;
-    html! {
-        div class="actions" {
-            @if licence.accepted_terms.is_none() {
-                form method="post" action={ (path) "/terms" } class="row" {
-                    (view.form_key())
-                    label for={ "version-" (id) } { (view.t("Terms version")) }
-                    input id={ "version-" (id) } name="version" required maxlength="40" size="8";
-                    label for={ "by-" (id) } { (view.t("Accepted by")) }
-                    input id={ "by-" (id) } name="accepted_by" required maxlength="200";
-                    button { (view.t("Note acceptance")) }
-                }
-            }
-            form method="post" action={ (path) "/keys" } class="row" {
-                (view.form_key())
-                label for={ "overlap-" (id) } { (view.t("Old key lives on, hours")) }
-                input id={ "overlap-" (id) } name="overlap_hours" type="number" min="0" max="720" value="168" required;
-                button { (view.t("New key")) }
-            }
-            a class="button quiet" href=(path) { (view.t("Change")) }
-            details {
-                summary { (view.t("Servers")) }
-                form method="post" action={ (path) "/servers" } class="row" {
-                    (view.form_key())
-                    label for={ "server-" (id) } { (view.t("Server id")) }
-                    input id={ "server-" (id) } name="server" required maxlength="64" spellcheck="false";
-                    button name="bound" value="true" { (view.t("Bind")) }
-                    button name="bound" value="false" class="quiet" { (view.t("Let go")) }
-                }
-            }
-            @if licence.suspension.is_some() {
-                form method="post" action={ (path) "/suspension" } class="row" {
-                    (view.form_key())
-                    input type="hidden" name="reason" value="";
-                    button { (view.t("Resume")) }
-                }
-            } @else {
-                details {
-                    summary { (view.t("Suspend")) }
-                    form method="post" action={ (path) "/suspension" } class="row" {
-                        (view.form_key())
-                        label for={ "reason-" (id) } { (view.t("Reason")) }
-                        input id={ "reason-" (id) } name="reason" required maxlength="500";
-                        button class="danger" { (view.t("Suspend")) }
-                    }
-                }
-            }
-        }
-    }
-}
 
 /// The fields of a licence, as a form has them.
 #[derive(Debug, Deserialize)]
@@ -429,66 +280,4 @@ pub(super) async fn bind_server(
         Ok(())
     })
     .await
-}
-
-#[derive(Deserialize)]
-pub(super) struct KeyForm {
-    overlap_hours: u32,
-}
-
-/// Shows the new key this once.
-pub(super) async fn issue_key(
-    State(admin): State<Admin>,
-    view: View,
-    Path(licence): Path<String>,
-    Form(form): Form<KeyForm>,
-) -> Response {
-    let made = async {
-        let licence = admin.find_licence(&view.caller, &licence).await?;
-        let key = admin.new_key(licence.id, form.overlap_hours, view.caller.act(admin.now())).await?;
-        Ok::<_, Failure>((licence, key))
-    };
-    match made.await {
-        Ok((licence, key)) => {
-            let content = new_key_page(&view, &key, &licence.terms.tenant.to_string());
-            view.page(view.t("New key"), &content)
-        }
-        Err(failure) => view.refusal(&failure),
-    }
-}
-
-fn new_key_page(view: &View, key: &NewKey, tenant: &str) -> Markup {
-    html! {
-        h1 { (view.t("New key")) }
-        section class="notice good" {
-            p { strong { (view.t("This is the only time that the key is shown.")) } }
-            label for="push-url" { (view.t("Push URL")) }
-            div class="row" {
-                input id="push-url" readonly value=(key.push_url) spellcheck="false";
-                button type="button" data-copy="push-url" hidden { (view.t("Copy")) }
-            }
-            p class="faint" { (view.t("System Console › Environment › Push Notification Server")) }
-        }
-        p { a href={ "/tenants/" (tenant) } { (view.t("Back to the tenant")) } }
-        h2 { (view.t("Try it")) }
-        (test_form(view, &key.push_url, None))
-    }
-}
-
-pub(super) async fn revoke_key(
-    State(admin): State<Admin>,
-    view: View,
-    Path(kid): Path<String>,
-    _: Form<super::sign_in::Nothing>,
-) -> Response {
-    let revoked = async {
-        let licence = admin.registry.licence_of_key(&kid).await?;
-        admin.registry.revoke_key(&kid, view.caller.act(admin.now())).await?;
-        let licence = licence.ok_or_else(|| crate::failure::missing("licence key"))?;
-        Ok::<_, Failure>(admin.find_licence(&view.caller, &licence.to_string()).await?.terms.tenant)
-    };
-    match revoked.await {
-        Ok(tenant) => see(&format!("/tenants/{tenant}")),
-        Err(failure) => view.refusal(&failure),
-    }
 }

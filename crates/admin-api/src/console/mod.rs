@@ -1,8 +1,10 @@
 //! The console: pages over the same operations as the API. Server-rendered; the script only makes them handier.
 
 mod forms;
+mod keys;
 mod language;
 mod layout;
+mod licence_card;
 mod licences;
 mod overview;
 mod sign_in;
@@ -38,9 +40,9 @@ pub(crate) fn router() -> Router<Admin> {
         .route("/licences/{licence}", get(licences::edit).post(licences::update))
         .route("/licences/{licence}/terms", post(licences::accept_terms))
         .route("/licences/{licence}/suspension", post(licences::suspend))
-        .route("/licences/{licence}/keys", post(licences::issue_key))
+        .route("/licences/{licence}/keys", post(keys::issue_key))
         .route("/licences/{licence}/servers", post(licences::bind_server))
-        .route("/keys/{kid}/revoke", post(licences::revoke_key))
+        .route("/keys/{kid}/revoke", post(keys::revoke_key))
         .route("/apps", get(overview::apps))
         .route("/queues", get(overview::queues))
         .route("/test-push", get(overview::test_push).post(overview::send_test_push))

@@ -11,7 +11,6 @@ use tenant_registry::{Licence, Tenant};
 
 use super::forms::Form;
 use super::layout::{View, see};
-use super::licences::licence_card;
 use super::overview::{answers, events_table};
 use crate::failure::Failure;
 use crate::operations::place;
@@ -254,7 +253,7 @@ fn known_page(view: &View, known: &Known, now: u64) -> Markup {
         p class="faint" { code { (tenant.id) } }
         h2 { (view.t("Licences")) }
         @if licences.is_empty() { p class="faint" { (view.t("No licence yet: nothing can be pushed.")) } }
-        @for (licence, keys, servers) in licences { (licence_card(view, licence, keys, servers, now)) }
+        @for (licence, keys, servers) in licences { (super::licence_card::card(view, licence, keys, servers, now)) }
         @if view.may(&Method::GET, "/tenants/{tenant}/licences/new") {
             p { a class="button" href={ (path) "/licences/new" } { (view.t("New licence")) } }
         }

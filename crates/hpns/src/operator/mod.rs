@@ -3,6 +3,8 @@
 mod arguments;
 mod client;
 mod commands;
+mod customers;
+mod output;
 mod table;
 
 use std::process::ExitCode;
