@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::gateway::{Event, Shared};
+use super::keys::moment;
 use super::link::{Link, described};
-use super::script::Step;
+use super::script::{Step, number};
 use super::{KEPT, Lane, MAX_BATCH, value};
 use crate::wire;
 
@@ -23,8 +24,6 @@ pub(super) struct Handover {
     pub(super) is_call: bool,
     pub(super) deadline: Instant,
     pub(super) envelope: Bytes,
-    /// Whether a lane may have it already.
-    pub(super) is_repeated: bool,
 }
 
 /// What the last call told of a server's clock.
@@ -85,16 +84,16 @@ async fn flush(
     let opened = link.open().await.map(drop);
     let written_at = clock.map_or(0, Clock::now_ms);
     let limits = Limits { gateway: &shared.gateway, capacity, written_at };
-    let call = |link: &Link, repeated| written(step, link.lane(), batch, &limits, repeated);
+    let call = |link: &Link| written(step, link.lane(), batch, &limits);
     let mut sent = Instant::now();
     let mut answered = match opened {
-        Ok(()) => step.run(&call(link, false), link).await,
+        Ok(()) => step.run(&call(link), link).await,
         Err(error) => Err(error),
     };
     if answered.as_ref().is_err_and(|error| error.is_io_error() && !error.is_timeout()) {
         // The connection may be older than the server: a new one tells. The call can be repeated.
         sent = Instant::now();
-        answered = step.run(&call(link, true), link).await;
+        answered = step.run(&call(link), link).await;
     }
     let answers = match answered {
         Ok(answers) => {
@@ -141,31 +140,25 @@ struct Limits<'a> {
     written_at: u64,
 }
 
-fn written(step: &Step, lane: &Lane, batch: &[Handover], limits: &Limits<'_>, repeated: bool) -> redis::Cmd {
-    let mut queues: Vec<(&AppId, bool)> = Vec::new();
+fn written(step: &Step, lane: &Lane, batch: &[Handover], limits: &Limits<'_>) -> redis::Cmd {
+    let (mut queues, mut moments) = (Vec::new(), Vec::new());
     let mut numbers = Vec::with_capacity(batch.len());
     for job in batch {
-        let queue = (&job.app, job.is_call);
-        let known = queues.iter().position(|it| *it == queue);
-        numbers.push(known.unwrap_or_else(|| {
-            queues.push(queue);
-            queues.len() - 1
-        }));
+        numbers.push([number(&mut queues, (&job.app, job.is_call)), number(&mut moments, moment(job.job))]);
     }
-    let mut call = step.call(queues.len() + batch.len());
+    let mut call = step.call(queues.len() + moments.len());
     for (app, is_call) in &queues {
         call.arg(lane.keys.queue(app, *is_call));
     }
-    for job in batch {
-        call.arg(lane.keys.mark(job.job));
+    for moment in &moments {
+        call.arg(lane.keys.marks(*moment));
     }
     let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
     call.arg(queues.len()).arg(limits.capacity).arg(life).arg(limits.gateway).arg(limits.written_at);
     let now = Instant::now();
-    for (job, queue) in batch.iter().zip(numbers) {
+    for (job, numbers) in batch.iter().zip(numbers) {
         let left = u64::try_from(job.deadline.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
-        call.arg(queue + 1).arg(&job.job.uuid().as_bytes()[..]).arg(left).arg(&job.envelope[..]);
-        call.arg(u8::from(repeated || job.is_repeated));
+        call.arg(&numbers).arg(&job.job.uuid().as_bytes()[..]).arg(left).arg(&job.envelope[..]);
     }
     call
 }

@@ -119,37 +119,38 @@ impl Submit for RedisGateway {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
         let Some(envelope) = self.sealed(&job) else { return Ok(Verdict::unsent(FailReason::Internal)) };
         let push = &job.notification;
-        let mut handover = Handover {
+        let handover = Handover {
             job: push.id,
             app: push.app.id.clone(),
             is_call: push.kind.is_call(),
             deadline: job.deadline,
             envelope,
-            is_repeated: false,
         };
         let mut lane = None;
+        // Whether a lane may have it already.
+        let mut is_repeated = false;
         let _leaving = Leaving { shared: &self.shared, job: push.id };
         while Instant::now() < job.deadline {
             lane = self.shared.next_lane(push.id, lane);
             let Some(number) = lane else {
-                if !handover.is_repeated && self.shared.is_dark() {
+                if !is_repeated && self.shared.is_dark() {
                     return Err(SubmitError::NoWay);
                 }
                 pause().await;
                 continue;
             };
-            let event = self.shared.hand_over(number, &handover, self.capacity)?;
+            let event = self.shared.hand_over(number, &handover, is_repeated, self.capacity)?;
             let patience = job.deadline.min(Instant::now() + ASK_AGAIN);
             match tokio::time::timeout_at(patience, event).await {
                 Ok(Ok(Event::Verdict(verdict))) => return Ok(verdict),
-                Ok(Ok(Event::Full)) if handover.is_repeated => pause().await,
+                Ok(Ok(Event::Full)) if is_repeated => pause().await,
                 Ok(Ok(Event::Full)) => return Err(SubmitError::Full),
                 Ok(Ok(Event::LaneFailed)) => {
-                    handover.is_repeated = true;
+                    is_repeated = true;
                     pause().await;
                 }
                 // A lost reply, or a long way: the lane is asked again.
-                Ok(Err(_)) | Err(_) => handover.is_repeated = true,
+                Ok(Err(_)) | Err(_) => is_repeated = true,
             }
         }
         Ok(Verdict::unsent(FailReason::Deadline))
@@ -197,12 +198,13 @@ impl Shared {
         &self,
         lane: usize,
         handover: &Handover,
+        is_repeated: bool,
         capacity: usize,
     ) -> Result<oneshot::Receiver<Event>, SubmitError> {
         let (event, news) = oneshot::channel();
         {
             let mut waiters = self.waiters();
-            let is_new = !handover.is_repeated && !waiters.contains_key(&handover.job);
+            let is_new = !is_repeated && !waiters.contains_key(&handover.job);
             if is_new && waiters.len() >= capacity {
                 return Err(SubmitError::Full);
             }

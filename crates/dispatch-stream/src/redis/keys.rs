@@ -21,13 +21,9 @@ impl Keys {
         format!("{}:{class}:{app}", self.prefix)
     }
 
-    /// The mark of a job.
-    pub(super) fn mark(&self, job: JobId) -> Vec<u8> {
-        let mut key = Vec::with_capacity(self.prefix.len() + 3 + 16);
-        key.extend(self.prefix.as_bytes());
-        key.extend(b":d:");
-        key.extend(job.uuid().as_bytes());
-        key
+    /// The marks of the jobs whose ids are of one moment, by [`moment`].
+    pub(super) fn marks(&self, moment: u64) -> String {
+        format!("{}:d:{moment:x}", self.prefix)
     }
 
     /// The reply stream of a gateway.
@@ -59,4 +55,13 @@ impl Keys {
     pub(super) fn rate(&self, credential: &str) -> String {
         format!("{}:rl:{credential}", self.prefix)
     }
+}
+
+/// The quarter of a second in which a job got its id: its mark lies beside those of the others.
+///
+/// A key for each job would cost the server an expiry, and each flush a command, for each; a key for many more
+/// would take it too long to forget at once.
+pub(super) fn moment(job: JobId) -> u64 {
+    let (time, _) = job.uuid().as_u64_pair();
+    time >> 24
 }

@@ -1,7 +1,7 @@
 //! The scripts against a model of them: the same random steps, with several workers that die and servers that come
 //! back empty, have the same results.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -105,6 +105,12 @@ struct Real {
 }
 
 const KEYS: [&str; QUEUES] = ["hpns:q:a", "hpns:q:b"];
+const MARKS: [&str; 3] = ["hpns:d:0", "hpns:d:1", "hpns:d:2"];
+
+/// The number of a job's mark among [`MARKS`], from 1.
+fn mark_of(job: u64) -> u64 {
+    job % 3 + 1
+}
 
 impl Real {
     fn new(server: &Server) -> Self {
@@ -123,18 +129,25 @@ impl Real {
         }
     }
 
-    async fn enqueue(&mut self, queue: usize, job: u64) -> String {
-        let mut call = self.steps[0].call(2);
-        call.arg(KEYS[queue]).arg(format!("hpns:d:{job}")).arg(1).arg(CAPACITY).arg(60_000).arg("gw").arg(0);
-        call.arg(1).arg(job).arg(10_000).arg("sealed").arg(job % 2);
-        let answer = self.steps[0].run(&call, &mut self.link).await.unwrap();
-        value::text(value::list(answer).remove(1)).unwrap()
+    /// Hands over jobs, each for its queue, in one call.
+    async fn enqueue(&mut self, jobs: &[(usize, u64)]) -> Vec<String> {
+        let mut call = self.steps[0].call(QUEUES + MARKS.len());
+        call.arg(&KEYS).arg(&MARKS).arg(QUEUES).arg(CAPACITY).arg(60_000).arg("gw").arg(0);
+        for (queue, job) in jobs {
+            call.arg(queue + 1).arg(mark_of(*job)).arg(job).arg(10_000).arg("sealed");
+        }
+        let answers = value::list(self.steps[0].run(&call, &mut self.link).await.unwrap());
+        answers.into_iter().skip(1).map(|answer| value::text(answer).unwrap()).collect()
     }
 
-    /// The id of the newest entry.
-    async fn newest(&mut self, queue: usize) -> String {
-        let newest = self.ask(cmd("XREVRANGE").arg(KEYS[queue]).arg("+").arg("-").arg("COUNT").arg(1)).await;
-        value::StreamEntry::read(value::list(newest).remove(0)).unwrap().id
+    /// The ids of the newest entries, the oldest of them first.
+    async fn newest(&mut self, queue: usize, count: usize) -> VecDeque<String> {
+        if count == 0 {
+            return VecDeque::new();
+        }
+        let newest = cmd("XREVRANGE").arg(KEYS[queue]).arg("+").arg("-").arg("COUNT").arg(count).to_owned();
+        let entries = value::list(self.ask(&newest).await).into_iter().rev();
+        entries.map(|entry| value::StreamEntry::read(entry).unwrap().id).collect()
     }
 
     async fn read(&mut self, queue: usize, worker: usize, count: usize) -> Vec<String> {
@@ -144,10 +157,14 @@ impl Real {
         streams.into_iter().flat_map(|(_, entries)| entries).map(|entry| entry.id).collect()
     }
 
-    async fn finish(&mut self, queue: usize, id: &str, job: u64, verdict: &str) -> i64 {
-        let mut call = self.steps[1].call(3);
-        call.arg(KEYS[queue]).arg("hpns:r:gw").arg(format!("hpns:d:{job}"));
-        call.arg(GROUP).arg(1).arg(1).arg(60_000).arg(1000).arg(1).arg(1).arg(id).arg(job).arg(verdict);
+    /// Settles jobs in one call: their queues, entries, numbers and verdicts.
+    async fn finish(&mut self, jobs: &[(usize, String, u64, String)]) -> i64 {
+        let mut call = self.steps[1].call(QUEUES + 1 + MARKS.len());
+        call.arg(&KEYS).arg("hpns:r:gw").arg(&MARKS);
+        call.arg(GROUP).arg(QUEUES).arg(1).arg(60_000).arg(1000);
+        for (queue, id, job, verdict) in jobs {
+            call.arg(queue + 1).arg(1).arg(mark_of(*job)).arg(id).arg(job).arg(verdict);
+        }
         value::number(&self.steps[1].run(&call, &mut self.link).await.unwrap()).unwrap()
     }
 
@@ -202,6 +219,33 @@ async fn the_scripts_do_what_the_model_does() {
     }
 }
 
+/// Hands over some jobs at once, some of them twice, to the scripts and to the model.
+async fn hand_over(
+    real: &mut Real,
+    model: &mut Model,
+    random: &mut StdRng,
+    known: &mut Vec<(usize, String, u64)>,
+    place: &str,
+) {
+    let jobs: Vec<_> = (0..random.random_range(1..5))
+        .map(|_| (random.random_range(0..QUEUES), random.random_range(0..40)))
+        .collect();
+    let answers = real.enqueue(&jobs).await;
+    let mut ids = Vec::new();
+    for queue in 0..QUEUES {
+        let added = jobs.iter().zip(&answers).filter(|((of, _), it)| *of == queue && *it == "A");
+        ids.push(real.newest(queue, added.count()).await);
+    }
+    for ((queue, job), answer) in jobs.into_iter().zip(answers) {
+        let entry = || {
+            let id = ids[queue].pop_front().unwrap();
+            known.push((queue, id.clone(), job));
+            id
+        };
+        assert_eq!(model.enqueue(queue, job, entry), answer, "{place}");
+    }
+}
+
 async fn sequence(real: &mut Real, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut model = Model::default();
@@ -210,25 +254,22 @@ async fn sequence(real: &mut Real, seed: u64) {
         let place = format!("seed {seed}, step {step}");
         let (queue, worker) = (random.random_range(0..QUEUES), random.random_range(0..WORKERS.len()));
         match random.random_range(0..100) {
-            0..30 => {
-                let job = random.random_range(0..40);
-                let answer = real.enqueue(queue, job).await;
-                let id = if answer == "A" { real.newest(queue).await } else { String::new() };
-                if answer == "A" {
-                    known.push((queue, id.clone(), job));
-                }
-                assert_eq!(model.enqueue(queue, job, || id), answer, "{place}");
-            }
+            0..30 => hand_over(real, &mut model, &mut random, &mut known, &place).await,
             30..50 => {
                 let count = random.random_range(1..4);
                 let got = real.read(queue, worker, count).await;
                 assert_eq!(model.read(queue, worker, count), got, "{place}");
             }
             50..75 if !known.is_empty() => {
-                let (queue, id, job) = known[random.random_range(0..known.len())].clone();
-                let verdict = format!("v{step}");
-                let first = real.finish(queue, &id, job, &verdict).await;
-                assert_eq!(model.finish(queue, &id, job, &verdict), first, "{place}");
+                let settled: Vec<_> = (0..random.random_range(1..4))
+                    .map(|number| {
+                        let (queue, id, job) = known[random.random_range(0..known.len())].clone();
+                        (queue, id, job, format!("v{step}.{number}"))
+                    })
+                    .collect();
+                let first = real.finish(&settled).await;
+                let each = settled.iter().map(|(queue, id, job, it)| model.finish(*queue, id, *job, it));
+                assert_eq!(each.sum::<i64>(), first, "{place}");
             }
             75..90 => {
                 let suspects = random.random_range(0..2);

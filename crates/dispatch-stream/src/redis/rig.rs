@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::keys::moment;
 use super::link::Link;
 use super::{Lane, RedisGateway, RedisWorker, value};
 
@@ -173,8 +174,10 @@ impl BothEnds for Rig {
     }
 
     async fn until_queued(&self, job: JobId) {
-        let mark = self.server.lane("test").keys.mark(job);
-        while self.count("EXISTS", &mark).await == 0 {
+        let marks = self.server.lane("test").keys.marks(moment(job));
+        let mut is_marked = redis::cmd("HEXISTS");
+        is_marked.arg(marks).arg(&job.uuid().as_bytes()[..]);
+        while self.server.admin(&is_marked).await != redis::Value::Int(1) {
             tokio::task::yield_now().await;
         }
     }

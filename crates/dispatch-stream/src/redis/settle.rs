@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::entry::Place;
+use super::keys::moment;
 use super::link::{Link, described};
-use super::script::Step;
+use super::script::{Step, number};
 use super::worker::End;
 use super::{GROUP, KEPT, Lane, MAX_BATCH, pause};
 
@@ -59,34 +60,29 @@ pub(super) async fn serve(end: Weak<End>, lane: Lane, mut waiting: mpsc::Unbound
 }
 
 fn written(step: &Step, end: &End, batch: &[Settled]) -> Cmd {
-    let (mut queues, mut gateways) = (Vec::new(), Vec::new());
-    let numbers: Vec<_> = batch
-        .iter()
-        .map(|settled| (number(&mut queues, &settled.place.0), number(&mut gateways, &settled.gateway)))
-        .collect();
-    let mut call = step.call(queues.len() + gateways.len() + batch.len());
+    let (mut queues, mut gateways, mut moments) = (Vec::new(), Vec::new(), Vec::new());
+    let mut numbers = Vec::with_capacity(batch.len());
+    for settled in batch {
+        let (queue, gateway) =
+            (number(&mut queues, settled.place.0), number(&mut gateways, &*settled.gateway));
+        numbers.push([queue, gateway, number(&mut moments, moment(settled.job))]);
+    }
+    let keys = &end.lane.keys;
+    let mut call = step.call(queues.len() + gateways.len() + moments.len());
     for queue in &queues {
-        call.arg(&end.queues[**queue].key);
+        call.arg(&end.queues[*queue].key);
     }
     for gateway in &gateways {
-        call.arg(end.lane.keys.replies(gateway));
+        call.arg(keys.replies(gateway));
     }
-    for settled in batch {
-        call.arg(end.lane.keys.mark(settled.job));
+    for moment in &moments {
+        call.arg(keys.marks(*moment));
     }
     let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
     call.arg(GROUP).arg(queues.len()).arg(gateways.len()).arg(life).arg(MAX_REPLIES);
-    for (settled, (queue, gateway)) in batch.iter().zip(numbers) {
-        call.arg(queue).arg(gateway).arg(&settled.place.1);
+    for (settled, numbers) in batch.iter().zip(numbers) {
+        call.arg(&numbers).arg(&settled.place.1);
         call.arg(&settled.job.uuid().as_bytes()[..]).arg(&settled.verdict);
     }
     call
-}
-
-/// The number of an item among those that differ, from 1; appends it when it is new.
-fn number<'a, T: PartialEq>(known: &mut Vec<&'a T>, item: &'a T) -> usize {
-    known.iter().position(|it| *it == item).unwrap_or_else(|| {
-        known.push(item);
-        known.len() - 1
-    }) + 1
 }
