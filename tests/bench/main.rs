@@ -143,15 +143,12 @@ fn main() -> anyhow::Result<()> {
     )?;
     let mut lines = Vec::new();
     for run in RUNS.iter().filter(|run| only.as_ref().is_none_or(|part| run.name.contains(part.as_str()))) {
-        let before = match &baseline {
-            Some(other) if !run.hosted => Some(measure(other, &hpns, run, Duration::from_secs(seconds))?),
-            _ => None,
+        let time = Duration::from_secs(seconds);
+        let measured = |build: &Path| {
+            if run.hosted { measure_hosted(build, run, time) } else { measure(build, &hpns, run, time) }
         };
-        let mut line = if run.hosted {
-            measure_hosted(&hpns, run, Duration::from_secs(seconds))?
-        } else {
-            measure(&hpns, &hpns, run, Duration::from_secs(seconds))?
-        };
+        let before = baseline.as_deref().map(measured).transpose()?;
+        let mut line = measured(&hpns)?;
         print_line(&mut out, &line)?;
         if let Some(before) = before {
             let ratio =
@@ -238,7 +235,8 @@ fn measure(hpns: &Path, simulator: &Path, run: &Run, time: Duration) -> anyhow::
     }))
 }
 
-/// Measures the hosted shape: one gateway, one worker and two lanes, with a thread each.
+/// Measures the hosted shape: one gateway, one worker and two lanes, with a thread each; the simulator is of the
+/// same build.
 fn measure_hosted(hpns: &Path, run: &Run, time: Duration) -> anyhow::Result<Value> {
     let directory = tempfile::tempdir()?;
     let size = Size {

@@ -5,7 +5,7 @@ use std::path::Path;
 use provider_sim::{Action, ScriptedAnswer};
 use serde_json::json;
 
-use crate::harness::{Deployment, android, eventually, ios};
+use crate::harness::{Deployment, android, ios};
 use crate::http::{exchange, post};
 
 const TEXT: &str = "canarytextxyz";

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{Deployment, eventually, ios, put};
+use crate::harness::{Deployment, ios, put};
 use crate::http::post;
 
 /// Writes a certificate of its own and its key.

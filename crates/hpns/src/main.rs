@@ -37,6 +37,10 @@ use clap::{CommandFactory, Parser};
 use crate::cli::{Cli, Command};
 use crate::service::Role;
 
+/// A push allocates some dozens of times: ADR 23.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     hardening::private_files();

@@ -39,7 +39,6 @@ const TIMING_HEADER: &str = "x-hpns-timing";
 /// The most that is repeated of what a caller wrote.
 const MAX_ECHO_CHARACTERS: usize = 64;
 
-#[derive(Clone)]
 struct Face {
     gateway: Arc<Gateway>,
     queue: Arc<FairQueue>,
@@ -61,7 +60,7 @@ pub(crate) fn router(
         .route("/api/v1/ack", post(acknowledge).fallback(|| async { reply::wrong_method("POST") }))
         .fallback(|| async { reply::not_found() })
         .layer(CatchPanicLayer::custom(panicked))
-        .with_state(Face { gateway, queue, usage, tasks })
+        .with_state(Arc::new(Face { gateway, queue, usage, tasks }))
 }
 
 /// The panic hook has logged where; what it said may hold content.
@@ -75,7 +74,7 @@ async fn welcome() -> Response {
     response
 }
 
-async fn version(State(face): State<Face>) -> Response {
+async fn version(State(face): State<Arc<Face>>) -> Response {
     let crate::Version { hash, version } = &face.gateway.version;
     let body = format!("{{\"hash\":\"{hash}\",\"version\":\"{version}\"}}\n");
     let mut response = Response::new(body.into());
@@ -83,7 +82,7 @@ async fn version(State(face): State<Face>) -> Response {
     response
 }
 
-async fn send_push(State(face): State<Face>, request: Request) -> Response {
+async fn send_push(State(face): State<Arc<Face>>, request: Request) -> Response {
     let started = Instant::now();
     let id = JobId::new();
     let response = match face.push(request, id, started).await {
@@ -102,7 +101,7 @@ async fn send_push(State(face): State<Face>, request: Request) -> Response {
     reply::with_id(response, id)
 }
 
-async fn acknowledge(State(face): State<Face>, request: Request) -> Response {
+async fn acknowledge(State(face): State<Arc<Face>>, request: Request) -> Response {
     let started = Instant::now();
     let response = face.acknowledge(request).await.unwrap_or_else(|refusal| {
         face.gateway.metrics.refused(refusal.reason);
@@ -114,7 +113,12 @@ async fn acknowledge(State(face): State<Face>, request: Request) -> Response {
 
 impl Face {
     /// Checks the caller, reads the push, hands it over and waits. `Err` is a refusal before that.
-    async fn push(&self, request: Request, id: JobId, started: Instant) -> Result<Response, Refusal> {
+    async fn push(
+        self: &Arc<Self>,
+        request: Request,
+        id: JobId,
+        started: Instant,
+    ) -> Result<Response, Refusal> {
         let wants_timing = request.headers().contains_key(TIMING_HEADER);
         let caller = self.identify(&request);
         let body = self.read(request).await?;
@@ -126,7 +130,7 @@ impl Face {
         let under_way = caller.enter().map_err(|reason| {
             Refusal::because(reason, "more pushes at once than the licence allows").of(caller.tenant)
         })?;
-        let (face, weight) = (self.clone(), caller.weight);
+        let (face, weight) = (Arc::clone(self), caller.weight);
         let settle = async move {
             let verdict = face.settle(Arc::new(push), labels, weight, started).await;
             drop(under_way);
