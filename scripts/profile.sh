@@ -27,7 +27,7 @@ perf report --stdio --no-children -i "$data" --sort dso,symbol --percent-limit 0
   awk -v cost="$cost" '
     function group(name) {
       if (name ~ /\[k\]|\[kernel/) return "kernel: sockets, epoll, scheduling"
-      if (name ~ /malloc|cfree|realloc|_int_free|calloc|unlink_chunk|alloc::/) return "allocator"
+      if (name ~ /(^|[ _])mi_|malloc|cfree|realloc|_int_free|calloc|unlink_chunk|alloc::/) return "allocator"
       if (name ~ /memcpy|memmove|memset|memcmp|memchr/) return "copies"
       if (name ~ /clock_gettime|vdso|Instant|SystemTime/) return "clock"
       if (name ~ /rustls|aws_lc|AES|aes|gcm|GHASH|tokio_rustls|coalesce/) return "TLS towards Apple"

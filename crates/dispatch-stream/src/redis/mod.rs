@@ -10,9 +10,10 @@
 //! gateway   XREAD       <──
 //! ```
 //!
-//! `hpns:d:<moment>` marks the jobs of a quarter of a second, for half a minute: `Q` while one is queued, `R` and its
-//! verdict after. So a gateway that lost sight of a job submits it again, on the same lane or another, and gets the verdict
-//! if there is one. Workers show that they live in `hpns:hb`; `reap.lua` takes over what dead ones left.
+//! `hpns:d:<moment>` marks the jobs of a quarter of a second, until half a minute after the last news of one of them: `Q`
+//! while a job is queued, `R` and its verdict after. So a gateway that lost sight of a job submits it again, on the same
+//! lane or another, and gets the verdict if there is one. Workers show that they live in `hpns:hb`; `reap.lua` takes over
+//! what dead ones left.
 
 mod beat;
 mod board;

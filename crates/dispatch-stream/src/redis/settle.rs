@@ -34,7 +34,7 @@ pub(super) async fn serve(end: Weak<End>, lane: Lane, mut waiting: mpsc::Unbound
     while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
         loop {
             let Some(worker) = end.upgrade() else { return };
-            // Nobody waits for an older one, and its job's mark is gone.
+            // Nobody waits for an older one.
             for settled in batch.extract_if(.., |settled: &mut Settled| settled.at.elapsed() >= KEPT) {
                 worker.release(&settled.place);
             }

@@ -90,6 +90,17 @@ async fn nothing_is_left_behind_when_all_is_answered() {
         let pending = rig.server.admin(cmd("XPENDING").arg(queue).arg("w")).await;
         assert_eq!(value::number(&value::list(pending)[0]), Some(0));
     }
+    all_is_forgotten_in_time(&rig).await;
+}
+
+/// Says that marks and replies end by themselves.
+async fn all_is_forgotten_in_time(rig: &Rig) {
+    let keys = value::list(rig.server.admin(cmd("KEYS").arg("hpns:[dr]:*")).await);
+    assert!(!keys.is_empty());
+    for key in keys.into_iter().filter_map(value::text) {
+        let life = rig.count("PTTL", key.as_bytes()).await;
+        assert!((1..=30_000).contains(&life), "{key} lives for {life} ms");
+    }
 }
 
 /// Submits messages in the background.
@@ -113,6 +124,7 @@ async fn what_lies_in_redis_tells_nothing() {
     let entries: Vec<_> = value::list(entries).into_iter().filter_map(value::StreamEntry::read).collect();
 
     assert_eq!(entries.len(), 3);
+    all_is_forgotten_in_time(&rig).await;
     for field in entries.iter().flat_map(|entry| &entry.fields) {
         for secret in [&b"canary-token"[..], b"canary-text"] {
             assert!(!field.windows(secret.len()).any(|part| part == secret));

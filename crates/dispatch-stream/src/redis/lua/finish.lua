@@ -3,7 +3,7 @@
 -- ARGV: group, number of queues, number of reply streams, life of marks and replies in ms, most replies;
 --       then for each job: numbers of its queue, its reply stream and its mark, entry id, job id, verdict.
 -- Returns how many verdicts were the first.
--- What frees memory comes first: so it runs on a full server too, and a full server drains.
+-- Of what it writes, what frees memory comes first: so it runs on a full server too, and a full server drains.
 local call, ARGV, KEYS = redis.call, ARGV, KEYS
 local group, queues, streams, life, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local marks, first, step = queues + streams, 6, 6
@@ -22,13 +22,13 @@ for at = first, #ARGV, step do
   append(entries, ARGV[at], ARGV[at + 3])
   append(ids, ARGV[at + 2], ARGV[at + 4])
 end
-for queue, of_queue in pairs(entries) do
-  call('XACK', KEYS[tonumber(queue)], group, unpack(of_queue))
-  call('XDEL', KEYS[tonumber(queue)], unpack(of_queue))
-end
 for mark, of_mark in pairs(ids) do
   local found = call('HMGET', KEYS[marks + mark], unpack(of_mark))
   for n = 1, #of_mark do known[of_mark[n]] = found[n] end
+end
+for queue, of_queue in pairs(entries) do
+  call('XACK', KEYS[tonumber(queue)], group, unpack(of_queue))
+  call('XDEL', KEYS[tonumber(queue)], unpack(of_queue))
 end
 
 local settled, replies, count = {}, {}, 0
