@@ -66,7 +66,7 @@ async fn broken_credential_files_change_nothing_and_are_told() {
     deployment.service.until_logged("the old ones stay in use").await;
     assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
     assert!(!deployment.service.log().contains("canary"));
-    assert_eq!(deployment.metric("app_credential_reload_failures_total", "ios").await, 2.0);
+    deployment.until_metric("app_credential_reload_failures_total", "ios", 2.0).await;
 }
 
 #[tokio::test]
