@@ -1,9 +1,8 @@
 //! The connections to one endpoint, and who may use which.
 //!
-//! A request needs a [`Slot`]: one stream within what Apple allows at the moment, and its body's
-//! share of the 65,535 bytes that an HTTP/2 connection may have unanswered (RFC 9113, 6.9.2; more
-//! would be split and could not be answered sooner). When there is none, callers wait in order, and
-//! one more connection is opened, up to a limit.
+//! A request needs a [`Slot`]: one stream within what Apple allows at the moment, and its body's share of what an
+//! HTTP/2 connection may well have unanswered (more would be split, and not be answered sooner). When there is none,
+//! callers wait in order, and one more connection is opened, up to a limit.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,7 +30,7 @@ const MAX_DIAL_BACK_OFF: Duration = Duration::from_secs(2);
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 /// How long a new connection may be alone in being tried before another is opened beside it.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// A wait that is worth another connection; a shorter one is a small crowd on its way.
+/// Somebody waiting all of this time, whoever it is, is worth another connection; less is a small crowd on its way.
 const CROWD: Duration = Duration::from_millis(10);
 /// A pause that callers wait for; during a longer one they are told at once.
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
@@ -63,6 +62,8 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     links: Vec<Link>,
     waiting: VecDeque<Waiting>,
+    /// Since when somebody has been waiting at every moment.
+    crowded_since: Option<Instant>,
     next_id: u64,
     dialling: bool,
     /// Connections in a row that came to nothing, and dials.
@@ -80,7 +81,6 @@ pub(crate) struct State {
 
 struct Waiting {
     bytes: usize,
-    since: Instant,
     caller: oneshot::Sender<Result<Slot, NoConnection>>,
 }
 
@@ -104,7 +104,7 @@ impl Pool {
                 return Err(state.no_connection());
             }
             let (caller, granted) = oneshot::channel();
-            state.waiting.push_back(Waiting { bytes, since: Instant::now(), caller });
+            state.waiting.push_back(Waiting { bytes, caller });
             self.grow(&mut state);
             granted
         };
@@ -149,13 +149,18 @@ impl Pool {
         }
     }
 
-    /// Opens a connection if callers have waited for a while, none is being opened or warming up, and
-    /// there may be one more.
+    /// Opens a connection if some caller or other has been waiting for a while, none is being opened or warming up,
+    /// and there may be one more. (That each waits for a moment only says nothing: the callers' own limit of pushes
+    /// under way may be just above what the connections carry.)
     fn grow(&self, state: &mut State) {
-        let Some(front) = state.waiting.front() else { return };
+        if state.waiting.is_empty() {
+            state.crowded_since = None;
+            return;
+        }
+        let since = *state.crowded_since.get_or_insert_with(Instant::now);
         let warming =
             state.links.iter().any(|link| link.answered_at.is_none() && link.opened_at.elapsed() < WARM_UP);
-        if !state.links.is_empty() && !warming && front.since.elapsed() < CROWD {
+        if !state.links.is_empty() && !warming && since.elapsed() < CROWD {
             self.look_again(state);
             return;
         }
