@@ -18,8 +18,9 @@ use crate::rows::{
     TenantRow, stored_time,
 };
 use crate::sql::{
-    Change, Deed, conclude_sql, described, device_sql, found, insert_sql, licence_sql, name_taken, new_salt,
-    operator_sql, pattern, read_sql, readable, seed_sql, stored_revision, tenant_sql, unchanged,
+    Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
+    name_taken, new_salt, operator_sql, pattern, read_sql, readable, seed_sql, stored_revision, tenant_sql,
+    unchanged,
 };
 use crate::{
     Acceptance, Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport,

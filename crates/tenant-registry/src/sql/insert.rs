@@ -52,7 +52,7 @@ macro_rules! insert_sql {
                     revision: u64::try_from(change.revision).unwrap_or_default(),
                 };
                 let (terms, accepted) = (&licence.terms, licence.accepted.as_ref());
-                let done = sqlx::query(
+                let statement = sqlx::query(
                     "INSERT INTO licence (id, tenant_id, plan, regions, rate_per_second, burst, in_flight, devices,
                          privacy, not_before, expires_at, grace_days, created_at, revision, terms_version,
                          terms_accepted_at, terms_accepted_by)
@@ -60,24 +60,15 @@ macro_rules! insert_sql {
                      FROM tenant WHERE id = $2",
                 )
                 .bind(licence.id.uuid())
-                .bind(terms.tenant.uuid())
-                .bind(terms.plan.as_str())
-                .bind(terms.regions.join(","))
-                .bind(i64::from(terms.rate_per_second))
-                .bind(i64::from(terms.burst))
-                .bind(i64::from(terms.in_flight))
-                .bind(i64::from(terms.devices))
-                .bind(terms.privacy.as_str())
-                .bind(stored_time(terms.not_before))
-                .bind(terms.expires_at.map(stored_time))
-                .bind(i64::from(terms.grace_days))
-                .bind(stored_time(at))
-                .bind(change.revision)
-                .bind(accepted.map(|it| &*it.version))
-                .bind(accepted.map(|it| stored_time(it.at)))
-                .bind(accepted.map(|it| &*it.by))
-                .execute(&mut *change.transaction)
-                .await?;
+                .bind(terms.tenant.uuid());
+                let done = bind_terms!(statement, terms)
+                    .bind(stored_time(at))
+                    .bind(change.revision)
+                    .bind(accepted.map(|it| &*it.version))
+                    .bind(accepted.map(|it| stored_time(it.at)))
+                    .bind(accepted.map(|it| &*it.by))
+                    .execute(&mut *change.transaction)
+                    .await?;
                 found(done.rows_affected(), "tenant")?;
                 Ok(licence)
             }

@@ -31,28 +31,19 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<Licence, RegistryError> {
                 let mut change = self.change().await?;
-                let done = sqlx::query(
+                let statement = sqlx::query(
                     "UPDATE licence SET plan = $2, regions = $3, rate_per_second = $4, burst = $5, in_flight = $6,
                          devices = $7, privacy = $8, not_before = $9, expires_at = $10, grace_days = $11,
                          revision = $12
                      WHERE id = $1 AND tenant_id = $13 AND ($14 < 0 OR revision = $14)",
                 )
-                .bind(licence.uuid())
-                .bind(terms.plan.as_str())
-                .bind(terms.regions.join(","))
-                .bind(i64::from(terms.rate_per_second))
-                .bind(i64::from(terms.burst))
-                .bind(i64::from(terms.in_flight))
-                .bind(i64::from(terms.devices))
-                .bind(terms.privacy.as_str())
-                .bind(stored_time(terms.not_before))
-                .bind(terms.expires_at.map(stored_time))
-                .bind(i64::from(terms.grace_days))
-                .bind(change.revision)
-                .bind(terms.tenant.uuid())
-                .bind(stored_revision(revision))
-                .execute(&mut *change.transaction)
-                .await?;
+                .bind(licence.uuid());
+                let done = bind_terms!(statement, terms)
+                    .bind(change.revision)
+                    .bind(terms.tenant.uuid())
+                    .bind(stored_revision(revision))
+                    .execute(&mut *change.transaction)
+                    .await?;
                 unchanged(done.rows_affected(), revision, "licence")?;
                 let deed = Deed {
                     action: "licence.update",

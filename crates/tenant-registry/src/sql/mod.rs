@@ -35,6 +35,24 @@ pub(super) struct Change<Database: sqlx::Database> {
     pub(super) revision: i64,
 }
 
+/// Binds a licence's terms to a statement, in the order of the table's columns.
+macro_rules! bind_terms {
+    ($statement:expr, $terms:expr) => {
+        $statement
+            .bind($terms.plan.as_str())
+            .bind($terms.regions.join(","))
+            .bind(i64::from($terms.rate_per_second))
+            .bind(i64::from($terms.burst))
+            .bind(i64::from($terms.in_flight))
+            .bind(i64::from($terms.devices))
+            .bind($terms.privacy.as_str())
+            .bind(stored_time($terms.not_before))
+            .bind($terms.expires_at.map(stored_time))
+            .bind(i64::from($terms.grace_days))
+    };
+}
+pub(super) use bind_terms;
+
 /// What was done, for the audit log.
 pub(super) struct Deed<'a> {
     pub(super) action: &'a str,
