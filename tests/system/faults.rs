@@ -18,7 +18,8 @@ async fn a_cold_burst_of_500_pushes_is_accepted_whole() {
     let received = deployment.received();
     let tokens: HashSet<_> = received.iter().map(|one| one.token.clone()).collect();
     assert_eq!((received.len(), tokens.len()), (500, 500));
-    assert_eq!(deployment.simulator.stats().provider_tokens, deployment.simulator.stats().apns_connections);
+    let stats = deployment.simulator.stats();
+    assert!(stats.provider_tokens <= stats.apns_connections, "one token a connection: {stats:?}");
 }
 
 #[tokio::test]

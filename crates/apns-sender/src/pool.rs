@@ -298,6 +298,11 @@ impl Pool {
 }
 
 impl State {
+    /// Begins to watch the crowd anew: a connection has just begun to carry.
+    pub(crate) const fn crowded_anew(&mut self) {
+        self.crowded_since = None;
+    }
+
     fn no_connection(&self) -> NoConnection {
         self.refused.clone().map_or(NoConnection::Unreachable, NoConnection::Refused)
     }

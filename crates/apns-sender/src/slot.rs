@@ -88,6 +88,7 @@ impl Slot {
         link.proven |= accepted;
         let was_cold = link.answered_at.replace(Instant::now()).is_none();
         if was_cold {
+            state.crowded_anew();
             self.pool.serve(state);
         }
     }
