@@ -49,6 +49,7 @@ pub(super) fn shown(value: &Value) -> String {
         // What others wrote must not steer a terminal.
         Value::String(text) => text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Object(fields) if fields.is_empty() => "-".to_owned(),
         Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
             let pairs = fields.iter().map(|(name, value)| format!("{name} {}", shown(value)));
@@ -74,6 +75,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_empty_is_a_dash_and_what_is_nested_stands_in_a_line() {
+        let usage = json!({ "answers": {}, "devices": 3, "regions": [], "note": "" });
+
+        assert_eq!(shown(&usage), "answers -, devices 3, note -, regions -");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
