@@ -90,6 +90,25 @@ async fn requests_beyond_apples_streams_are_refused_or_end_the_connection_and_co
 }
 
 #[tokio::test]
+async fn what_one_connection_cannot_carry_gets_another_before_its_window_is_used_up() {
+    let deployment = Deployment::with(ONE_THREAD);
+    deployment.simulator.conduct(ProviderName::Apns, |conduct| {
+        conduct.latency = Some(Latency { p50_ms: 300.0, p95_ms: 400.0 });
+    });
+    let long: Push = |number| {
+        ios(
+            json!({ "device_id": format!("{number:064x}"), "message": "x".repeat(700), "ack_id": "a".repeat(26) }),
+        )
+    };
+
+    // The gateway hands 256 of 1,000 bytes over at once: four windows, if they were filled, would just hold them.
+    let load = Load::start(&deployment, long, 300);
+
+    eventually("a fifth connection", || deployment.simulator.stats().apns_connections >= 5).await;
+    load.stop().await.assert_all_ok();
+}
+
+#[tokio::test]
 async fn an_age_limit_on_connections_costs_no_push() {
     for (provider, push) in BOTH {
         let deployment = Deployment::start();
