@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde::Deserialize;
 
 use crate::TenantId;
@@ -94,12 +95,15 @@ pub struct App {
     pub topic: String,
 }
 
-/// All apps of a process, found by caller and platform name.
+/// All apps of a process, found by caller and platform name. Apps come and go while it is in use.
 ///
 /// Two tenants' different apps arrive under the same platform name, so the platform alone finds nothing.
 #[derive(Debug, Default)]
-pub struct AppCatalogue {
-    apps: HashMap<Audience, HashMap<String, Arc<App>>>,
+pub struct AppCatalogue(ArcSwap<Apps>);
+
+#[derive(Debug, Default)]
+struct Apps {
+    by_platform: HashMap<Audience, HashMap<String, Arc<App>>>,
     by_id: HashMap<AppId, Arc<App>>,
 }
 
@@ -107,45 +111,61 @@ pub struct AppCatalogue {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("app `{second}` repeats platform `{platform}` of app `{first}` for the same audience")]
 pub struct AmbiguousApp {
-    first: AppId,
-    second: AppId,
+    /// The app that has the name.
+    pub first: AppId,
+    /// The app that wants it too.
+    pub second: AppId,
     platform: String,
 }
 
 impl AppCatalogue {
     /// Builds the catalogue; fails when two apps would answer to the same name.
     pub fn new(apps: impl IntoIterator<Item = App>) -> Result<Self, AmbiguousApp> {
-        let mut catalogue = Self::default();
+        let catalogue = Self::default();
+        catalogue.replace(apps).pop().map_or(Ok(catalogue), Err)
+    }
+
+    /// Lists these apps from now on, and returns those that it leaves out, because an earlier one has their name.
+    /// An app that is as it was stays the same `Arc`.
+    pub fn replace(&self, apps: impl IntoIterator<Item = App>) -> Vec<AmbiguousApp> {
+        let before = self.0.load();
+        let (mut listed, mut left_out) = (Apps::default(), Vec::new());
         for app in apps {
-            let platforms = catalogue.apps.entry(app.audience).or_default();
+            let platforms = listed.by_platform.entry(app.audience).or_default();
             if let Some(first) = platforms.get(&app.platform) {
-                return Err(AmbiguousApp { first: first.id.clone(), second: app.id, platform: app.platform });
+                let (first, platform) = (first.id.clone(), app.platform);
+                left_out.push(AmbiguousApp { first, second: app.id, platform });
+                continue;
             }
-            let app = Arc::new(app);
+            let known = before.by_id.get(&app.id).filter(|known| ***known == app);
+            let app = known.cloned().unwrap_or_else(|| Arc::new(app));
             platforms.insert(app.platform.clone(), Arc::clone(&app));
-            catalogue.by_id.insert(app.id.clone(), app);
+            listed.by_id.insert(app.id.clone(), app);
         }
-        Ok(catalogue)
+        self.0.store(Arc::new(listed));
+        left_out
     }
 
     /// Finds the app that `tenant` means by `platform`: its own before the shared one.
     ///
     /// Platform names are compared as they are, case and all.
     #[must_use]
-    pub fn find(&self, tenant: TenantId, platform: &str) -> Option<&Arc<App>> {
-        let of = |audience| self.apps.get(&audience).and_then(|platforms| platforms.get(platform));
-        of(Audience::Tenant(tenant)).or_else(|| of(Audience::Shared))
+    pub fn find(&self, tenant: TenantId, platform: &str) -> Option<Arc<App>> {
+        let apps = self.0.load();
+        let of = |audience| apps.by_platform.get(&audience).and_then(|platforms| platforms.get(platform));
+        of(Audience::Tenant(tenant)).or_else(|| of(Audience::Shared)).cloned()
     }
 
     /// Returns the app of this name.
     #[must_use]
-    pub fn get(&self, id: &AppId) -> Option<&Arc<App>> {
-        self.by_id.get(id)
+    pub fn get(&self, id: &AppId) -> Option<Arc<App>> {
+        self.0.load().by_id.get(id).cloned()
     }
 
     /// Lists every app, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<App>> {
-        self.by_id.values()
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<App>> {
+        self.0.load().by_id.values().cloned().collect()
     }
 }
 
@@ -180,5 +200,20 @@ mod tests {
         let apps = [an_app("a", Audience::Shared), an_app("b", Audience::Shared)];
 
         assert!(AppCatalogue::new(apps).is_err());
+    }
+
+    #[test]
+    fn apps_come_and_go_and_a_repeated_name_leaves_out_the_later_one() {
+        let catalogue = AppCatalogue::new([an_app("a", Audience::Shared)]).unwrap();
+        let (kept, tenant) = (catalogue.get(&AppId::new("a")).unwrap(), TenantId::new());
+
+        let apps = [("a", Audience::Shared), ("b", Audience::Shared), ("c", Audience::Tenant(tenant))];
+        let left_out = catalogue.replace(apps.map(|(id, audience)| an_app(id, audience)));
+
+        assert_eq!(left_out.iter().map(|it| it.second.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert!(Arc::ptr_eq(&kept, &catalogue.get(&AppId::new("a")).unwrap()));
+        assert_eq!(catalogue.find(tenant, "apple_rn").unwrap().id.as_str(), "c");
+        catalogue.replace([]);
+        assert!(catalogue.all().is_empty());
     }
 }

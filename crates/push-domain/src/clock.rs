@@ -45,6 +45,13 @@ impl Timestamp {
         Self(self.0.saturating_add(by.as_millis() as u64))
     }
 
+    /// Returns the time so long ago.
+    #[must_use]
+    pub const fn before(self, ago: Duration) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "580 million years")]
+        Self(self.0.saturating_sub(ago.as_millis() as u64))
+    }
+
     /// Returns how long ago `earlier` was; nothing if it lies in the future.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
@@ -56,6 +63,13 @@ impl Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns the time now.
     fn now(&self) -> Timestamp;
+
+    /// Returns for how long the machine has been suspended since it was started. `Instant`s stand still meanwhile
+    /// (`clock_gettime(2)`: `CLOCK_MONOTONIC` against `CLOCK_BOOTTIME`), so whatever must not outlive its time adds
+    /// this to what they say.
+    fn slept(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The machine's own clock.
@@ -68,17 +82,36 @@ impl Clock for SystemClock {
         let since_1970 = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(0).plus(since_1970)
     }
+
+    fn slept(&self) -> Duration {
+        let read = |clock| {
+            let time = rustix::time::clock_gettime(clock);
+            Duration::new(
+                time.tv_sec.try_into().unwrap_or_default(),
+                time.tv_nsec.try_into().unwrap_or_default(),
+            )
+        };
+        // In this order, so that what passes between the two counts as sleep, if anything.
+        let awake = read(rustix::time::ClockId::Monotonic);
+        read(rustix::time::ClockId::Boottime).saturating_sub(awake)
+    }
 }
 
 /// A clock that moves only when it is told to.
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock(AtomicU64, AtomicU64);
 
 impl ManualClock {
     /// Makes a clock that shows `start`.
     #[must_use]
     pub const fn starting_at(start: Timestamp) -> Self {
-        Self(AtomicU64::new(start.0))
+        Self(AtomicU64::new(start.0), AtomicU64::new(0))
+    }
+
+    /// Suspends the machine for a time: the clock goes on meanwhile, and nothing else does.
+    pub fn suspend(&self, time: Duration) {
+        self.advance(time);
+        self.1.fetch_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     /// Moves the clock forward.
@@ -90,5 +123,9 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn slept(&self) -> Duration {
+        Duration::from_millis(self.1.load(Ordering::SeqCst))
     }
 }
