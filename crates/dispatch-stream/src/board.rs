@@ -1,25 +1,27 @@
 //! What the processes of a region know of each other.
 //!
-//! Each process writes its state to every lane once a second (`hpns:state:<process>`, gone after 10 s), workers
-//! also what speaks for and against an app (`hpns:guard:<app>`), and lease turns of rates that they share
-//! (`hpns:rl:<credential>`). Without lanes there is one process, and the board is a place in its memory.
+//! Each process writes its state to every lane once a second (`hpns:state:<process>`, gone after 10 s): what is out of
+//! order, and details only while an operator looks. One process reads all of them and writes the sum
+//! (`hpns:summary`), which the others read: so what is told does not grow with the square of the processes. Workers also
+//! count what speaks for and against an app that has news (`hpns:guard:<app>`), and lease turns of rates that all
+//! share (`hpns:rl:<rate>`). Without lanes there is one process, and the board is a place in its memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use push_domain::{AppId, Clock, Timestamp};
+use futures_util::future::join_all;
+use push_domain::AppId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::Lane;
-use crate::redis::LaneBoard;
+use crate::redis::{LaneBoard, LaneRates};
 
 /// A process that has been silent for so long is gone.
 pub(crate) const STATE_LIFE: Duration = Duration::from_secs(10);
-/// What was seen of an app counts for so long.
-pub(crate) const EVIDENCE_LIFE: Duration = Duration::from_mins(5);
 
 /// What one process tells the others. Fields are added, never changed; what a process does not know is skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,38 +105,56 @@ pub struct TenantState {
 pub struct LaneDepth {
     /// The lane.
     pub lane: String,
-    /// Jobs that wait or are being sent, by app; nothing if the lane does not answer.
+    /// Jobs that wait or are being sent, by queue; nothing if the lane does not answer.
     pub depth: Option<BTreeMap<String, u64>>,
 }
 
-/// What a worker has seen of an app in the last minutes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What all processes of a region are together, as one of them adds it up for the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Evidence {
-    /// When it was told, in milliseconds since 1970.
-    pub told_at_ms: u64,
-    /// Devices that were called dead.
-    pub dead: u32,
-    /// Pushes that were accepted.
-    pub accepted: u32,
-    /// When the last one was, in milliseconds since 1970; 0 for never.
-    pub last_accepted_ms: u64,
-    /// Until when its credential is paused, in milliseconds since 1970; 0 if it is not.
-    pub paused_until_ms: u64,
+pub struct Summary {
+    /// Processes that take pushes.
+    pub gateways: u32,
+    /// Processes that deliver them.
+    pub workers: u32,
+    /// The apps that every worker finds out of order.
+    pub broken: Vec<String>,
 }
 
-impl Evidence {
-    /// Adds up what several workers have seen.
+impl Summary {
+    /// Adds up what all processes tell.
     #[must_use]
-    pub fn with(self, other: Self) -> Self {
+    pub fn of(states: &[ProcessState]) -> Self {
+        let count = |is: fn(&ProcessState) -> bool| {
+            u32::try_from(states.iter().filter(|state| is(state)).count()).unwrap_or(u32::MAX)
+        };
+        let mut broken: BTreeMap<&str, u32> = BTreeMap::new();
+        for state in states.iter().filter(|state| state.is_worker) {
+            for (app, _) in state.apps.iter().filter(|(_, app)| app.is_broken) {
+                *broken.entry(app).or_default() += 1;
+            }
+        }
+        let workers = count(|state| state.is_worker);
+        let broken = broken.into_iter().filter(|(_, count)| *count == workers);
         Self {
-            told_at_ms: self.told_at_ms.max(other.told_at_ms),
-            dead: self.dead.saturating_add(other.dead),
-            accepted: self.accepted.saturating_add(other.accepted),
-            last_accepted_ms: self.last_accepted_ms.max(other.last_accepted_ms),
-            paused_until_ms: self.paused_until_ms.max(other.paused_until_ms),
+            gateways: count(|state| state.is_gateway),
+            workers,
+            broken: broken.map(|(app, _)| app.to_owned()).collect(),
         }
     }
+}
+
+/// What processes have seen of an app. Times are told as durations: no process believes another's clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Devices that were called dead.
+    pub dead: u64,
+    /// Pushes that were accepted.
+    pub accepted: u64,
+    /// How long ago the last one was, if any was.
+    pub accepted_ago: Option<Duration>,
+    /// For how long its credential is still paused.
+    pub paused: Duration,
 }
 
 /// What came of asking for turns.
@@ -150,85 +170,127 @@ pub enum Lease {
 pub struct Board {
     process: String,
     lanes: Vec<AsyncMutex<LaneBoard>>,
+    /// Rates have ways of their own: a lane that hangs must hold up nothing but what it keeps itself.
+    rates: Vec<LaneRates>,
     /// The only one there is, where there are no lanes.
     own: Mutex<Option<ProcessState>>,
+    /// Whether somebody wants to see details.
+    watched: AtomicBool,
 }
 
 impl Board {
     /// Makes the board of a process, which goes through these lanes, if there are any.
     #[must_use]
     pub fn new(process: &str, lanes: &[Lane]) -> Self {
-        let lanes = lanes.iter().map(|lane| AsyncMutex::new(LaneBoard::new(lane.clone()))).collect();
-        Self { process: process.to_owned(), lanes, own: Mutex::default() }
+        Self {
+            process: process.to_owned(),
+            lanes: lanes.iter().map(|lane| AsyncMutex::new(LaneBoard::new(lane.clone()))).collect(),
+            rates: lanes.iter().map(|lane| LaneRates::new(lane.clone())).collect(),
+            own: Mutex::default(),
+            watched: AtomicBool::new(lanes.is_empty()),
+        }
     }
 
     fn own(&self) -> MutexGuard<'_, Option<ProcessState>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the others, on every lane that answers.
-    pub async fn publish(&self, state: ProcessState) {
-        let text = serde_json::to_string(&state).unwrap_or_default();
-        for lane in &self.lanes {
-            let _ = lane.lock().await.publish(&self.process, &text).await;
-        }
-        *self.own() = Some(state);
+    /// Says whether somebody wants to see details: what each app's credentials are, what waits, and for whom.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
     }
 
-    /// Returns the states of all processes, this one's too, from all lanes that answer; `None` if none does.
+    /// Tells the others, on every lane that answers, and returns what all are together; nothing if no lane answers.
+    /// `adds_up` is for one process of a region: it reads what all tell, and writes the sum for the others.
+    pub async fn publish(&self, state: ProcessState, adds_up: bool) -> Option<Summary> {
+        *self.own() = Some(state.clone());
+        if self.lanes.is_empty() {
+            return Some(Summary::of(&[state]));
+        }
+        let text = serde_json::to_string(&state).unwrap_or_default();
+        let told = self.lanes.iter().map(async |lane| {
+            let mut lane = lane.lock().await;
+            let heard = lane.publish(&self.process, &text).await.ok()?;
+            Some((heard, if adds_up { lane.states().await.ok() } else { None }))
+        });
+        let told: Vec<_> = join_all(told).await.into_iter().flatten().collect();
+        self.watched.store(told.iter().any(|(heard, _)| heard.is_watched), Ordering::Relaxed);
+        if adds_up {
+            let states = read_states(told.iter().filter_map(|(_, states)| states.as_ref()).flatten());
+            let sum = Summary::of(&states);
+            let text = serde_json::to_string(&sum).unwrap_or_default();
+            join_all(self.lanes.iter().map(async |lane| lane.lock().await.sum_up(&text).await)).await;
+            return Some(sum);
+        }
+        told.into_iter().find_map(|(heard, _)| serde_json::from_str(&heard.summary?).ok())
+    }
+
+    /// Returns the states of all processes, this one's too, from all lanes that answer, and asks them for details;
+    /// `None` if no lane answers.
     pub async fn states(&self) -> Option<Vec<ProcessState>> {
         if self.lanes.is_empty() {
             return Some(self.own().clone().into_iter().collect());
         }
+        let told = self.lanes.iter().map(async |lane| {
+            let mut lane = lane.lock().await;
+            let _ = lane.watch().await;
+            lane.states().await.ok()
+        });
+        let told: Vec<_> = join_all(told).await.into_iter().flatten().collect();
         // A lane that came back empty knows only some of them for a moment.
-        let mut all: Option<HashMap<String, ProcessState>> = None;
-        for lane in &self.lanes {
-            let Ok(texts) = lane.lock().await.states().await else { continue };
-            let states = texts.iter().filter_map(|text| serde_json::from_str::<ProcessState>(text).ok());
-            all.get_or_insert_default().extend(states.map(|state| (state.process.clone(), state)));
-        }
-        all.map(|all| all.into_values().collect())
+        (!told.is_empty()).then(|| read_states(told.iter().flatten()))
     }
 
-    /// Tells what this process has seen of an app, and returns what all others have; nothing if no lane answers.
-    pub async fn exchange(&self, app: &AppId, mine: Evidence, clock: &dyn Clock) -> Evidence {
-        let now = clock.now();
-        let text = serde_json::to_string(&Evidence { told_at_ms: now.millis(), ..mine }).unwrap_or_default();
-        let mut others: Option<HashMap<String, String>> = None;
-        let recent = |seen: &Evidence| now.since(Timestamp::from_millis(seen.told_at_ms)) < EVIDENCE_LIFE;
-        let read = |text: &String| serde_json::from_str::<Evidence>(text).ok().filter(recent);
-        for lane in &self.lanes {
-            let mut lane = lane.lock().await;
-            let Ok(all) = lane.exchange(app, &self.process, &text).await else { continue };
-            let gone: Vec<_> =
-                all.iter().filter(|(_, text)| read(text).is_none()).map(|(name, _)| name.clone()).collect();
-            if !gone.is_empty() {
-                let _ = lane.forget(app, &gone).await;
+    /// Tells what this process has seen of some apps since it was last asked, and returns, for each, what all
+    /// have seen in the last 5 minutes, this one too; nothing for an app whose lanes do not answer.
+    pub async fn exchange(&self, news: &[(AppId, Evidence)]) -> Vec<Option<Evidence>> {
+        let mut heard = vec![None; news.len()];
+        let count = self.lanes.len();
+        // Two lanes keep what is said of an app: one may be lost.
+        for copy in 0..2.min(count) {
+            let asked = self.lanes.iter().enumerate().map(async |(number, lane)| {
+                let is_here =
+                    |app: &AppId| home(app.as_str(), count).map(|it| (it + copy) % count) == Some(number);
+                let mine = news.iter().enumerate().filter(|(_, (app, _))| is_here(app));
+                let (places, mine): (Vec<_>, Vec<_>) = mine.unzip();
+                let answers =
+                    if mine.is_empty() { None } else { lane.lock().await.exchange(&mine).await.ok() };
+                (places, answers.unwrap_or_default())
+            });
+            for (places, answers) in join_all(asked).await {
+                for (place, answer) in places.into_iter().zip(answers) {
+                    let known: &mut Option<Evidence> = &mut heard[place];
+                    known.get_or_insert(answer);
+                }
             }
-            others.get_or_insert(all);
         }
-        let others = others.unwrap_or_default();
-        let evidence = others.iter().filter(|(process, _)| **process != self.process);
-        evidence.filter_map(|(_, text)| read(text)).fold(Evidence::default(), Evidence::with)
+        heard
     }
 
-    /// Counts what lies in each lane for these apps.
-    pub async fn depths(&self, apps: &[AppId]) -> Vec<LaneDepth> {
-        let mut depths = Vec::new();
-        for lane in &self.lanes {
+    /// Counts what lies in the queues of each lane.
+    pub async fn depths(&self) -> Vec<LaneDepth> {
+        join_all(self.lanes.iter().map(async |lane| {
             let mut lane = lane.lock().await;
-            let depth = lane.depths(apps).await.ok();
-            depths.push(LaneDepth { lane: lane.name().to_owned(), depth });
-        }
-        depths
+            let depth = lane.depths().await.ok();
+            LaneDepth { lane: lane.name().to_owned(), depth }
+        }))
+        .await
     }
 
     /// Leases at most `wanted` turns of a rate that all processes share, from the one lane that keeps it.
     /// `None` if that lane does not answer, or there is none: then everybody has to keep to a share.
-    pub async fn lease(&self, credential: &str, per_second: u32, burst: u32, wanted: u32) -> Option<Lease> {
-        let home = home(credential, self.lanes.len())?;
-        self.lanes.get(home)?.lock().await.lease(credential, per_second, burst, wanted).await.ok()
+    pub async fn lease(&self, rate: &str, per_second: f64, burst: u32, wanted: u32) -> Option<Lease> {
+        let home = home(rate, self.rates.len())?;
+        self.rates.get(home)?.lease(rate, per_second, burst, wanted).await
     }
+}
+
+/// Reads states; one process may be told of by several lanes.
+fn read_states<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<ProcessState> {
+    let states = texts.filter_map(|text| serde_json::from_str::<ProcessState>(text).ok());
+    let all: HashMap<_, _> = states.map(|state| (state.process.clone(), state)).collect();
+    all.into_values().collect()
 }
 
 /// The lane that keeps a rate: the same for all processes of all versions.
@@ -243,5 +305,28 @@ fn home(credential: &str, lanes: usize) -> Option<usize> {
 impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Board").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(broken: &[&str]) -> ProcessState {
+        let app = |name: &str| {
+            (name.to_owned(), AppState { is_broken: broken.contains(&name), ..AppState::default() })
+        };
+        let apps = ["ios", "android"].map(app).into();
+        ProcessState { is_worker: true, apps, ..ProcessState::default() }
+    }
+
+    #[test]
+    fn an_app_is_out_of_order_when_all_workers_say_so() {
+        let gateway = ProcessState { is_gateway: true, ..ProcessState::default() };
+
+        assert!(Summary::of(std::slice::from_ref(&gateway)).broken.is_empty());
+        assert!(Summary::of(&[worker(&["ios"]), worker(&[]), gateway.clone()]).broken.is_empty());
+        let all = Summary::of(&[worker(&["ios", "android"]), gateway, worker(&["ios"])]);
+        assert_eq!((all.broken, all.workers, all.gateways), (vec!["ios".to_owned()], 2, 1));
     }
 }

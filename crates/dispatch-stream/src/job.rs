@@ -58,6 +58,9 @@ pub enum SubmitError {
     /// Nothing leads to the workers at the moment.
     #[error("no lane to the workers is up")]
     NoWay,
+    /// Workers took it, and none of them delivers to its app.
+    #[error("no worker delivers to the app")]
+    NotServed,
     /// The process is stopping.
     #[error("the dispatch queue takes no more jobs")]
     Closed,

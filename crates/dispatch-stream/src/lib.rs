@@ -19,8 +19,8 @@ mod redis;
 mod seal;
 mod wire;
 
-pub use board::{AppState, Board, Evidence, LaneDepth, Lease, LineState, ProcessState, TenantState};
+pub use board::{AppState, Board, Evidence, LaneDepth, Lease, LineState, ProcessState, Summary, TenantState};
 pub use in_process::InProcess;
 pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Timing, Verdict};
-pub use redis::{InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker};
+pub use redis::{GatewayThread, InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker, WorkerThread};
 pub use seal::{InvalidKeyRing, KeyRing};

@@ -176,7 +176,7 @@ pub(crate) fn read_push(
     let notification = Notification {
         id,
         tenant: TenantId::from_uuid(tenant),
-        app: Arc::clone(app),
+        app,
         device: DeviceId::from_bytes(device),
         kind: known.unwrap_or(Kind::Other),
         request,

@@ -1,15 +1,18 @@
 //! Shows that a worker lives, and tells the lane's time from the answer.
 //!
-//! A worker without a heartbeat for 2 s is dead to the others, who then take its jobs. So it must not
-//! send a job that it has had since before such a gap: it *fences* itself, a little earlier than they act.
+//! A worker whose heartbeat has not changed for 2 s is dead to the others, who then take its jobs. So it must not
+//! send a job that it has had since before such a gap: it *fences* itself, a little earlier than they act. All of
+//! this is measured with each process's own steady clock; no wall clock, and not the server's, has a say.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use push_domain::Clock;
+use redis::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::link::{Link, described};
 use super::script::Step;
@@ -17,15 +20,16 @@ use super::worker::End;
 use super::{pause, value};
 
 /// Between two heartbeats.
-const EVERY: Duration = Duration::from_millis(400);
+pub(super) const EVERY: Duration = Duration::from_millis(400);
 /// Others count a worker as dead after so long.
 pub(super) const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// The worker itself stops so much earlier.
 const FENCED_AFTER: Duration = Duration::from_millis(1900);
 
 /// What the last heartbeats tell.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Heart {
+    clock: Arc<dyn Clock>,
     last: Mutex<Option<Beat>>,
     /// Grows with every gap that was too long.
     life: AtomicU64,
@@ -33,16 +37,31 @@ pub(super) struct Heart {
     done: Notify,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Beat {
     /// When it left. (The server's time is later, if anything: so deadlines come out early, never late.)
     sent: Instant,
+    /// For how long the machine had been suspended by then: the steady clock does not count that.
+    slept: Duration,
     server_ms: u64,
+    epoch: u64,
+    reaper: String,
+    dead: u64,
 }
 
 impl Heart {
-    fn last(&self) -> Option<Beat> {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            last: Mutex::default(),
+            life: AtomicU64::new(0),
+            wanted: Notify::new(),
+            done: Notify::new(),
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Beat>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names the time since the last gap; a job that was claimed in another one is no longer ours.
@@ -52,18 +71,37 @@ impl Heart {
 
     /// Says whether the others still count this worker as alive, for sure.
     pub(super) fn beats(&self) -> bool {
-        self.last().is_some_and(|beat| beat.sent.elapsed() < FENCED_AFTER)
+        let slept = self.clock.slept();
+        self.last()
+            .as_ref()
+            .is_some_and(|beat| beat.sent.elapsed() + slept.saturating_sub(beat.slept) < FENCED_AFTER)
     }
 
     /// Returns when the server's clock shows `server_ms`, by ours.
     pub(super) fn instant_of(&self, server_ms: u64) -> Option<Instant> {
-        let beat = self.last()?;
+        let last = self.last();
+        let beat = last.as_ref()?;
         let at = if server_ms >= beat.server_ms {
             beat.sent.checked_add(Duration::from_millis(server_ms - beat.server_ms))
         } else {
             beat.sent.checked_sub(Duration::from_millis(beat.server_ms - server_ms))
         };
         Some(at.unwrap_or(beat.sent))
+    }
+
+    /// Counts the steps of the server's clock.
+    pub(super) fn epoch(&self) -> u64 {
+        self.last().as_ref().map_or(0, |beat| beat.epoch)
+    }
+
+    /// Says whether a worker is the one that looks for dead ones.
+    pub(super) fn is_reaper(&self, me: &str) -> bool {
+        self.last().as_ref().is_some_and(|beat| beat.reaper.split(' ').next() == Some(me))
+    }
+
+    /// Says whether dead workers have left anything.
+    pub(super) fn knows_of_dead(&self) -> bool {
+        self.last().as_ref().is_some_and(|beat| beat.dead > 0)
     }
 
     /// Waits for a heartbeat from now on: a server that was restarted has forgotten the last one, and who
@@ -74,7 +112,7 @@ impl Heart {
             let done = self.done.notified();
             tokio::pin!(done);
             done.as_mut().enable();
-            if self.last().is_some_and(|beat| beat.sent >= now) {
+            if self.last().as_ref().is_some_and(|beat| beat.sent >= now) {
                 return;
             }
             self.wanted.notify_one();
@@ -82,19 +120,44 @@ impl Heart {
         }
     }
 
-    fn note(&self, beat: Beat) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // By either clock: the others judge by the server's, which a late command or a step of it moves on.
-        let gap = last.is_some_and(|before| {
-            let served = Duration::from_millis(beat.server_ms.saturating_sub(before.server_ms));
-            (beat.sent - before.sent).max(served) >= FENCED_AFTER
+    /// Says whether a heartbeat is wanted before its time.
+    pub(super) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    fn note(&self, beat: Beat, was_dead: bool) -> bool {
+        let mut last = self.last();
+        let gap = last.as_ref().is_some_and(|before| {
+            beat.sent - before.sent + beat.slept.saturating_sub(before.slept) >= FENCED_AFTER
         });
-        if gap {
+        if gap || was_dead {
             self.life.fetch_add(1, Ordering::Release);
         }
         *last = Some(beat);
+        drop(last);
         self.done.notify_waiters();
-        gap
+        gap || was_dead
+    }
+}
+
+/// Watches the lane's reaper: one that does not show itself for as long as a dead worker is replaced.
+struct Succession {
+    seen: String,
+    since: Instant,
+}
+
+impl Succession {
+    /// Returns the reaper that may be replaced now.
+    fn replaced(&self, now: Instant) -> &str {
+        let is_gone = self.seen.is_empty() || now - self.since >= DEAD_AFTER;
+        if is_gone { &self.seen } else { "-" }
+    }
+
+    fn saw(&mut self, reaper: &str, now: Instant) {
+        if self.seen != reaper {
+            reaper.clone_into(&mut self.seen);
+            self.since = now;
+        }
     }
 }
 
@@ -102,22 +165,37 @@ impl Heart {
 pub(super) async fn serve(end: Weak<End>) {
     let Some(worker) = end.upgrade() else { return };
     let step = Step::beat();
-    let mut beat = step.call(1);
-    beat.arg(worker.lane.keys.heartbeats()).arg(&worker.consumer);
     let mut link = Link::commands(worker.lane.clone());
     drop(worker);
+    let mut succession = Succession { seen: String::new(), since: Instant::now() };
+    let mut number = 0_u64;
     loop {
-        let sent = Instant::now();
-        let answer = step.run(&beat, &mut link).await;
         let Some(worker) = end.upgrade() else { return };
-        match answer.map(|time| value::text(time).and_then(|text| text.parse::<u64>().ok())) {
-            Ok(Some(server_ms)) => {
-                // The server's milliseconds are rounded down.
-                if worker.heart.note(Beat { sent, server_ms: server_ms + 1 }) {
+        number += 1;
+        let (sent, slept) = (Instant::now(), worker.heart.clock.slept());
+        // Who leaves looks after nothing any more.
+        let leaves = worker.is_closing();
+        let keys = &worker.lane.keys;
+        let mut call = step.call(3);
+        call.arg(keys.beats()).arg(keys.dead()).arg(keys.lane());
+        call.arg(&worker.consumer).arg(number).arg(u8::from(!leaves));
+        call.arg(if leaves { "-" } else { succession.replaced(sent) });
+        drop(worker);
+        let answer = step.run(&call, &mut link).await;
+        let Some(worker) = end.upgrade() else { return };
+        let heard = Instant::now();
+        match answer.map(|answer| read(answer, sent, slept)) {
+            Ok(Some((beat, was_dead))) => {
+                let was_reaper = worker.heart.is_reaper(&worker.consumer);
+                succession.saw(&beat.reaper, heard);
+                if worker.heart.note(beat, was_dead) {
                     warn!(
                         lane = worker.lane.name(),
                         "no heartbeat for too long: jobs that were not sent yet are left to others"
                     );
+                }
+                if !was_reaper && worker.heart.is_reaper(&worker.consumer) {
+                    info!(lane = worker.lane.name(), "this process looks after the lane");
                 }
                 let wanted = worker.heart.wanted.notified();
                 let _ = tokio::time::timeout(EVERY, wanted).await;
@@ -129,5 +207,73 @@ pub(super) async fn serve(end: Weak<End>) {
                 pause().await;
             }
         }
+    }
+}
+
+fn read(answer: Value, sent: Instant, slept: Duration) -> Option<(Beat, bool)> {
+    let [now, epoch, reaper, dead, was_dead] = <[Value; 5]>::try_from(value::list(answer)).ok()?;
+    let beat = Beat {
+        sent,
+        slept,
+        // The server's milliseconds are rounded down.
+        server_ms: value::text(now)?.parse::<u64>().ok()? + 1,
+        epoch: value::text(epoch)?.parse().ok()?,
+        reaper: value::text(reaper)?,
+        dead: u64::try_from(value::number(&dead)?).ok()?,
+    };
+    Some((beat, value::number(&was_dead)? > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use push_domain::{ManualClock, Timestamp};
+
+    use super::*;
+
+    fn a_beat(heart: &Heart, server_ms: u64) -> Beat {
+        let (sent, slept) = (Instant::now(), heart.clock.slept());
+        Beat { sent, slept, server_ms, epoch: 0, reaper: "w 1".into(), dead: 0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_was_suspended_sends_nothing_that_it_had_before() {
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_millis(1_800_000_000_000)));
+        let heart = Heart::new(clock.clone());
+        heart.note(a_beat(&heart, 1000), false);
+        let life = heart.life();
+        assert!(heart.beats());
+
+        clock.suspend(Duration::from_hours(1));
+        assert!(!heart.beats(), "the steady clock does not know of it");
+
+        heart.note(a_beat(&heart, 3_601_000), false);
+        assert!(heart.beats() && heart.life() != life);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_whose_clock_steps_takes_nobody_from_life() {
+        let heart = Heart::new(Arc::new(ManualClock::starting_at(Timestamp::from_millis(1))));
+        for server_ms in [1000, 3_600_000, 500, 3000] {
+            heart.note(a_beat(&heart, server_ms), false);
+            tokio::time::advance(EVERY).await;
+            assert!(heart.beats() && heart.life() == 0);
+        }
+        tokio::time::advance(FENCED_AFTER).await;
+        assert!(!heart.beats());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reaper_is_replaced_only_when_it_has_not_shown_itself() {
+        let mut succession = Succession { seen: String::new(), since: Instant::now() };
+        assert_eq!(succession.replaced(Instant::now()), "");
+        for number in 0..10 {
+            succession.saw(&format!("other {number}"), Instant::now());
+            tokio::time::advance(EVERY).await;
+            assert_eq!(succession.replaced(Instant::now()), "-");
+        }
+
+        tokio::time::advance(DEAD_AFTER).await;
+
+        assert_eq!(succession.replaced(Instant::now()), "other 9");
     }
 }

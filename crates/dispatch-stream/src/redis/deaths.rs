@@ -9,8 +9,8 @@ use tokio_util::task::TaskTracker;
 
 use super::rig::{Rig, Server, a_gateway, a_worker, until};
 use super::tests::futures;
+use crate::Verdict;
 use crate::conformance::{a_job, a_verdict, claim_all};
-use crate::{JobSource, Submit, Verdict};
 
 #[tokio::test]
 async fn the_jobs_of_a_dead_worker_are_taken_over_and_those_of_a_living_one_are_not() {
@@ -34,7 +34,7 @@ async fn the_jobs_of_a_dead_worker_are_taken_over_and_those_of_a_living_one_are_
 fn live_until(server: &Server, name: &str, killer: JobId, over: &AtomicBool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let worker = a_worker(name, server, &TaskTracker::new());
+        let worker = a_worker(name, &[server], &TaskTracker::new());
         while !over.load(Ordering::Relaxed) {
             let claim = tokio::time::timeout(Duration::from_millis(100), worker.claim(Provider::Fcm, 20));
             let jobs = claim.await.ok().flatten().unwrap_or_default();
@@ -55,7 +55,7 @@ fn dies_with(server: &Server, name: &str, count: usize) {
     let dying = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let worker = a_worker(name, server, &TaskTracker::new());
+            let worker = a_worker(name, &[server], &TaskTracker::new());
             let mut jobs = Vec::new();
             while jobs.len() < count {
                 jobs.extend(worker.claim(Provider::Fcm, count - jobs.len()).await.unwrap());
@@ -72,7 +72,6 @@ async fn a_job_that_ends_every_worker_is_given_up_and_the_others_are_not() {
     let server = Server::start();
     server.admin(&cmd("PING")).await;
     let gateway = a_gateway("gw", &[&server], 1000, &TaskTracker::new());
-    until(|| gateway.is_ready()).await;
     let mut guilty = a_job(Kind::Message);
     guilty.deadline = guilty.accepted_at + Duration::from_secs(25);
     let killer = guilty.notification.id;

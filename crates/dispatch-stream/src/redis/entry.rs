@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use push_domain::JobId;
+use push_domain::{AppId, JobId, Provider};
 use uuid::Uuid;
 
 use super::value::StreamEntry;
 use super::worker::End;
-use crate::{Job, JobSink, Verdict};
+use crate::{Job, JobSink, Verdict, wire};
 
-/// Where an entry stands: the number of its queue among the worker's, and its id.
+/// Where an entry stands: the number of its queue, and its id.
 pub(super) type Place = (usize, String);
 
 /// What stands in the open beside the envelope.
+#[derive(Debug, Clone)]
 pub(super) struct Label {
     pub(super) job: JobId,
     pub(super) gateway: String,
+    pub(super) app: AppId,
     pub(super) deadline_ms: u64,
+    /// The epoch of the lane's clock in which the deadline was written.
+    pub(super) epoch: u64,
 }
 
 impl Label {
@@ -26,9 +30,21 @@ impl Label {
         Some(Self {
             job: JobId::from_uuid(Uuid::from_slice(entry.field(b"j")?).ok()?),
             gateway: text(b"g")?.to_owned(),
+            app: AppId::new(text(b"a")?),
             deadline_ms: text(b"x")?.parse().ok()?,
+            epoch: text(b"e")?.parse().ok()?,
         })
     }
+}
+
+/// An entry that was claimed in one life of its worker and waits for a thread to open it.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) end: Arc<End>,
+    pub(super) place: Place,
+    pub(super) label: Label,
+    pub(super) envelope: Vec<u8>,
+    pub(super) life: u64,
 }
 
 /// The right to one entry, in one life of its worker.
@@ -36,12 +52,16 @@ pub(super) struct Entry {
     pub(super) end: Arc<End>,
     pub(super) place: Place,
     pub(super) gateway: String,
+    pub(super) app: AppId,
+    pub(super) provider: Provider,
     pub(super) life: u64,
 }
 
 impl JobSink for Entry {
     fn finish(&self, job: &Job, verdict: Verdict) {
-        self.end.settle(self.place.clone(), &self.gateway, job.notification.id, &verdict);
+        self.end.intake.finished(self.provider, &self.app);
+        let verdict = wire::write_verdict(&verdict);
+        self.end.settle(self.place.clone(), &self.gateway, job.notification.id, verdict);
     }
 
     fn may_send(&self) -> bool {
@@ -49,6 +69,7 @@ impl JobSink for Entry {
     }
 
     fn abandon(&self) {
+        self.end.intake.finished(self.provider, &self.app);
         self.end.release(&self.place);
     }
 }

@@ -1,8 +1,12 @@
-//! The names of keys, all under one prefix.
+//! The names of keys, all under one prefix. No key names an app but its evidence: what a lane costs does not grow
+//! with the apps.
 
 use std::sync::Arc;
 
-use push_domain::{AppId, JobId};
+use push_domain::{AppId, JobId, Provider};
+
+/// How many streams of jobs a lane has.
+pub(super) const QUEUES: usize = 4;
 
 /// Makes the keys of one service on a lane.
 #[derive(Debug, Clone)]
@@ -10,15 +14,25 @@ pub(super) struct Keys {
     prefix: Arc<str>,
 }
 
+/// The number of a stream of jobs: of one provider, calls apart from the others.
+pub(super) const fn queue_of(provider: Provider, is_call: bool) -> usize {
+    2 * provider as usize + if is_call { 0 } else { 1 }
+}
+
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.into() }
     }
 
-    /// The stream of an app's jobs.
-    pub(super) fn queue(&self, app: &AppId, is_call: bool) -> String {
-        let class = if is_call { "q:call" } else { "q" };
-        format!("{}:{class}:{app}", self.prefix)
+    /// A stream of jobs, by [`queue_of`].
+    pub(super) fn queue(&self, number: usize) -> String {
+        let names: [&str; QUEUES] = ["apns:call", "apns:other", "fcm:call", "fcm:other"];
+        format!("{}:jobs:{}", self.prefix, names[number])
+    }
+
+    /// All streams of jobs, in the order of their numbers.
+    pub(super) fn queues(&self) -> [String; QUEUES] {
+        std::array::from_fn(|number| self.queue(number))
     }
 
     /// The marks of the jobs whose ids are of one moment, by [`moment`].
@@ -31,9 +45,19 @@ impl Keys {
         format!("{}:r:{gateway}", self.prefix)
     }
 
-    /// The workers' last heartbeats.
-    pub(super) fn heartbeats(&self) -> String {
-        format!("{}:hb", self.prefix)
+    /// What the workers show of their lives: by worker, a number that changes with every heartbeat.
+    pub(super) fn beats(&self) -> String {
+        format!("{}:beats", self.prefix)
+    }
+
+    /// The workers that are dead, as long as they have left anything.
+    pub(super) fn dead(&self) -> String {
+        format!("{}:dead", self.prefix)
+    }
+
+    /// What is known of the lane itself: the last heartbeat, the epoch of its clock, its reaper.
+    pub(super) fn lane(&self) -> String {
+        format!("{}:lane", self.prefix)
     }
 
     /// The state of a process.
@@ -44,6 +68,16 @@ impl Keys {
     /// The names of all processes.
     pub(super) fn processes(&self) -> String {
         format!("{}:states", self.prefix)
+    }
+
+    /// What all processes are together, as one of them has added it up.
+    pub(super) fn summary(&self) -> String {
+        format!("{}:summary", self.prefix)
+    }
+
+    /// There while somebody wants to see details.
+    pub(super) fn watched(&self) -> String {
+        format!("{}:watched", self.prefix)
     }
 
     /// What the workers have seen of an app.

@@ -35,9 +35,10 @@ impl Link {
         &self.lane
     }
 
-    /// Returns the connection; makes it first if there is none, of a server that may be used.
-    pub(super) async fn open(&mut self) -> RedisResult<&mut MultiplexedConnection> {
-        if self.connection.is_none() {
+    /// Makes the connection if there is none, of a server that may be used; says whether it is a new one.
+    pub(super) async fn open(&mut self) -> RedisResult<bool> {
+        let is_new = self.connection.is_none();
+        if is_new {
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT))
                 .set_response_timeout(Some(self.timeout));
@@ -48,18 +49,23 @@ impl Link {
             }
             self.connection = Some(new);
         }
+        Ok(is_new)
+    }
+
+    async fn connection(&mut self) -> RedisResult<&mut MultiplexedConnection> {
+        self.open().await?;
         self.connection.as_mut().ok_or_else(|| RedisError::from((redis::ErrorKind::Client, "no connection")))
     }
 
     /// Sends one command.
     pub(super) async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
-        let answer = command.query_async(self.open().await?).await;
+        let answer = command.query_async(self.connection().await?).await;
         self.after(answer)
     }
 
     /// Sends several commands at once, and returns their answers in order.
     pub(super) async fn pipeline(&mut self, commands: &redis::Pipeline) -> RedisResult<Vec<Value>> {
-        let answer = commands.query_async(self.open().await?).await;
+        let answer = commands.query_async(self.connection().await?).await;
         self.after(answer)
     }
 

@@ -4,16 +4,19 @@
 //! back. Every step is one script call for all that waits at that moment, and can be repeated:
 //!
 //! ```text
-//! gateway   enqueue.lua ──> hpns:q:<app>, hpns:q:call:<app>   one entry a job, sealed
-//! worker    XREADGROUP  <──                                   as many as can start, calls first
-//! worker    finish.lua  ──> hpns:r:<gateway>                  verdicts; the first one of a job holds
+//! gateway   enqueue.lua ──> hpns:jobs:<provider>:<call | other>   one entry a job, sealed; the app is a field
+//! worker    XREADGROUP  <──                                       as many as can start, calls first
+//! worker    finish.lua  ──> hpns:r:<gateway>                      verdicts; the first one of a job holds
 //! gateway   XREAD       <──
 //! ```
 //!
 //! `hpns:d:<moment>` marks the jobs of a quarter of a second, until half a minute after the last news of one of them: `Q`
 //! while a job is queued, `R` and its verdict after. So a gateway that lost sight of a job submits it again, on the same
-//! lane or another, and gets the verdict if there is one. Workers show that they live in `hpns:hb`; `reap.lua` takes over
-//! what dead ones left.
+//! lane or another, and gets the verdict if there is one. Workers show that they live in `hpns:beats`; one of them finds
+//! the dead, and all of them take over what those left (`reap.lua`).
+//!
+//! A process has one set of connections a lane; its serving threads share them. Nothing that runs without a fault
+//! costs by the number of apps.
 
 mod beat;
 mod board;
@@ -22,20 +25,23 @@ mod check;
 mod enqueue;
 mod entry;
 mod gateway;
+mod intake;
 mod keys;
 mod lane;
 mod link;
-mod mailbox;
+mod read;
 mod replies;
 mod script;
 mod settle;
 mod value;
+mod waiters;
+mod ways;
 mod worker;
 
-pub(crate) use board::LaneBoard;
-pub use gateway::RedisGateway;
+pub(crate) use board::{LaneBoard, LaneRates};
+pub use gateway::{GatewayThread, RedisGateway};
 pub use lane::{InvalidLane, Lane, LaneFault};
-pub use worker::RedisWorker;
+pub use worker::{RedisWorker, WorkerThread};
 
 use std::time::Duration;
 

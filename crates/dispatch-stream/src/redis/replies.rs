@@ -7,46 +7,52 @@ use redis::{Pipeline, RedisResult, cmd};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::gateway::{Event, Shared};
+use super::gateway::Shared;
 use super::link::{Link, described};
 use super::value::{self, StreamEntry};
+use super::waiters::Event;
 use super::{BLOCK, Lane, pause};
 use crate::wire;
 
 /// Most entries of one read; each holds the verdicts of one flush.
 const COUNT: usize = 100;
 
-/// Reads until the gateway is gone. A lane counts as up while this reader gets answers.
-pub(super) async fn serve(lane: Lane, number: usize, gateway: Weak<Shared>) {
+/// Reads until the gateway is gone, on the thread `home`. A lane counts as up while this reader gets answers; one
+/// whose connection broke is down only when a new one cannot be had: the verdicts still lie there.
+pub(super) async fn serve(lane: Lane, number: usize, home: usize, gateway: Weak<Shared>) {
     let Some(shared) = gateway.upgrade() else { return };
     let stream = lane.keys.replies(&shared.gateway);
     let name = lane.name().to_owned();
     drop(shared);
     let mut link = Link::blocking(lane);
-    let mut last = "0".to_owned();
+    let mut read_before = Vec::new();
+    let mut failures = 0_u32;
     loop {
         // The very first read does not wait: it tells whether the lane is there.
-        let waits = gateway.upgrade().is_some_and(|shared| shared.is_up(number));
-        let read = read(&mut link, &stream, &last, waits).await;
+        let waits = gateway.upgrade().is_some_and(|shared| shared.ways.is_up(number) && failures == 0);
+        let read = read(&mut link, &stream, &read_before, waits).await;
         let Some(shared) = gateway.upgrade() else { return };
         match read {
             Ok(entries) => {
-                if shared.lane_works(number) {
+                failures = 0;
+                if shared.ways.works(number) {
                     info!(lane = name, "a lane is up");
                 }
-                for entry in entries {
-                    deliver(&entry, &shared);
-                    last = entry.id;
-                }
+                shared.waiters.tell(home, entries.iter().flat_map(verdicts));
+                read_before = entries.into_iter().map(|entry| entry.id).collect();
             }
             Err(error) => {
-                if shared.lane_failed(number) {
+                failures += 1;
+                if failures == 1 {
+                    debug!(lane = name, error = described(&error), "a lane's connection broke");
+                    continue;
+                }
+                if shared.ways.failed(number) {
                     warn!(lane = name, error = described(&error), "a lane is down");
                 } else {
                     debug!(lane = name, error = described(&error), "a lane is still down");
                 }
-                // A server that was restarted may count from smaller ids. What is read twice does no harm.
-                "0".clone_into(&mut last);
+                shared.waiters.lane_failed(home, number);
                 drop(shared);
                 pause().await;
             }
@@ -54,26 +60,41 @@ pub(super) async fn serve(lane: Lane, number: usize, gateway: Weak<Shared>) {
     }
 }
 
-/// Forgets what was read before, and waits for more.
-async fn read(link: &mut Link, stream: &str, last: &str, waits: bool) -> RedisResult<Vec<StreamEntry>> {
+/// Takes out what was read before, by its ids, and waits for more. Always from the beginning: ids that a server gives
+/// after its clock was set back may be smaller than those before.
+async fn read(
+    link: &mut Link,
+    stream: &str,
+    read_before: &[String],
+    waits: bool,
+) -> RedisResult<Vec<StreamEntry>> {
     let mut both = Pipeline::new();
-    both.add_command(cmd("XTRIM").arg(stream).arg("MINID").arg(last).to_owned()).ignore();
+    if !read_before.is_empty() {
+        both.add_command(cmd("XDEL").arg(stream).arg(read_before).to_owned()).ignore();
+    }
     let mut read = cmd("XREAD");
     if waits {
         read.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
     }
-    both.add_command(read.arg("COUNT").arg(COUNT).arg("STREAMS").arg(stream).arg(last).to_owned());
+    both.add_command(read.arg("COUNT").arg(COUNT).arg("STREAMS").arg(stream).arg(0).to_owned());
     let answers = link.pipeline(&both).await?;
     let streams = answers.into_iter().next().map(value::streams).unwrap_or_default();
     Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
 }
 
-fn deliver(entry: &StreamEntry, shared: &Shared) {
-    for pair in entry.fields.chunks_exact(2) {
-        let (Ok(job), Ok(verdict)) = (Uuid::from_slice(&pair[0]), wire::read_verdict(&pair[1])) else {
-            warn!("a verdict cannot be read");
-            continue;
-        };
-        shared.tell(JobId::from_uuid(job), Event::Verdict(verdict));
-    }
+/// The jobs of an entry, and what is said of them. An empty text is a worker's that cannot deliver the job.
+fn verdicts(entry: &StreamEntry) -> impl Iterator<Item = (JobId, Event)> {
+    entry.fields.chunks_exact(2).filter_map(|pair| {
+        let job = JobId::from_uuid(Uuid::from_slice(&pair[0]).ok()?);
+        if pair[1].is_empty() {
+            return Some((job, Event::NotServed));
+        }
+        match wire::read_verdict(&pair[1]) {
+            Ok(verdict) => Some((job, Event::Verdict(verdict))),
+            Err(error) => {
+                warn!(%error, %job, "a verdict cannot be read");
+                None
+            }
+        }
+    })
 }

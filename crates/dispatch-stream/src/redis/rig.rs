@@ -8,14 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use push_domain::{AppCatalogue, JobId, Provider};
+use push_domain::{App, AppCatalogue, Clock, JobId, Provider, SystemClock};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::keys::moment;
 use super::link::Link;
-use super::{Lane, RedisGateway, RedisWorker, value};
+use super::{GatewayThread, Lane, RedisGateway, RedisWorker, WorkerThread, value};
 
 use crate::conformance::{BothEnds, the_app};
 use crate::{Claimed, Job, JobSource, KeyRing, Submit, SubmitError, Verdict};
@@ -97,11 +97,48 @@ impl Drop for Server {
     }
 }
 
+/// A gateway with one thread.
+pub(super) struct Gateway {
+    pub(super) process: RedisGateway,
+    thread: GatewayThread,
+}
+
+impl Gateway {
+    pub(super) fn is_ready(&self) -> bool {
+        self.process.is_served()
+    }
+
+    pub(super) async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
+        self.thread.submit(job).await
+    }
+}
+
+/// A worker with one thread.
+#[derive(Clone)]
+pub(super) struct Worker {
+    pub(super) process: RedisWorker,
+    thread: Arc<WorkerThread>,
+}
+
+impl Worker {
+    pub(super) fn is_up(&self) -> bool {
+        self.process.is_up()
+    }
+
+    pub(super) async fn settled(&self) {
+        self.process.settled().await;
+    }
+
+    pub(super) async fn claim(&self, provider: Provider, free: usize) -> Option<Vec<Claimed>> {
+        self.thread.claim(provider, free).await
+    }
+}
+
 /// Both ends, and the server between them.
 #[derive(Clone)]
 pub(super) struct Rig {
-    pub(super) gateway: Arc<RedisGateway>,
-    pub(super) worker: RedisWorker,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) worker: Worker,
     pub(super) server: Arc<Server>,
 }
 
@@ -112,7 +149,7 @@ impl Rig {
         server.admin(&redis::cmd("PING")).await;
         let tasks = TaskTracker::new();
         let gateway = Arc::new(a_gateway("gw", &[&server], capacity, &tasks));
-        let worker = a_worker("w1", &server, &tasks);
+        let worker = a_worker("w1", &[&server], &tasks);
         let rig = Self { gateway, worker, server };
         until(|| rig.gateway.is_ready() && rig.worker.is_up()).await;
         rig
@@ -124,19 +161,25 @@ impl Rig {
     }
 }
 
-pub(super) fn a_gateway(
-    name: &str,
-    servers: &[&Server],
-    capacity: usize,
-    tasks: &TaskTracker,
-) -> RedisGateway {
+pub(super) fn a_gateway(name: &str, servers: &[&Server], capacity: usize, tasks: &TaskTracker) -> Gateway {
     let lanes: Vec<_> = servers.iter().map(|server| server.lane("gateway")).collect();
-    RedisGateway::start(name.into(), &lanes, ring(), 1000, capacity, tasks)
+    let process = RedisGateway::new(name.into(), &lanes, ring(), 1000, capacity);
+    let thread = process.serve(0, 1, tasks);
+    Gateway { process, thread }
 }
 
-pub(super) fn a_worker(name: &str, server: &Server, tasks: &TaskTracker) -> RedisWorker {
-    let apps = Arc::new(AppCatalogue::new([the_app()]).unwrap());
-    RedisWorker::start(name.into(), server.lane("worker"), apps, ring(), tasks)
+pub(super) fn a_worker(name: &str, servers: &[&Server], tasks: &TaskTracker) -> Worker {
+    a_worker_of(the_app(), name, servers, tasks)
+}
+
+/// A worker that delivers to one app.
+pub(super) fn a_worker_of(app: App, name: &str, servers: &[&Server], tasks: &TaskTracker) -> Worker {
+    let lanes: Vec<_> = servers.iter().map(|server| server.lane("worker")).collect();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let process = RedisWorker::new(name, &lanes, 1, &clock);
+    let apps = Arc::new(AppCatalogue::new([app]).unwrap());
+    let thread = Arc::new(process.serve(0, 1, apps, ring(), tasks));
+    Worker { process, thread }
 }
 
 fn ring() -> Arc<KeyRing> {
@@ -170,7 +213,7 @@ impl JobSource for Rig {
 #[async_trait]
 impl BothEnds for Rig {
     fn close(&self) {
-        self.worker.close();
+        self.worker.process.close();
     }
 
     async fn until_queued(&self, job: JobId) {

@@ -19,6 +19,18 @@ impl Step {
         Self::new(include_str!("lua/finish.lua"))
     }
 
+    pub(super) fn claim() -> Self {
+        Self::new(include_str!("lua/claim.lua"))
+    }
+
+    pub(super) fn guard() -> Self {
+        Self::new(include_str!("lua/guard.lua"))
+    }
+
+    pub(super) fn bury() -> Self {
+        Self::new(include_str!("lua/bury.lua"))
+    }
+
     pub(super) fn reap() -> Self {
         Self::new(include_str!("lua/reap.lua"))
     }

@@ -22,6 +22,7 @@ pub(super) struct Settled {
     pub(super) place: Place,
     pub(super) gateway: String,
     pub(super) job: JobId,
+    /// Empty: this worker cannot deliver it, another one may.
     pub(super) verdict: Vec<u8>,
     pub(super) at: Instant,
 }
@@ -70,7 +71,7 @@ fn written(step: &Step, end: &End, batch: &[Settled]) -> Cmd {
     let keys = &end.lane.keys;
     let mut call = step.call(queues.len() + gateways.len() + moments.len());
     for queue in &queues {
-        call.arg(&end.queues[*queue].key);
+        call.arg(keys.queue(*queue));
     }
     for gateway in &gateways {
         call.arg(keys.replies(gateway));

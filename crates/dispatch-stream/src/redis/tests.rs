@@ -9,7 +9,9 @@ use tokio_util::task::TaskTracker;
 use super::rig::{Rig, Server, a_gateway, a_worker, until};
 use super::{LaneFault, value};
 use crate::conformance::{a_job, a_verdict, claim_all, submitted};
-use crate::{AppState, Board, Evidence, JobSource, Lease, ProcessState, Submit, SubmitError, Verdict};
+use crate::{
+    AppState, Board, Evidence, JobSource, Lease, ProcessState, Submit, SubmitError, Summary, Verdict,
+};
 
 crate::conformance::dispatch_conformance!(
     #[tokio::test]
@@ -85,7 +87,7 @@ async fn nothing_is_left_behind_when_all_is_answered() {
         caller.await.unwrap().unwrap();
     }
     rig.worker.settled().await;
-    for queue in ["hpns:q:app", "hpns:q:call:app"] {
+    for queue in ["hpns:jobs:fcm:other", "hpns:jobs:fcm:call"] {
         assert_eq!(rig.count("XLEN", queue.as_bytes()).await, 0);
         let pending = rig.server.admin(cmd("XPENDING").arg(queue).arg("w")).await;
         assert_eq!(value::number(&value::list(pending)[0]), Some(0));
@@ -120,7 +122,7 @@ async fn what_lies_in_redis_tells_nothing() {
     let rig = Rig::start(100).await;
     let _callers = futures(&rig, 3).await;
 
-    let entries = rig.server.admin(cmd("XRANGE").arg("hpns:q:app").arg("-").arg("+")).await;
+    let entries = rig.server.admin(cmd("XRANGE").arg("hpns:jobs:fcm:other").arg("-").arg("+")).await;
     let entries: Vec<_> = value::list(entries).into_iter().filter_map(value::StreamEntry::read).collect();
 
     assert_eq!(entries.len(), 3);
@@ -187,7 +189,7 @@ async fn a_job_goes_to_another_lane_when_its_own_is_gone() {
         server.admin(&cmd("PING")).await;
     }
     let gateway = a_gateway("gw", &[&first, &second], 100, &tasks);
-    let worker = a_worker("w1", &second, &tasks);
+    let worker = a_worker("w1", &[&second], &tasks);
     until(|| gateway.is_ready() && worker.is_up()).await;
     first.kill();
 
@@ -227,9 +229,10 @@ async fn an_entry_that_cannot_be_opened_fails_alone() {
     let job = a_job(Kind::Message);
     let strange = a_job(Kind::Message);
     let mut add = cmd("XADD");
-    add.arg("hpns:q:app").arg("*").arg("j").arg(&strange.notification.id.uuid().as_bytes()[..]);
-    rig.server.admin(add.arg("g").arg("gw").arg("x").arg("99999999999999").arg("p").arg("junk")).await;
-    rig.server.admin(cmd("XADD").arg("hpns:q:app").arg("*").arg("nonsense").arg("x")).await;
+    add.arg("hpns:jobs:fcm:other").arg("*").arg("j").arg(&strange.notification.id.uuid().as_bytes()[..]);
+    add.arg("g").arg("gw").arg("a").arg("app").arg("x").arg("99999999999999").arg("e").arg(0);
+    rig.server.admin(add.arg("p").arg("junk")).await;
+    rig.server.admin(cmd("XADD").arg("hpns:jobs:fcm:other").arg("*").arg("nonsense").arg("x")).await;
     let caller = submitted(&rig, &job).await;
 
     let claimed = claim_all(&rig, 1).await.remove(0);
@@ -239,7 +242,7 @@ async fn an_entry_that_cannot_be_opened_fails_alone() {
     assert_eq!(caller.await.unwrap(), Ok(a_verdict(1)));
     assert_eq!(rig.submit(strange).await, Ok(Verdict::unsent(FailReason::Internal)));
     rig.worker.settled().await;
-    assert_eq!(rig.count("XLEN", b"hpns:q:app").await, 0);
+    assert_eq!(rig.count("XLEN", b"hpns:jobs:fcm:other").await, 0);
 }
 
 #[tokio::test]
@@ -265,25 +268,72 @@ async fn a_full_server_refuses_what_is_new_and_lets_out_what_is_there() {
 }
 
 #[tokio::test]
-async fn processes_know_of_each_other_and_add_up_what_they_have_seen() {
+async fn processes_know_of_each_other_by_a_sum_that_one_of_them_makes() {
     let server = Server::start();
     server.admin(&cmd("PING")).await;
-    let clock = push_domain::SystemClock;
-    let app = push_domain::AppId::new("ios");
     let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
+    let admin = Board::new("admin", &[server.lane("admin")]);
     let apps = [("ios".to_owned(), AppState { is_broken: true, ..AppState::default() })].into();
     let state = ProcessState { process: "one".into(), is_worker: true, apps, ..ProcessState::default() };
+    let other = ProcessState { process: "two".into(), is_gateway: true, ..ProcessState::default() };
 
-    one.publish(state.clone()).await;
-    two.publish(ProcessState { process: "two".into(), is_gateway: true, ..ProcessState::default() }).await;
-    let seen = Evidence { dead: 7, accepted: 1, last_accepted_ms: 5, ..Evidence::default() };
-    assert_eq!(one.exchange(&app, seen, &clock).await, Evidence::default());
+    assert_eq!(two.publish(other.clone(), false).await, None, "nobody has added up");
+    let sum = Summary { gateways: 1, workers: 1, broken: vec!["ios".into()] };
+    assert_eq!(one.publish(state.clone(), true).await, Some(sum.clone()));
+    assert_eq!(two.publish(other.clone(), false).await, Some(sum));
 
-    let states = two.states().await.unwrap();
-    assert!(states.contains(&state) && states.len() == 2, "{states:?}");
-    let others = two.exchange(&app, Evidence { dead: 3, ..Evidence::default() }, &clock).await;
-    assert_eq!((others.dead, others.accepted, others.last_accepted_ms), (7, 1, 5));
-    assert_eq!(one.exchange(&app, seen, &clock).await.dead, 3);
+    assert!(!two.is_watched());
+    let states = admin.states().await.unwrap();
+    assert!(states.contains(&state) && states.contains(&other) && states.len() == 2, "{states:?}");
+    two.publish(other, false).await;
+    assert!(two.is_watched());
+}
+
+/// A server's time.
+async fn seconds(server: &Server) -> u64 {
+    let time = value::list(server.admin(&cmd("TIME")).await);
+    time.into_iter().next().and_then(value::text).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_workers_have_seen_of_an_app_adds_up_whatever_their_clocks_and_the_lanes_say() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
+    let app = push_domain::AppId::new("ios");
+    let seen = |dead, accepted, ago: Option<u64>, paused| {
+        let accepted_ago = ago.map(Duration::from_secs);
+        [(app.clone(), Evidence { dead, accepted, accepted_ago, paused: Duration::from_secs(paused) })]
+    };
+
+    one.exchange(&seen(7, 1, Some(5), 30)).await;
+    let heard = two.exchange(&seen(3, 0, None, 0)).await[0].unwrap();
+    assert_eq!((heard.dead, heard.accepted), (10, 1));
+    assert!((5..8).contains(&heard.accepted_ago.unwrap().as_secs()));
+    assert!((25..=30).contains(&heard.paused.as_secs()));
+
+    // The lane's clock goes back by an hour: what it has written lies ahead.
+    let moment = (seconds(&server).await + 3600) * 1000;
+    let mut set = cmd("HSET");
+    set.arg("hpns:guard:ios").arg("l").arg(moment).arg("p").arg(moment).arg("o").arg(30_000);
+    server.admin(&set).await;
+    let heard = two.exchange(&seen(0, 0, None, 0)).await[0].unwrap();
+    assert_eq!(heard.accepted_ago.unwrap().as_secs(), 0);
+    assert!(heard.paused <= Duration::from_secs(30), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_rate_survives_a_lane_whose_clock_goes_back() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    let board = Board::new("one", &[server.lane("worker")]);
+    let Some(Lease::Granted(_)) = board.lease("fcm", 1000.0, 100, 20).await else { panic!() };
+    let ahead = (seconds(&server).await + 3600) * 1_000_000;
+    server.admin(cmd("SET").arg("hpns:rl:fcm").arg(ahead)).await;
+
+    let Some(Lease::Wait(time)) = board.lease("fcm", 1000.0, 100, 20).await else { panic!() };
+
+    assert!(time <= Duration::from_millis(100), "{time:?}");
 }
 
 #[tokio::test]
@@ -297,7 +347,7 @@ async fn eight_workers_that_lease_a_rate_keep_to_it() {
     let workers = boards.iter().map(|board| async move {
         let mut granted = 0;
         while tokio::time::Instant::now() < end {
-            match board.lease("fcm", 1000, 100, 20).await.unwrap() {
+            match board.lease("fcm", 1000.0, 100, 20).await.unwrap() {
                 Lease::Granted(turns) => granted += turns,
                 Lease::Wait(time) => tokio::time::sleep(time).await,
             }
@@ -321,4 +371,144 @@ async fn eight_workers_that_lease_a_rate_keep_to_it() {
 
     let ideal = 1000.0 * began.elapsed().as_secs_f64() + 100.0;
     assert!(f64::from(all) <= ideal * 1.05 && f64::from(all) >= ideal * 0.8, "{all} of {ideal}");
+}
+
+#[tokio::test]
+async fn a_lane_that_no_worker_reads_takes_no_push() {
+    let (unread, read, tasks) = (Server::start(), Server::start(), TaskTracker::new());
+    for server in [&unread, &read] {
+        server.admin(&cmd("PING")).await;
+    }
+    let worker = a_worker("w1", &[&read], &tasks);
+    let gateway = a_gateway("gw", &[&unread, &read], 100, &tasks);
+    until(|| gateway.is_ready() && worker.is_up()).await;
+
+    let answered = async {
+        // As long as a process stays with each lane, and longer.
+        for _ in 0..40 {
+            assert_eq!(gateway.submit(a_job(Kind::Message)).await, Ok(a_verdict(1)));
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    };
+    let delivery = async {
+        loop {
+            for claimed in worker.claim(Provider::Fcm, 8).await.unwrap() {
+                claimed.finish(a_verdict(1));
+            }
+        }
+    };
+    tokio::select! { () = answered => {}, () = delivery => {} }
+    assert_eq!(unread.admin(cmd("XLEN").arg("hpns:jobs:fcm:other")).await, redis::Value::Int(0));
+}
+
+#[tokio::test]
+async fn an_app_that_no_worker_knows_is_told_and_one_that_some_know_is_served() {
+    let (server, tasks) = (Server::start(), TaskTracker::new());
+    server.admin(&cmd("PING")).await;
+    let other = push_domain::App { id: push_domain::AppId::new("other"), ..crate::conformance::the_app() };
+    let stranger = super::rig::a_worker_of(other, "w1", &[&server], &tasks);
+    let gateway = a_gateway("gw", &[&server], 100, &tasks);
+    until(|| gateway.is_ready()).await;
+    let ignorant = async {
+        stranger.claim(Provider::Fcm, 8).await;
+    };
+    let asked = gateway.submit(a_job(Kind::Message));
+    let told = tokio::select! { told = asked => told, () = ignorant => unreachable!() };
+    assert_eq!(told, Err(SubmitError::NotServed));
+
+    let worker = a_worker("w2", &[&server], &tasks);
+    let delivery = async {
+        loop {
+            tokio::select! {
+                jobs = worker.claim(Provider::Fcm, 8) => jobs.unwrap().into_iter().for_each(|it| it.finish(a_verdict(1))),
+                _ = stranger.claim(Provider::Fcm, 8) => {}
+            }
+        }
+    };
+    let asked = gateway.submit(a_job(Kind::Message));
+    let told = tokio::select! { told = asked => told, () = delivery => unreachable!() };
+    assert_eq!(told, Ok(a_verdict(1)));
+}
+
+#[tokio::test]
+async fn connections_that_break_with_two_hundred_under_way_send_nothing_twice() {
+    let rig = Rig::start(1000).await;
+    let callers = futures(&rig, 200).await;
+    let claimed = claim_all(&rig, 200).await;
+
+    rig.server.admin(cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes")).await;
+    for claimed in claimed {
+        claimed.finish(a_verdict(1));
+    }
+
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), Ok(a_verdict(1)));
+    }
+    let again = tokio::time::timeout(Duration::from_millis(1500), rig.claim(Provider::Fcm, 8)).await;
+    assert!(again.is_err(), "a job was handed over again");
+}
+
+#[tokio::test]
+async fn a_deadline_is_counted_from_when_the_call_was_written() {
+    let server = Server::start();
+    server.admin(&cmd("PING")).await;
+    let (step, mut link) = (super::script::Step::enqueue(), super::link::Link::commands(server.lane("test")));
+    let now = seconds(&server).await * 1000;
+    let mut call = step.call(3);
+    call.arg("hpns:lane").arg("hpns:jobs:fcm:other").arg("hpns:d:1");
+    // Half a second ago, at most, with 300 ms left.
+    let written = now - 500;
+    call.arg(1)
+        .arg(10)
+        .arg(1000)
+        .arg("gw")
+        .arg(written)
+        .arg(1)
+        .arg(1)
+        .arg("job")
+        .arg("app")
+        .arg(300)
+        .arg("sealed");
+
+    step.run(&call, &mut link).await.unwrap();
+
+    let entries = server.admin(cmd("XRANGE").arg("hpns:jobs:fcm:other").arg("-").arg("+")).await;
+    let entries: Vec<_> = value::list(entries).into_iter().filter_map(value::StreamEntry::read).collect();
+    // A second has passed at most: the call may be refused as too late, never be given more time.
+    for entry in entries {
+        assert_eq!(entry.field(b"x").unwrap(), (written + 300).to_string().as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn jobs_from_before_a_step_of_the_lanes_clock_are_sent_all_the_same_and_once() {
+    let rig = Rig::start(100).await;
+    let callers = futures(&rig, 5).await;
+    // The server's clock goes back: what it has seen lies ahead.
+    let ahead = (seconds(&rig.server).await + 3600) * 1000;
+    rig.server.admin(cmd("HSET").arg("hpns:lane").arg("seen").arg(ahead)).await;
+    let epoch = || async {
+        let answer = rig.server.admin(cmd("HGET").arg("hpns:lane").arg("epoch")).await;
+        value::text(answer).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default()
+    };
+    while epoch().await == 0 {
+        tokio::task::yield_now().await;
+    }
+
+    let mut sent = 0;
+    let answered = async {
+        for caller in callers {
+            assert_eq!(caller.await.unwrap(), Ok(a_verdict(1)));
+        }
+    };
+    let delivery = async {
+        loop {
+            for claimed in rig.claim(Provider::Fcm, 8).await.unwrap() {
+                sent += 1;
+                claimed.finish(a_verdict(1));
+            }
+        }
+    };
+    tokio::select! { () = answered => {}, () = delivery => {} }
+    assert_eq!(sent, 5);
 }

@@ -15,6 +15,12 @@ impl StreamEntry {
         Some(Self { id: text(id)?, fields: list(fields).into_iter().filter_map(bytes).collect() })
     }
 
+    /// Takes out the value of a field.
+    pub(super) fn take(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        let mut pairs = self.fields.chunks_exact_mut(2);
+        pairs.find(|pair| pair[0] == name).map(|pair| std::mem::take(&mut pair[1]))
+    }
+
     /// Returns the value of a field.
     pub(super) fn field(&self, name: &[u8]) -> Option<&[u8]> {
         let mut pairs = self.fields.chunks_exact(2);

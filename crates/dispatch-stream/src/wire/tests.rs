@@ -42,7 +42,7 @@ fn the_golden_job() -> Job {
     let notification = Notification {
         id,
         tenant: "ten_01933b2f8a2c7d01b4c6d8e0f2a4b6c9".parse().unwrap(),
-        app: Arc::clone(an_iphone().get(&AppId::new("ios")).unwrap()),
+        app: an_iphone().get(&AppId::new("ios")).unwrap(),
         device: DeviceId::from_bytes([7; 32]),
         kind: Kind::Call,
         request: ProviderRequest::Apns(request),

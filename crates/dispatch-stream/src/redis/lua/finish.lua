@@ -3,6 +3,7 @@
 -- ARGV: group, number of queues, number of reply streams, life of marks and replies in ms, most replies;
 --       then for each job: numbers of its queue, its reply stream and its mark, entry id, job id, verdict.
 -- Returns how many verdicts were the first.
+-- An empty verdict says that this worker cannot take the job: it is forgotten here, and its gateway told.
 -- Of what it writes, what frees memory comes first: so it runs on a full server too, and a full server drains.
 local call, ARGV, KEYS = redis.call, ARGV, KEYS
 local group, queues, streams, life, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -35,9 +36,13 @@ local settled, replies, count = {}, {}, 0
 for at = first, #ARGV, step do
   local stream, mark, id, verdict = ARGV[at + 1], ARGV[at + 2], ARGV[at + 4], ARGV[at + 5]
   if not known[id] or string.sub(known[id], 1, 1) ~= 'R' then
-    known[id] = 'R' .. verdict
-    append(settled, mark, id)
-    append(settled, mark, known[id])
+    if verdict == '' then
+      call('HDEL', KEYS[marks + mark], id)
+    else
+      known[id] = 'R' .. verdict
+      append(settled, mark, id)
+      append(settled, mark, known[id])
+    end
     append(replies, stream, id)
     append(replies, stream, verdict)
     count = count + 1

@@ -1,52 +1,42 @@
--- Takes over the entries of dead consumers: those whose last heartbeat is too old, never merely idle ones.
--- KEYS: the heartbeats, then the queues.
--- ARGV: group, me, ms without a heartbeat after which a consumer is dead, most entries to take,
---       deliveries after which a job is poison, whether I may take a suspect (0 or 1).
+-- Takes over the entries of one dead worker.
+-- KEYS: the heartbeats, the dead, then the queues: two for each provider.
+-- ARGV: group, me, the dead one, deliveries after which a job is poison, whether I may take a suspect (0 or 1), then
+--       for each provider the most entries to take.
 -- Returns {taken, poison, suspect}: the first two lists of {number of the queue, entry}, the last an entry id or false.
 -- A job that two or more workers did not survive is a suspect: each worker runs one at a time, so that
 -- the innocent ones pass and the guilty one is found.
-local group, me, dead_after = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local room, limit, suspects = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local taken, poison, suspect, remains = {}, {}, false, {}
-for number = 2, #KEYS do
-  local queue = KEYS[number]
-  local group_exists = redis.call('EXISTS', queue) == 1
-  local consumers = group_exists and redis.pcall('XINFO', 'CONSUMERS', queue, group) or {}
-  for c = 1, consumers.err and 0 or #consumers do
-    local fields = {}
-    for k = 1, #consumers[c], 2 do fields[consumers[c][k]] = consumers[c][k + 1] end
-    local name = fields.name
-    local last = tonumber(redis.call('ZSCORE', KEYS[1], name) or 0)
-    if name ~= me and now - last > dead_after then
-      if fields.pending == 0 then
-        redis.call('XGROUP', 'DELCONSUMER', queue, group, name)
-        remains[name] = remains[name] or false
-      else
-        remains[name] = true
-        local pending = redis.call('XPENDING', queue, group, '-', '+', 200, name)
-        for p = 1, #pending do
-          local id, deliveries = pending[p][1], pending[p][4]
-          local list
-          if deliveries >= limit then
-            list = poison
-          elseif deliveries >= 2 then
-            if suspects > 0 then list = taken; suspects = suspects - 1; suspect = id end
-          elseif room > 0 then
-            list = taken; room = room - 1
-          end
-          if list then
-            local entry = redis.call('XCLAIM', queue, group, me, 0, id)[1]
-            if entry then table.insert(list, {number - 1, entry}) end
-          end
-        end
-      end
+-- A worker that shows itself again takes itself from the dead, and keeps what is still its own.
+local group, me, dead = ARGV[1], ARGV[2], ARGV[3]
+local limit, suspects = tonumber(ARGV[4]), tonumber(ARGV[5])
+local room = {tonumber(ARGV[6]), tonumber(ARGV[7])}
+local taken, poison, suspect, left = {}, {}, false, false
+if redis.call('SISMEMBER', KEYS[2], dead) == 0 then return {taken, poison, suspect} end
+for number = 0, #KEYS - 3 do
+  local queue, provider = KEYS[number + 3], math.floor(number / 2) + 1
+  local pending = redis.pcall('XPENDING', queue, group, '-', '+', 200, dead)
+  if pending.err then pending = {} end
+  for p = 1, #pending do
+    local id, deliveries = pending[p][1], pending[p][4]
+    local list
+    if deliveries >= limit then
+      list = poison
+    elseif room[provider] > 0 and (deliveries < 2 or suspects > 0) then
+      list = taken
+      room[provider] = room[provider] - 1
+      if deliveries >= 2 then suspects = suspects - 1; suspect = id end
+    end
+    if list then
+      local entry = redis.call('XCLAIM', queue, group, me, 0, id)[1]
+      if entry then table.insert(list, {number, entry}) end
+    else
+      left = true
     end
   end
+  if #pending == 200 then left = true end
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)
-for name, left in pairs(remains) do
-  if not left then redis.call('ZREM', KEYS[1], name) end
+if not left then
+  for number = 3, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[number], group, dead) end
+  redis.call('SREM', KEYS[2], dead)
+  redis.call('HDEL', KEYS[1], dead)
 end
 return {taken, poison, suspect}

@@ -1,0 +1,251 @@
+//! Who waits for which verdict, for all serving threads of a gateway.
+//!
+//! A caller is registered for as long as it waits, on whichever lane its job is: a verdict that comes by a former
+//! way counts too. News is told to each thread at once, because waking a thread costs a system call.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use push_domain::JobId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{SubmitError, Verdict};
+
+const PARTS: usize = 16;
+
+/// What a waiting caller may learn.
+#[derive(Debug, Clone)]
+pub(super) enum Event {
+    Verdict(Verdict),
+    /// The lane takes nothing more.
+    Full,
+    /// The job has to go another way.
+    LaneFailed,
+    /// The worker that took the job cannot deliver it.
+    NotServed,
+}
+
+/// News for the callers of one thread.
+pub(super) type News = Vec<(oneshot::Sender<Event>, Event)>;
+
+/// All callers that wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    parts: [Mutex<HashMap<JobId, Waiting>>; PARTS],
+    count: AtomicUsize,
+    next: AtomicU64,
+    /// How each serving thread is told.
+    threads: Mutex<Vec<(usize, mpsc::UnboundedSender<News>)>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    callers: Vec<Caller>,
+    /// What came while a caller was between two ways.
+    verdict: Option<Verdict>,
+}
+
+#[derive(Debug)]
+struct Caller {
+    number: u64,
+    thread: usize,
+    lane: usize,
+    event: Option<oneshot::Sender<Event>>,
+}
+
+/// One caller's place; it waits no more when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    waiters: &'a Waiters,
+    job: JobId,
+    number: u64,
+}
+
+impl Waiters {
+    fn part(&self, job: JobId) -> MutexGuard<'_, HashMap<JobId, Waiting>> {
+        // The low bits of the id are random.
+        let part = usize::try_from(job.uuid().as_u128() % PARTS as u128).unwrap_or_default();
+        self.parts[part].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<(usize, mpsc::UnboundedSender<News>)>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns how a thread is told.
+    pub(super) fn add_thread(&self, thread: usize, news: mpsc::UnboundedSender<News>) {
+        self.threads().push((thread, news));
+    }
+
+    /// Registers a caller of a thread. At most `capacity` callers wait at once.
+    pub(super) fn register(
+        &self,
+        job: JobId,
+        thread: usize,
+        capacity: usize,
+    ) -> Result<Place<'_>, SubmitError> {
+        if self.count.load(Ordering::Relaxed) >= capacity {
+            return Err(SubmitError::Full);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let caller = Caller { number, thread, lane: usize::MAX, event: None };
+        self.part(job).entry(job).or_default().callers.push(caller);
+        Ok(Place { waiters: self, job, number })
+    }
+
+    /// Says whether somebody waits for a job of this lane.
+    pub(super) fn waits_on(&self, job: JobId, lane: usize) -> bool {
+        let part = self.part(job);
+        let callers = part.get(&job).map(|waiting| &waiting.callers);
+        let listens = |caller: &Caller| caller.event.as_ref().is_some_and(|event| !event.is_closed());
+        callers.is_some_and(|all| all.iter().any(|caller| caller.lane == lane && listens(caller)))
+    }
+
+    /// Tells all callers of some jobs; `home` is the thread that this runs on.
+    pub(super) fn tell(&self, home: usize, news: impl IntoIterator<Item = (JobId, Event)>) {
+        let mut told = Vec::new();
+        for (job, event) in news {
+            let mut part = self.part(job);
+            let Some(waiting) = part.get_mut(&job) else { continue };
+            if let Event::Verdict(verdict) = &event {
+                waiting.verdict.get_or_insert_with(|| verdict.clone());
+            }
+            for caller in &mut waiting.callers {
+                if let Some(sender) = caller.event.take() {
+                    told.push((caller.thread, sender, event.clone()));
+                }
+            }
+        }
+        self.pass_on(home, told);
+    }
+
+    /// Sends all callers of a lane on their way again.
+    pub(super) fn lane_failed(&self, home: usize, lane: usize) {
+        let mut told = Vec::new();
+        for part in &self.parts {
+            let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            for caller in part.values_mut().flat_map(|waiting| &mut waiting.callers) {
+                if caller.lane == lane
+                    && let Some(sender) = caller.event.take()
+                {
+                    told.push((caller.thread, sender, Event::LaneFailed));
+                }
+            }
+        }
+        self.pass_on(home, told);
+    }
+
+    fn pass_on(&self, home: usize, told: Vec<(usize, oneshot::Sender<Event>, Event)>) {
+        let mut away: Vec<(usize, News)> = Vec::new();
+        for (thread, sender, event) in told {
+            if thread == home {
+                let _ = sender.send(event);
+            } else if let Some((_, news)) = away.iter_mut().find(|(known, _)| *known == thread) {
+                news.push((sender, event));
+            } else {
+                away.push((thread, vec![(sender, event)]));
+            }
+        }
+        if away.is_empty() {
+            return;
+        }
+        let threads = self.threads();
+        for (thread, news) in away {
+            let known = threads.iter().find(|(known, _)| *known == thread);
+            // A thread that is gone has no callers any more.
+            let _ = known.map(|(_, sender)| sender.send(news));
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Says that the job goes to a lane, and returns where its news will arrive.
+    pub(super) fn wait_on(&self, lane: usize) -> oneshot::Receiver<Event> {
+        let (event, news) = oneshot::channel();
+        let mut part = self.waiters.part(self.job);
+        let Some(waiting) = part.get_mut(&self.job) else { return news };
+        if let Some(verdict) = &waiting.verdict {
+            let _ = event.send(Event::Verdict(verdict.clone()));
+        } else if let Some(me) = waiting.callers.iter_mut().find(|caller| caller.number == self.number) {
+            (me.lane, me.event) = (lane, Some(event));
+        }
+        news
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiters.count.fetch_sub(1, Ordering::Relaxed);
+        let mut part = self.waiters.part(self.job);
+        let Some(waiting) = part.get_mut(&self.job) else { return };
+        waiting.callers.retain(|caller| caller.number != self.number);
+        if waiting.callers.is_empty() {
+            part.remove(&self.job);
+        }
+    }
+}
+
+/// Tells the callers of one thread, on that thread, until the gateway is gone.
+pub(super) async fn tell_callers(mut news: mpsc::UnboundedReceiver<News>) {
+    while let Some(news) = news.recv().await {
+        for (caller, event) in news {
+            let _ = caller.send(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use push_domain::FailReason;
+
+    use super::*;
+
+    fn a_verdict() -> Event {
+        Event::Verdict(Verdict::unsent(FailReason::Poison))
+    }
+
+    #[tokio::test]
+    async fn a_verdict_that_comes_between_two_ways_is_not_lost() {
+        let (waiters, job) = (Waiters::default(), JobId::new());
+        let place = waiters.register(job, 0, 10).unwrap();
+        let first = place.wait_on(0);
+        waiters.lane_failed(0, 0);
+        assert!(matches!(first.await, Ok(Event::LaneFailed)));
+
+        waiters.tell(0, [(job, a_verdict())]);
+
+        assert!(matches!(place.wait_on(1).await, Ok(Event::Verdict(_))));
+    }
+
+    #[tokio::test]
+    async fn callers_of_other_threads_are_told_on_their_threads() {
+        let (waiters, job) = (Waiters::default(), JobId::new());
+        let (sender, mut news) = mpsc::unbounded_channel();
+        waiters.add_thread(1, sender);
+        let place = waiters.register(job, 1, 10).unwrap();
+        let mine = place.wait_on(0);
+
+        waiters.tell(0, [(job, a_verdict())]);
+
+        for (caller, event) in news.try_recv().unwrap() {
+            caller.send(event).unwrap();
+        }
+        assert!(matches!(mine.await, Ok(Event::Verdict(_))));
+    }
+
+    #[test]
+    fn who_waits_no_more_leaves_nothing_behind() {
+        let (waiters, job) = (Waiters::default(), JobId::new());
+        let place = waiters.register(job, 0, 1).unwrap();
+        assert_eq!(waiters.register(job, 0, 1).unwrap_err(), SubmitError::Full);
+        drop(place.wait_on(0));
+        assert!(!waiters.waits_on(job, 0));
+
+        drop(place);
+
+        assert!(waiters.parts.iter().all(|part| part.lock().unwrap().is_empty()));
+        assert!(waiters.register(job, 0, 1).is_ok());
+    }
+}

@@ -1,0 +1,218 @@
+//! Which lanes a gateway may use at the moment, and which of them it takes.
+//!
+//! A lane may be used while it answers *and* somebody reads it: one that gateways reach and no worker does would
+//! swallow pushes. Whether somebody reads is told by the workers' heartbeats, by whether they change, so that no
+//! clock has to be right.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::enqueue::Handover;
+
+/// All threads of a process stay with one lane for so long: what is handed over together shares its cost.
+const SLICE: Duration = Duration::from_millis(250);
+/// While no lane answers, new jobs wait until that has lasted so long; after that they are refused at once.
+const NO_LANE: Duration = Duration::from_millis(600);
+/// While lanes answer and nobody reads them: workers may be about to come back.
+const NO_WORKER: Duration = Duration::from_secs(3);
+/// Without a new heartbeat of any worker for so long, nobody reads a lane.
+const UNREAD: Duration = Duration::from_millis(2500);
+
+/// All lanes of a gateway.
+#[derive(Debug)]
+pub(super) struct Ways {
+    all: Vec<Way>,
+    began: Instant,
+    /// Processes begin with different lanes.
+    offset: usize,
+    /// Since when no lane may be used.
+    dark_since: Mutex<Option<Instant>>,
+}
+
+/// The way to one lane.
+#[derive(Debug)]
+struct Way {
+    handovers: mpsc::UnboundedSender<Handover>,
+    is_up: AtomicBool,
+    /// Until when somebody reads it, in milliseconds after `began`.
+    read_until: AtomicU64,
+    /// The last heartbeat that it told of.
+    beat: AtomicU64,
+}
+
+impl Ways {
+    pub(super) fn new(gateway: &str, handovers: Vec<mpsc::UnboundedSender<Handover>>) -> Self {
+        let way = |handovers| Way {
+            handovers,
+            is_up: AtomicBool::new(false),
+            read_until: AtomicU64::new(0),
+            beat: AtomicU64::new(0),
+        };
+        let began = Instant::now();
+        Self {
+            all: handovers.into_iter().map(way).collect(),
+            began,
+            offset: gateway.bytes().map(usize::from).sum(),
+            dark_since: Mutex::new(Some(began)),
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Chooses a lane that may be used: the one before if it still may, else the process's of the moment, else any.
+    pub(super) fn choose(&self, before: Option<usize>) -> Option<usize> {
+        let count = self.all.len();
+        let slice = self.began.elapsed().as_millis() / SLICE.as_millis();
+        let of_the_moment = usize::try_from(slice).unwrap_or_default().wrapping_add(self.offset);
+        let first = before.unwrap_or_else(|| of_the_moment % count.max(1));
+        (0..count).map(|step| (first + step) % count).find(|lane| self.is_usable(*lane))
+    }
+
+    /// Chooses another lane than one, if there is any that may be used.
+    pub(super) fn other_than(&self, lane: usize) -> Option<usize> {
+        let count = self.all.len();
+        (1..count).map(|step| (lane + step) % count).find(|other| self.is_usable(*other))
+    }
+
+    pub(super) fn is_usable(&self, lane: usize) -> bool {
+        self.all.get(lane).is_some_and(|way| {
+            way.is_up.load(Ordering::Relaxed) && self.millis() < way.read_until.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Says whether any lane may be used.
+    pub(super) fn any(&self) -> bool {
+        (0..self.all.len()).any(|lane| self.is_usable(lane))
+    }
+
+    pub(super) fn is_up(&self, lane: usize) -> bool {
+        self.all.get(lane).is_some_and(|way| way.is_up.load(Ordering::Relaxed))
+    }
+
+    /// Queues a job for a lane; says whether the lane is still served.
+    pub(super) fn hand_over(&self, lane: usize, handover: Handover) -> bool {
+        self.all.get(lane).is_some_and(|way| way.handovers.send(handover).is_ok())
+    }
+
+    fn dark_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.dark_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether no lane may be used and none will be for a while. Ask when there is none.
+    pub(super) fn is_dark(&self) -> bool {
+        let since = *self.dark_since().get_or_insert_with(Instant::now);
+        let answers = self.all.iter().any(|way| way.is_up.load(Ordering::Relaxed));
+        since.elapsed() >= if answers { NO_WORKER } else { NO_LANE }
+    }
+
+    fn is_there_light(&self) {
+        if self.any() {
+            *self.dark_since() = None;
+        }
+    }
+
+    /// Notes that a lane answers; says whether that is news.
+    pub(super) fn works(&self, lane: usize) -> bool {
+        let is_news = self.all.get(lane).is_some_and(|way| !way.is_up.swap(true, Ordering::Relaxed));
+        if is_news {
+            self.is_there_light();
+        }
+        is_news
+    }
+
+    /// Notes that a lane does not answer; says whether that is news.
+    pub(super) fn failed(&self, lane: usize) -> bool {
+        self.all.get(lane).is_some_and(|way| way.is_up.swap(false, Ordering::Relaxed))
+    }
+
+    /// Notes the last heartbeat of any worker that a lane knows of, in its own time, which is `now` at the moment;
+    /// 0 for none.
+    pub(super) fn heard(&self, lane: usize, beat: u64, now: u64) {
+        let Some(way) = self.all.get(lane) else { return };
+        let before = way.beat.swap(beat, Ordering::Relaxed);
+        // The first that is heard of may be of long ago; of that the lane's own clock is the judge.
+        let is_old =
+            before == 0 && now.abs_diff(beat) > u64::try_from(UNREAD.as_millis()).unwrap_or_default();
+        if beat == 0 || before == beat || is_old {
+            return;
+        }
+        let until = self.millis().saturating_add(u64::try_from(UNREAD.as_millis()).unwrap_or_default());
+        let was_read = way.read_until.swap(until, Ordering::Relaxed) > self.millis();
+        if !was_read {
+            self.is_there_light();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_ways() -> (Ways, Vec<mpsc::UnboundedReceiver<Handover>>) {
+        let (senders, receivers) = (0..2).map(|_| mpsc::unbounded_channel()).unzip();
+        (Ways::new("g", senders), receivers)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_answers_and_that_nobody_reads_is_not_used() {
+        let (ways, _ends) = two_ways();
+        ways.works(0);
+        ways.heard(0, 0, 5000);
+        assert_eq!(ways.choose(None), None);
+
+        ways.works(1);
+        ways.heard(1, 4900, 5000);
+        for _ in 0..8 {
+            assert_eq!(ways.choose(None), Some(1));
+            tokio::time::advance(SLICE).await;
+            ways.heard(1, ways.millis(), ways.millis());
+        }
+        tokio::time::advance(UNREAD).await;
+        assert_eq!(ways.choose(None), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whether_a_lane_is_read_depends_on_no_clock() {
+        let (ways, _ends) = two_ways();
+        ways.works(0);
+        ways.heard(0, 1_000_000, 9_000_000);
+        assert!(!ways.is_usable(0), "an old heartbeat, seen for the first time");
+
+        // The lane's clock is set back by an hour, and forward: each new heartbeat counts.
+        for beat in [1_000_400, 400, 90_000_000] {
+            tokio::time::advance(UNREAD).await;
+            ways.heard(0, beat, beat);
+            assert!(ways.is_usable(0));
+        }
+        tokio::time::advance(UNREAD).await;
+        ways.heard(0, 90_000_000, 90_000_000);
+        assert!(!ways.is_usable(0), "the same one again is no life");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_stays_with_a_lane_for_a_while_and_uses_all_in_turn() {
+        let (ways, _ends) = two_ways();
+        (0..2).for_each(|lane| {
+            ways.works(lane);
+            ways.heard(lane, 1, 1);
+        });
+        let first = ways.choose(None).unwrap();
+        tokio::time::advance(SLICE / 2).await;
+        assert_eq!(ways.choose(None), Some(first));
+        assert_eq!(ways.choose(Some(1 - first)), Some(1 - first), "who has a lane keeps it");
+
+        tokio::time::advance(SLICE).await;
+
+        assert_eq!(ways.choose(None), Some(1 - first));
+    }
+}
