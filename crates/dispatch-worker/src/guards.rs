@@ -1,12 +1,14 @@
 //! What all workers of a process know of an app, and what they may do by it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::Duration;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use dispatch_stream::{AppState, Board, Evidence};
 use metrics::Gauge;
-use push_domain::{App, AppCatalogue, AppId, Clock, Outcome, Reason, RetryScope, TenantId, Timestamp};
+use push_domain::{App, AppId, Outcome, Reason, RetryScope, TenantId, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::breaker::Breaker;
@@ -14,7 +16,7 @@ use crate::circuit::Passage;
 use crate::hold::{Change, Hold};
 use crate::isolation::Isolation;
 use crate::pace::Pace;
-use crate::removals::{Others, RemovalGuard};
+use crate::removals::RemovalGuard;
 
 /// How fast pushes may leave under which credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,8 +28,23 @@ pub struct PaceLimit {
 }
 
 /// The guards of all apps, for every worker of a process. Cheap to clone; all clones are one set.
+///
+/// An app has a guard from its first push on: one that is not used costs nothing.
 #[derive(Debug, Clone)]
-pub struct Guards(Arc<HashMap<AppId, AppGuard>>);
+pub struct Guards(Arc<Shared>);
+
+/// Says how fast pushes of an app may leave.
+type Limits = Box<dyn Fn(&AppId) -> PaceLimit + Send + Sync>;
+
+struct Shared {
+    apps: ArcSwap<HashMap<AppId, Arc<AppGuard>>>,
+    paces: Mutex<HashMap<String, Arc<Pace>>>,
+    limit: Limits,
+    max_waiting: usize,
+    board: Option<Arc<Board>>,
+    /// How many processes deliver.
+    workers: AtomicU32,
+}
 
 /// What is known of one app.
 #[derive(Debug)]
@@ -70,90 +87,131 @@ pub(crate) struct Admission<'a> {
 }
 
 impl Guards {
-    /// Makes a guard for every app. At most `max_waiting` pushes wait for the pace of one credential. With a
-    /// board, all processes keep to one pace.
+    /// Makes the guards. `limit` says how fast an app's pushes may leave; at most `max_waiting` pushes wait for the pace
+    /// of one credential. With a board, all processes keep to one pace.
     #[must_use]
     pub fn new(
-        apps: &AppCatalogue,
-        limit: impl Fn(&App) -> PaceLimit,
+        limit: impl Fn(&AppId) -> PaceLimit + Send + Sync + 'static,
         max_waiting: usize,
         board: Option<&Arc<Board>>,
     ) -> Self {
-        let mut slowest = HashMap::new();
-        for PaceLimit { credential, per_second } in apps.iter().map(|app| limit(app)) {
-            let rate = slowest.entry(credential).or_insert(per_second);
-            *rate = if *rate == 0 {
-                per_second
-            } else if per_second == 0 {
-                *rate
-            } else {
-                per_second.min(*rate)
-            };
-        }
-        let paces: HashMap<_, _> = slowest
-            .into_iter()
-            .map(|(credential, rate)| {
-                let pace = match board {
-                    Some(board) => Pace::shared(rate, max_waiting, &credential, Arc::clone(board)),
-                    None => Pace::new(rate, max_waiting),
-                };
-                (credential, Arc::new(pace))
-            })
-            .collect();
-        let guards = apps.iter().filter_map(|app| {
-            let pace = paces.get(&limit(app).credential)?;
-            Some((app.id.clone(), AppGuard::new(app, Arc::clone(pace))))
-        });
-        Self(Arc::new(guards.collect()))
+        Self(Arc::new(Shared {
+            apps: ArcSwap::default(),
+            paces: Mutex::default(),
+            limit: Box::new(limit),
+            max_waiting,
+            board: board.cloned(),
+            workers: AtomicU32::new(1),
+        }))
     }
 
-    pub(crate) fn of(&self, app: &AppId) -> Option<&AppGuard> {
-        self.0.get(app)
+    /// Returns an app's guard; makes it at the app's first push.
+    pub(crate) fn of(&self, app: &App) -> Arc<AppGuard> {
+        if let Some(guard) = self.known(&app.id) {
+            return guard;
+        }
+        let made = Arc::new(AppGuard::new(app, self.0.pace_of(&app.id)));
+        self.0.apps.rcu(|apps| {
+            let mut apps = HashMap::clone(apps);
+            apps.entry(app.id.clone()).or_insert_with(|| Arc::clone(&made));
+            apps
+        });
+        self.known(&app.id).unwrap_or(made)
+    }
+
+    fn known(&self, app: &AppId) -> Option<Arc<AppGuard>> {
+        self.0.apps.load().get(app).cloned()
     }
 
     /// Forgets what was held against an app: it has new credentials.
     pub fn renew(&self, app: &AppId) {
-        let Some(guard) = self.of(app) else { return };
+        let Some(guard) = self.known(app) else { return };
         if guard.hold.release() {
             info!(%app, "an app is released: it has new credentials");
         }
         guard.removals.reset();
     }
 
-    /// Says how this process finds its apps; of their credentials it knows nothing.
+    /// Forgets an app that is gone.
+    pub fn forget(&self, app: &AppId) {
+        self.0.apps.rcu(|apps| {
+            let mut apps = HashMap::clone(apps);
+            apps.remove(app);
+            apps
+        });
+    }
+
+    /// Says how this process finds the apps that it has pushed to; only those that are out of order, or all with
+    /// `details`. Of their credentials it knows nothing.
     #[must_use]
-    pub fn states(&self, now: Timestamp) -> BTreeMap<String, AppState> {
+    pub fn states(&self, now: Timestamp, details: bool) -> BTreeMap<String, AppState> {
+        let apps = self.0.apps.load();
+        let told = apps.iter().filter(|(_, guard)| details || !guard.is_well());
         let state = |guard: &AppGuard| AppState {
             is_broken: !guard.breaker.circuit.is_open(),
             is_held: !guard.hold.circuit.is_open(),
-            last_accepted_ms: guard.evidence(now).last_accepted_ms,
+            last_accepted_ms: guard.removals.accepted_ago().map_or(0, |ago| now.before(ago).millis()),
             ..AppState::default()
         };
-        self.0.iter().map(|(app, guard)| (app.to_string(), state(guard))).collect()
+        told.map(|(app, guard)| (app.to_string(), state(guard))).collect()
     }
 
-    /// Tells the other processes what this one has seen of its apps, and hears what they have: a mistake of
-    /// ours must not cost devices because each of many workers has seen too little of it.
-    pub async fn confer(&self, board: &Board, clock: &dyn Clock) {
-        for (app, guard) in &*self.0 {
-            let now = clock.now();
-            let others = board.exchange(app, guard.evidence(now), clock).await;
-            guard.hear(others, clock.now());
+    /// Tells the other processes what this one has seen of apps that have news, and hears what they have: a mistake
+    /// of ours must not cost devices because each of many workers has seen too little of it.
+    pub async fn confer(&self, board: &Board) {
+        let apps = self.0.apps.load_full();
+        let (guards, news): (Vec<_>, Vec<_>) =
+            apps.values().filter_map(|guard| Some((guard, (guard.app.clone(), guard.news()?)))).unzip();
+        if news.is_empty() {
+            return;
+        }
+        for (guard, heard) in guards.into_iter().zip(board.exchange(&news).await) {
+            if let Some(heard) = heard {
+                guard.hear(&heard);
+            }
         }
     }
 
     /// Says how many processes deliver: what nobody can lease, each takes its share of.
     pub fn share_among(&self, workers: u32) {
-        for guard in self.0.values() {
-            guard.pace.share_among(workers);
+        if self.0.workers.swap(workers, Ordering::Relaxed) != workers {
+            for pace in self.0.paces().values() {
+                pace.share_among(workers);
+            }
         }
     }
 
     /// Shows the state of all apps in the metrics.
     pub fn publish(&self) {
-        for guard in self.0.values() {
+        for guard in self.0.apps.load().values() {
             guard.publish();
         }
+    }
+}
+
+impl Shared {
+    fn paces(&self) -> MutexGuard<'_, HashMap<String, Arc<Pace>>> {
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pace_of(&self, app: &AppId) -> Arc<Pace> {
+        let PaceLimit { credential, per_second } = (self.limit)(app);
+        let mut paces = self.paces();
+        let pace = paces.entry(credential).or_insert_with_key(|credential| {
+            let pace = match &self.board {
+                Some(board) => Pace::shared(per_second, self.max_waiting, credential, Arc::clone(board)),
+                None => Pace::new(per_second, self.max_waiting),
+            };
+            pace.share_among(self.workers.load(Ordering::Relaxed));
+            Arc::new(pace)
+        });
+        Arc::clone(pace)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("apps", &self.apps.load().len()).finish_non_exhaustive()
     }
 }
 
@@ -190,30 +248,20 @@ impl AppGuard {
         self.breaker.circuit.is_open() && self.hold.circuit.is_open()
     }
 
-    fn evidence(&self, now: Timestamp) -> Evidence {
-        let (dead, accepted, accepted_ago) = self.removals.seen();
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let pause = self.pace.pause_left();
-        Evidence {
-            told_at_ms: now.millis(),
-            dead: u32::try_from(dead).unwrap_or(u32::MAX),
-            accepted: u32::try_from(accepted).unwrap_or(u32::MAX),
-            last_accepted_ms: accepted_ago.map_or(0, |ago| now.millis().saturating_sub(millis(ago))),
-            paused_until_ms: if pause.is_zero() { 0 } else { now.plus(pause).millis() },
-        }
+    /// What this process has seen of the app since it was last asked; nothing if that is nothing, and nobody's word
+    /// is needed.
+    fn news(&self) -> Option<Evidence> {
+        let (dead, accepted) = self.removals.news();
+        let paused = self.pace.pause_left();
+        let accepted_ago = self.removals.accepted_ago();
+        let has_news = dead > 0 || accepted > 0 || !paused.is_zero() || self.removals.doubts();
+        has_news.then_some(Evidence { dead, accepted, accepted_ago, paused })
     }
 
-    fn hear(&self, others: Evidence, now: Timestamp) {
-        let ago =
-            (others.last_accepted_ms > 0).then(|| now.since(Timestamp::from_millis(others.last_accepted_ms)));
-        self.removals.hear(Others {
-            dead: others.dead as usize,
-            accepted: others.accepted as usize,
-            accepted_ago: ago,
-        });
-        let pause = Timestamp::from_millis(others.paused_until_ms).since(now);
-        if pause > self.pace.pause_left() {
-            self.pace.pause_exactly(pause);
+    fn hear(&self, all: &Evidence) {
+        self.removals.hear(all.dead, all.accepted, all.accepted_ago);
+        if all.paused > self.pace.pause_left() {
+            self.pace.pause_exactly(all.paused);
         }
     }
 

@@ -10,12 +10,13 @@ mod config;
 mod guards;
 mod hold;
 mod isolation;
-mod lane;
 mod pace;
 mod removals;
 mod retry;
+mod route;
+mod slots;
 mod worker;
 
 pub use config::Config;
 pub use guards::{Guards, PaceLimit};
-pub use worker::{Parts, Senders, Worker};
+pub use worker::{Parts, SenderSource, Worker};

@@ -42,7 +42,7 @@ pub(crate) struct Pace {
 #[derive(Debug)]
 struct Shared {
     credential: String,
-    per_second: u32,
+    per_second: f64,
     board: Arc<Board>,
     turns: AtomicU32,
     /// One asks for all who wait.
@@ -80,7 +80,7 @@ impl Pace {
     pub(crate) fn shared(per_second: u32, max_waiting: usize, credential: &str, board: Arc<Board>) -> Self {
         let shared = Shared {
             credential: credential.to_owned(),
-            per_second,
+            per_second: per_second.into(),
             board,
             turns: AtomicU32::new(0),
             asking: AsyncMutex::new(()),
@@ -103,13 +103,15 @@ impl Pace {
         }
         let now = Instant::now();
         let latest = if self.waiting.load(Ordering::Relaxed) < self.max_waiting { deadline } else { now };
-        let at = {
+        let (at, share) = {
             let mut state = self.lock();
+            // Where the rate is shared, so is the way back to it after a pause: all together keep to its share.
+            let share = state.share(now);
             let at = state.reserve(now, self.per_second, latest).ok_or(TooFast)?;
             if self.per_second == 0.0 && state.paused_until.is_none() {
                 self.applies.store(false, Ordering::Relaxed);
             }
-            at
+            (at, share)
         };
         if at > now {
             let _place = Place::take(&self.waiting);
@@ -125,7 +127,7 @@ impl Pace {
             Some(_) if self.waiting.load(Ordering::Relaxed) >= self.max_waiting => Err(TooFast),
             Some(shared) => {
                 let _place = Place::take(&self.waiting);
-                shared.turn(deadline).await?;
+                shared.turn(deadline, share).await?;
                 if self.is_paused() { Err(TooFast) } else { Ok(()) }
             }
         }
@@ -171,7 +173,8 @@ impl Pace {
 impl Shared {
     /// Takes a turn, and leases some more when there is none. While nobody can be asked, each process keeps
     /// to its share by itself.
-    async fn turn(&self, deadline: Instant) -> Result<(), TooFast> {
+    async fn turn(&self, deadline: Instant, share: f64) -> Result<(), TooFast> {
+        let rate = self.per_second * share;
         loop {
             if self.take() {
                 return Ok(());
@@ -181,9 +184,8 @@ impl Shared {
             if self.take() {
                 return Ok(());
             }
-            let wanted = (self.per_second / 50).clamp(1, MOST_LEASED);
-            let burst = (self.per_second / 4).max(1);
-            match self.board.lease(&self.credential, self.per_second, burst, wanted).await {
+            let wanted = whole(rate / 50.0).min(MOST_LEASED);
+            match self.board.lease(&self.credential, rate, whole(rate / 4.0), wanted).await {
                 Some(Lease::Granted(turns)) => {
                     self.turns.fetch_add(turns, Ordering::AcqRel);
                 }
@@ -192,10 +194,10 @@ impl Shared {
                 None => break,
             }
         }
-        let share = f64::from(self.per_second) / f64::from(self.processes.load(Ordering::Relaxed).max(1));
+        let mine = rate / f64::from(self.processes.load(Ordering::Relaxed).max(1));
         let at = {
             let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-            alone.reserve(Instant::now(), share, deadline).ok_or(TooFast)?
+            alone.reserve(Instant::now(), mine, deadline).ok_or(TooFast)?
         };
         tokio::time::sleep_until(at).await;
         Ok(())
@@ -207,7 +209,23 @@ impl Shared {
     }
 }
 
+/// As many as that, and one at least.
+fn whole(turns: f64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a rate")]
+    {
+        turns.max(1.0) as u32
+    }
+}
+
 impl State {
+    /// Returns which share of the rate holds after a pause: all of it a minute later.
+    fn share(&self, now: Instant) -> f64 {
+        self.paused_until.map_or(1.0, |until| {
+            let ramped = now.saturating_duration_since(until).as_secs_f64() / RAMP.as_secs_f64();
+            ramped.clamp(RAMP_FROM, 1.0)
+        })
+    }
+
     /// Returns when the push may leave, and counts it; or `None` if that is later than `latest`.
     fn reserve(&mut self, now: Instant, per_second: f64, latest: Instant) -> Option<Instant> {
         let earliest = match self.paused_until {
@@ -222,10 +240,7 @@ impl State {
         if per_second == 0.0 {
             return (earliest <= latest).then_some(earliest);
         }
-        let share = self.paused_until.map_or(1.0, |until| {
-            let ramped = now.saturating_duration_since(until).as_secs_f64() / RAMP.as_secs_f64();
-            ramped.max(RAMP_FROM)
-        });
+        let share = self.share(now);
         let next = self.next.max(earliest);
         let at = next.checked_sub(BURST).map_or(earliest, |at| at.max(earliest));
         if at > latest {

@@ -3,7 +3,7 @@
 //! A wrong topic, key or environment makes Apple and Google call good tokens bad. A stock server
 //! never sends to a removed token again, so `REMOVE` is only said while the app is known to work.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,11 +22,20 @@ const PROOF: Duration = Duration::from_mins(10);
 
 /// What other processes have seen of the app in the last minutes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Others {
-    pub(crate) dead: usize,
-    pub(crate) accepted: usize,
-    /// How long ago one of them had a push accepted.
-    pub(crate) accepted_ago: Option<Duration>,
+struct Others {
+    dead: usize,
+    accepted: usize,
+    /// When one of them last had a push accepted.
+    accepted_at: Option<Instant>,
+}
+
+/// What this process has told of itself.
+#[derive(Debug, Default)]
+struct Told {
+    dead: u64,
+    accepted: u64,
+    /// What was told in each half minute of the last five: what all have seen, less this, is the others'.
+    recent: VecDeque<(Instant, u64, u64)>,
 }
 
 /// Watches the removals of one app. A success costs two atomic writes, a removal a lock.
@@ -41,6 +50,10 @@ pub(crate) struct RemovalGuard {
     last_accepted: AtomicU64,
     /// What the other workers have seen.
     others: Mutex<Others>,
+    /// Counts all devices that were called dead, and all pushes that were accepted, for those who are told.
+    all_dead: AtomicU64,
+    all_accepted: AtomicU64,
+    told: Mutex<Told>,
     windows: Mutex<Windows>,
 }
 
@@ -72,28 +85,60 @@ impl RemovalGuard {
             accepted: AtomicU32::new(0),
             last_accepted: AtomicU64::new(NEVER),
             others: Mutex::default(),
+            all_dead: AtomicU64::new(0),
+            all_accepted: AtomicU64::new(0),
+            told: Mutex::default(),
             windows: Mutex::new(windows),
         }
     }
 
-    /// Takes what the other workers have seen.
-    pub(crate) fn hear(&self, others: Others) {
-        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others;
+    /// Takes what all workers have seen in the last five minutes, this one too.
+    pub(crate) fn hear(&self, dead: u64, accepted: u64, accepted_ago: Option<Duration>) {
+        let (mut mine_dead, mut mine_accepted) = (0, 0);
+        for (_, dead, accepted) in &self.told().recent {
+            mine_dead += dead;
+            mine_accepted += accepted;
+        }
+        let count = |all: u64, mine: u64| usize::try_from(all.saturating_sub(mine)).unwrap_or(usize::MAX);
+        let accepted_at = accepted_ago.and_then(|ago| Instant::now().checked_sub(ago));
+        *self.others_lock() =
+            Others { dead: count(dead, mine_dead), accepted: count(accepted, mine_accepted), accepted_at };
+    }
+
+    fn others_lock(&self) -> MutexGuard<'_, Others> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn others(&self) -> Others {
-        *self.others.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.others_lock()
     }
 
-    /// Says what this worker has seen: devices called dead, pushes accepted, and how long ago the last was.
-    pub(crate) fn seen(&self) -> (usize, usize, Option<Duration>) {
-        let mut windows = self.lock();
-        windows.turn(&self.accepted);
-        let accepted = self.accepted.load(Ordering::Relaxed) + windows.accepted_before;
-        (windows.devices, accepted as usize, self.accepted_ago())
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accepted_ago(&self) -> Option<Duration> {
+    /// Returns how many devices were called dead and how many pushes accepted since this was last asked.
+    pub(crate) fn news(&self) -> (u64, u64) {
+        let all = (self.all_dead.load(Ordering::Relaxed), self.all_accepted.load(Ordering::Relaxed));
+        let mut told = self.told();
+        let (dead, accepted) = (all.0 - told.dead, all.1 - told.accepted);
+        (told.dead, told.accepted) = all;
+        let now = Instant::now();
+        match told.recent.back_mut() {
+            Some((began, mine_dead, mine_accepted)) if now - *began < WINDOW / 10 => {
+                *mine_dead += dead;
+                *mine_accepted += accepted;
+            }
+            _ => told.recent.push_back((now, dead, accepted)),
+        }
+        while told.recent.front().is_some_and(|(began, ..)| now - *began > WINDOW) {
+            told.recent.pop_front();
+        }
+        (dead, accepted)
+    }
+
+    /// Returns how long ago this process last had a push accepted.
+    pub(crate) fn accepted_ago(&self) -> Option<Duration> {
         let last = self.last_accepted.load(Ordering::Relaxed);
         (last != NEVER).then(|| self.made.elapsed().saturating_sub(Duration::from_millis(last)))
     }
@@ -101,6 +146,7 @@ impl RemovalGuard {
     /// Notes a push that the provider took: the app works.
     pub(crate) fn accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.all_accepted.fetch_add(1, Ordering::Relaxed);
         let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(NEVER);
         self.last_accepted.store(now, Ordering::Relaxed);
     }
@@ -114,7 +160,9 @@ impl RemovalGuard {
     pub(crate) fn may_remove(&self, device: DeviceId) -> bool {
         let mut windows = self.lock();
         windows.turn(&self.accepted);
+        let before = windows.devices;
         windows.count(device);
+        self.all_dead.fetch_add((windows.devices - before) as u64, Ordering::Relaxed);
         self.judge(&mut windows)
     }
 
@@ -133,7 +181,7 @@ impl RemovalGuard {
         let mut windows = self.lock();
         self.accepted.store(0, Ordering::Relaxed);
         self.last_accepted.store(NEVER, Ordering::Relaxed);
-        self.hear(Others::default());
+        *self.others_lock() = Others::default();
         *windows = Windows::new();
     }
 
@@ -159,7 +207,7 @@ impl RemovalGuard {
 
     /// Says whether the provider took a push of this app in the last 10 minutes.
     pub(crate) fn is_proven(&self) -> bool {
-        let ago = [self.accepted_ago(), self.others().accepted_ago];
+        let ago = [self.accepted_ago(), self.others().accepted_at.map(|at| at.elapsed())];
         ago.into_iter().flatten().any(|ago| ago < PROOF)
     }
 }
@@ -227,13 +275,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_other_workers_have_seen_counts_too() {
         let guard = RemovalGuard::new(Provider::Apns);
-        guard.hear(Others { dead: 19, accepted: 0, accepted_ago: None });
+        guard.hear(19, 0, None);
         assert!(!guard.may_remove(device(1)));
 
         let guard = RemovalGuard::new(Provider::Apns);
-        guard.hear(Others { dead: 19, accepted: 1000, accepted_ago: Some(Duration::from_mins(1)) });
+        tokio::time::advance(WINDOW).await;
+        guard.hear(19, 1000, Some(Duration::from_mins(1)));
         assert!(guard.may_remove(device(1)) && guard.is_proven());
-        assert_eq!(guard.seen(), (1, 0, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_worker_has_told_itself_does_not_count_twice() {
+        let guard = RemovalGuard::new(Provider::Apns);
+        (0..12).for_each(|number| assert!(guard.may_remove(device(number))));
+        assert_eq!(guard.news(), (12, 0));
+        assert_eq!(guard.news(), (0, 0));
+
+        guard.hear(12, 0, None);
+        assert!(guard.may_remove(device(12)));
+        guard.hear(19, 0, None);
+        assert!(!guard.may_remove(device(13)), "seven of others");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,28 +2,43 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dispatch_stream::{Claimed, Job, JobSource, Timing, Verdict};
 use metrics::Histogram;
 use push_domain::{
-    Answer, AppCatalogue, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason,
-    RetryScope,
+    Answer, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason, RetryScope,
 };
 use tenant_registry::{DeviceState, Recorder, Sighting};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::retry::budget::Budget;
 
 use crate::Config;
 use crate::guards::{AppGuard, Barred, Guards};
-use crate::lane::Lane;
 use crate::retry;
+use crate::route::Route;
+use crate::slots::Slots;
 
-/// The senders of all apps.
-pub type Senders = HashMap<AppId, Arc<dyn PushSender>>;
+/// Where the senders of apps come from.
+pub trait SenderSource: Send + Sync + fmt::Debug {
+    /// Returns the sender of an app for one worker; makes it, if need be. `None` if the app is not (or no longer) one
+    /// that this process delivers to.
+    fn sender(&self, app: &AppId) -> Option<Arc<dyn PushSender>>;
+
+    /// Grows whenever an app goes: what was returned before may be of an app that is gone.
+    fn generation(&self) -> u64 {
+        0
+    }
+}
+
+impl<S: BuildHasher + Send + Sync> SenderSource for HashMap<AppId, Arc<dyn PushSender>, S> {
+    fn sender(&self, app: &AppId) -> Option<Arc<dyn PushSender>> {
+        self.get(app).cloned()
+    }
+}
 
 /// What is left of a push's time for telling its outcome.
 const ANSWER_TIME: Duration = Duration::from_millis(50);
@@ -31,10 +46,8 @@ const ANSWER_TIME: Duration = Duration::from_millis(50);
 /// What a worker is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// The apps that it delivers to.
-    pub apps: Arc<AppCatalogue>,
-    /// How each of them is delivered to.
-    pub senders: Senders,
+    /// How each app is delivered to.
+    pub senders: Box<dyn SenderSource>,
     /// What is known of the apps; shared by all workers of a process.
     pub guards: Guards,
     /// Where what was learned of devices goes.
@@ -49,7 +62,9 @@ pub struct Parts {
 
 /// Delivers jobs to all apps of a process.
 pub struct Worker {
-    lanes: HashMap<AppId, Lane>,
+    senders: Box<dyn SenderSource>,
+    /// The ways to the apps that were pushed to, and the generation of senders that they are of.
+    routes: Mutex<(u64, HashMap<AppId, Arc<Route>>)>,
     guards: Guards,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
@@ -60,57 +75,60 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Makes a worker for every app of the catalogue.
+    /// Makes a worker.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { apps, mut senders, guards, recorder, clock, config, tasks } = parts;
-        let lanes = apps
-            .iter()
-            .filter_map(|app| Some((app.id.clone(), Lane::new(senders.remove(&app.id)?))))
-            .collect();
+        let Parts { senders, guards, recorder, clock, config, tasks } = parts;
         let attempts = [Provider::Apns, Provider::Fcm]
             .map(|provider| metrics::histogram!("service_notification_duration_seconds", "platform" => provider.label()));
         let requests = [
             metrics::histogram!("service_apns_request_duration_seconds"),
             metrics::histogram!("service_fcm_request_duration_seconds"),
         ];
-        Arc::new(Self { lanes, guards, recorder, clock, config, tasks, attempts, requests })
+        let routes = Mutex::default();
+        Arc::new(Self { senders, routes, guards, recorder, clock, config, tasks, attempts, requests })
     }
 
     /// Delivers a source's jobs of one provider, at most `slots` at once, until the source is closed and
     /// empty and every claimed job is finished.
     ///
-    /// Never claims more than it can start; another provider's or lane's trouble takes none of these slots.
+    /// Never claims more than it can start; another provider's or lane's trouble takes none of these slots, and an app
+    /// whose provider is slow leaves some to the others.
     pub async fn run(self: Arc<Self>, source: Arc<dyn JobSource>, provider: Provider, slots: usize) {
-        let all = u32::try_from(slots).unwrap_or(u32::MAX);
-        let slots = Arc::new(Semaphore::new(slots));
+        let slots = Slots::new(slots);
         loop {
-            drop(slots.acquire().await);
-            let Some(jobs) = source.claim(provider, slots.available_permits()).await else {
+            let free = slots.free().await;
+            let Some(jobs) = source.claim(provider, free).await else {
                 break;
             };
             for claimed in jobs {
-                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                    break;
-                };
-                let worker = Arc::clone(&self);
+                let slot = slots.take().await;
+                let (worker, slots) = (Arc::clone(&self), slots.clone());
                 self.tasks.spawn(async move {
-                    worker.deliver(claimed).await;
-                    drop(slot);
+                    let job = claimed.job();
+                    if let Ok(place) = slots.share(slot, &job.notification.app.id, job.deadline).await {
+                        worker.deliver(claimed).await;
+                        drop(place);
+                    } else {
+                        let reason = Some(Reason::known("AppBusy"));
+                        claimed.finish(Verdict { reason, ..Verdict::unsent(FailReason::ProviderBusy) });
+                    }
                 });
             }
         }
-        let _ = slots.acquire_many(all).await;
+        slots.all_free().await;
     }
 
     async fn deliver(&self, claimed: Claimed) {
         let started = Instant::now();
         let job = claimed.job();
         let queued = started.duration_since(job.accepted_at);
-        let app = &job.notification.app.id;
-        let verdict = match (self.lanes.get(app), self.guards.of(app)) {
-            (Some(lane), Some(guard)) => self.settle(lane, guard, &claimed).await,
-            _ => Some(Verdict::unsent(FailReason::UnknownPlatform)),
+        let verdict = match self.route(&job.notification.app.id) {
+            Some(route) => {
+                let guard = self.guards.of(&job.notification.app);
+                self.settle(&route, &guard, &claimed).await
+            }
+            None => Some(Verdict::unsent(FailReason::UnknownPlatform)),
         };
         match verdict {
             Some(mut verdict) => {
@@ -121,8 +139,23 @@ impl Worker {
         }
     }
 
+    /// Returns the way to an app; makes it at the app's first push.
+    fn route(&self, app: &AppId) -> Option<Arc<Route>> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.senders.generation();
+        if routes.0 != generation {
+            *routes = (generation, HashMap::new());
+        }
+        if let Some(route) = routes.1.get(app) {
+            return Some(Arc::clone(route));
+        }
+        let route = Arc::new(Route::new(self.senders.sender(app)?));
+        routes.1.insert(app.clone(), Arc::clone(&route));
+        Some(route)
+    }
+
     /// Tries until there is a verdict; `None` if the job is no longer this worker's.
-    async fn settle(&self, lane: &Lane, guard: &AppGuard, claimed: &Claimed) -> Option<Verdict> {
+    async fn settle(&self, route: &Route, guard: &AppGuard, claimed: &Claimed) -> Option<Verdict> {
         let job = claimed.job();
         let push = &job.notification;
         // The verdict has to be out before the caller stops waiting for it.
@@ -138,7 +171,7 @@ impl Worker {
             if let Some(outcome) = &last
                 && (turn.is_err() || now >= last_moment)
             {
-                return Some(self.conclude(lane, guard, job, outcome, number));
+                return Some(self.conclude(route, guard, job, outcome, number));
             }
             if turn.is_err() {
                 let paced = Some(Reason::known("Paced"));
@@ -149,27 +182,27 @@ impl Worker {
             }
             let admission = match guard.admit(push.tenant) {
                 Ok(admission) => admission,
-                Err(barred) => return Some(self.barred(lane, guard, job, barred, last.as_ref(), number)),
+                Err(barred) => return Some(self.barred(route, guard, job, barred, last.as_ref(), number)),
             };
             number += 1;
             if number == 1 {
-                lane.retries.deposit();
+                route.retries.deposit();
             }
             let deadline = last_moment.min(now + self.config.attempt_timeout(push.app.provider));
             let attempt = Attempt { number, deadline, isolate: admission.isolate };
-            let outcome = lane.sender.send(&push.request, attempt).await;
+            let outcome = route.sender.send(&push.request, attempt).await;
             admission.conclude(push.tenant, &outcome);
             let took = now.elapsed();
             self.attempts[push.app.provider as usize].record(took);
             self.requests[push.app.provider as usize].record(took);
             let left = last_moment.saturating_duration_since(Instant::now());
             let wait = retry::wait(&outcome, number, self.config.quick_retries, left, &mut rand::rng());
-            match wait.filter(|_| guard.is_well() && lane.retries.withdraw()) {
+            match wait.filter(|_| guard.is_well() && route.retries.withdraw()) {
                 Some(wait) => {
                     last = Some(outcome);
                     tokio::time::sleep(wait).await;
                 }
-                None => return Some(self.conclude(lane, guard, job, &outcome, number)),
+                None => return Some(self.conclude(route, guard, job, &outcome, number)),
             }
         }
     }
@@ -177,7 +210,7 @@ impl Worker {
     /// The verdict on a push that may not be tried, or not again.
     fn barred(
         &self,
-        lane: &Lane,
+        route: &Route,
         guard: &AppGuard,
         job: &Job,
         barred: Barred,
@@ -185,14 +218,14 @@ impl Worker {
         attempts: u32,
     ) -> Verdict {
         if let Some(outcome) = last {
-            return self.conclude(lane, guard, job, outcome, attempts);
+            return self.conclude(route, guard, job, outcome, attempts);
         }
         let (fail, word) = match barred {
             Barred::Held => (FailReason::AppMisconfigured, "AppHeld"),
             Barred::Broken => (FailReason::ProviderDown, "BreakerOpen"),
         };
         if barred == Barred::Held {
-            lane.alert(job, word);
+            route.alert(job, word);
         }
         Verdict { reason: Some(Reason::known(word)), ..Verdict::unsent(fail) }
     }
@@ -200,7 +233,7 @@ impl Worker {
     /// Turns the last outcome into the answer, and records what it says of the device.
     fn conclude(
         &self,
-        lane: &Lane,
+        route: &Route,
         guard: &AppGuard,
         job: &Job,
         outcome: &Outcome,
@@ -220,7 +253,7 @@ impl Worker {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
-                    lane.alert(job, "MassRemoval");
+                    route.alert(job, "MassRemoval");
                     Answer::Fail(FailReason::AppMisconfigured)
                 }
             }
@@ -229,7 +262,7 @@ impl Worker {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
-                    lane.alert(job, reason.as_str());
+                    route.alert(job, reason.as_str());
                     Answer::Fail(FailReason::AppMisconfigured)
                 }
             }
@@ -238,13 +271,13 @@ impl Worker {
                 Answer::Fail(FailReason::Rejected)
             }
             Outcome::Misconfigured { reason } => {
-                lane.alert(job, reason.as_str());
+                route.alert(job, reason.as_str());
                 Answer::Fail(FailReason::AppMisconfigured)
             }
             Outcome::TryLater { scope: RetryScope::Attempt, .. } => Answer::Fail(FailReason::ProviderDown),
             Outcome::TryLater { scope: RetryScope::Device, .. } => Answer::Fail(FailReason::ProviderBusy),
             Outcome::TryLater { scope: RetryScope::Credential, reason, .. } => {
-                lane.slow_down(job, reason.as_str());
+                route.slow_down(job, reason.as_str());
                 Answer::Fail(FailReason::ProviderBusy)
             }
         };

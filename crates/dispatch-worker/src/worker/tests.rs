@@ -14,6 +14,8 @@ use tenant_registry::{DeliveryLedger, RegistryError};
 use super::*;
 use crate::PaceLimit;
 
+type Senders = HashMap<AppId, Arc<dyn PushSender>>;
+
 /// Answers what it was told to, in order; then accepts.
 #[derive(Debug, Default)]
 struct Scripted {
@@ -79,11 +81,9 @@ async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
     let tasks = TaskTracker::new();
     let config =
         Config { slots: 300, apns_attempt_timeout_ms: 4000, fcm_attempt_timeout_ms: 4000, quick_retries: 2 };
-    let apps = Arc::new(AppCatalogue::new([an_app()]).unwrap());
     let worker = Worker::new(Parts {
-        guards: Guards::new(&apps, |_| PaceLimit { credential: "test".into(), per_second: 0 }, 100, None),
-        apps,
-        senders,
+        guards: Guards::new(|_| PaceLimit { credential: "test".into(), per_second: 0 }, 100, None),
+        senders: Box::new(senders),
         recorder: Recorder::new(Arc::new(NoLedger)),
         clock: Arc::new(SystemClock),
         config,

@@ -1,4 +1,4 @@
-//! What one worker keeps for one app.
+//! The way to one app: its sender, and what one worker keeps for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,14 +15,14 @@ const RETRIES_PER_SECOND: u32 = 10;
 /// How often one app's trouble is logged.
 const ALERT_EVERY: Duration = Duration::from_mins(1);
 
-/// What the worker keeps for one app.
-pub(crate) struct Lane {
+/// The way to one app.
+pub(crate) struct Route {
     pub(crate) sender: Arc<dyn PushSender>,
     pub(crate) retries: TpsBudget,
     last_alert: Mutex<Option<Instant>>,
 }
 
-impl Lane {
+impl Route {
     pub(crate) fn new(sender: Arc<dyn PushSender>) -> Self {
         let retries = TpsBudget::new(Duration::from_secs(10), RETRIES_PER_SECOND, 0.1);
         Self { sender, retries, last_alert: Mutex::default() }
