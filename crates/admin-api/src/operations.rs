@@ -126,7 +126,7 @@ impl Admin {
     /// All apps, and how the workers find them.
     pub(crate) async fn app_views(&self) -> Vec<AppView> {
         let processes = self.processes().await;
-        let mut views: Vec<_> = self.apps.iter().map(|app| self.app_view(app, &processes)).collect();
+        let mut views: Vec<_> = self.apps.all().iter().map(|app| self.app_view(app, &processes)).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
     }
@@ -211,9 +211,7 @@ impl Admin {
     }
 
     async fn lanes(&self) -> Vec<LaneView> {
-        let mut apps: Vec<_> = self.apps.iter().map(|app| app.id.clone()).collect();
-        apps.sort();
-        let depths = self.board.depths(&apps).await;
+        let depths = self.board.depths().await;
         let view = |it: dispatch_stream::LaneDepth| LaneView {
             lane: it.lane,
             is_up: it.depth.is_some(),

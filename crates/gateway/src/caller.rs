@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use governor::DefaultDirectRateLimiter;
 use push_domain::{FailReason, TenantId, Timestamp};
 use tenant_registry::{DeviceKey, Privacy};
+
+use crate::limiter::Rate;
 
 /// A caller that may push.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(crate) struct Caller {
 /// What a licence has used of its limits.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    pub(crate) bucket: Arc<DefaultDirectRateLimiter>,
+    pub(crate) rate: Arc<Rate>,
     pub(crate) under_way: Arc<AtomicU32>,
     /// Pushes at once; 0: any number.
     pub(crate) most: u32,
@@ -44,9 +45,11 @@ impl Caller {
     }
 
     /// Counts a push against the licence's rate.
-    pub(crate) fn take_rate(&self) -> Result<(), FailReason> {
-        let over = self.limits.as_ref().is_some_and(|limits| limits.bucket.check().is_err());
-        if over { Err(FailReason::RateLimited) } else { Ok(()) }
+    pub(crate) async fn take_rate(&self) -> Result<(), FailReason> {
+        match &self.limits {
+            Some(limits) if !limits.rate.take().await => Err(FailReason::RateLimited),
+            _ => Ok(()),
+        }
     }
 
     /// Counts a push that is under way, if the licence allows one more at once.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use dispatch_stream::Board;
 use push_domain::{Clock, FailReason, LicenceId, TenantId};
 use tenant_registry::{
     DeviceKey, InvalidKey, Keys, LicenceKey, LogKey, Privacy, Refusal, RegistryError, Snapshot, TenantReader,
@@ -15,9 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Limits};
 use crate::entrance::{Approach, Sources};
-use crate::limiter::{Limiter, weight};
+use crate::limiter::{Sharing, limits, weight};
 use crate::{Access, Entrance};
 
 /// All licences are read again after so long, whatever was told.
@@ -34,7 +35,7 @@ const TOO_OLD: Duration = Duration::from_hours(24);
 /// The licences in memory, and a limiter for each.
 struct Doors {
     snapshot: Snapshot,
-    limiters: HashMap<LicenceId, Limiter>,
+    limits: HashMap<LicenceId, Limits>,
 }
 
 /// Checks callers without asking a database.
@@ -51,7 +52,7 @@ pub struct Gate {
     read_at: AtomicU64,
     /// Whether the last time came to nothing.
     fails: AtomicBool,
-    gateways: AtomicU32,
+    sharing: Sharing,
     /// Keys that were used for the first time today, and that the registry has not been told of.
     used: Mutex<Vec<String>>,
 }
@@ -72,9 +73,16 @@ impl Gate {
             made: Instant::now(),
             read_at: AtomicU64::new(0),
             fails: AtomicBool::new(false),
-            gateways: AtomicU32::new(1),
+            sharing: Sharing { board: None, gateways: Arc::new(AtomicU32::new(1)) },
             used: Mutex::default(),
         }
+    }
+
+    /// Shares each licence's rate with the other gateways, by way of the lanes.
+    #[must_use]
+    pub fn sharing(mut self, board: Arc<Board>) -> Self {
+        self.sharing.board = Some(board);
+        self
     }
 
     /// Says whether callers can be checked.
@@ -146,7 +154,7 @@ impl Gate {
             privacy: terms.privacy,
             grace: permit.grace,
             servers: permit.servers,
-            limits: doors.limiters.get(&permit.licence.id).map(|limiter| limiter.limits.clone()),
+            limits: doors.limits.get(&permit.licence.id).cloned(),
         })
     }
 
@@ -235,9 +243,9 @@ impl Gate {
         self.fails.load(Ordering::Relaxed) || self.age() > UNSURE
     }
 
-    /// Says how many gateways share each licence's rate.
+    /// Says how many gateways share each licence's limits.
     pub fn share_among(&self, gateways: u32) {
-        if self.gateways.swap(gateways.max(1), Ordering::Relaxed) != gateways.max(1)
+        if self.sharing.gateways.swap(gateways.max(1), Ordering::Relaxed) != gateways.max(1)
             && let Some(doors) = self.doors.load_full()
         {
             self.refresh(doors.snapshot.clone());
@@ -247,16 +255,15 @@ impl Gate {
     /// Takes a new snapshot; a licence whose limits are the same keeps what it has used.
     fn refresh(&self, mut snapshot: Snapshot) {
         let old = self.doors.load();
-        let gateways = self.gateways.load(Ordering::Relaxed);
-        let limiters = snapshot.licences().map(|licence| {
-            let known = old.as_deref().and_then(|doors| doors.limiters.get(&licence.id));
-            (licence.id, Limiter::for_licence(licence, gateways, known))
+        let limits = snapshot.licences().map(|licence| {
+            let known = old.as_deref().and_then(|doors| doors.limits.get(&licence.id));
+            (licence.id, limits(licence, &self.sharing, known))
         });
-        let limiters = limiters.collect();
+        let limits = limits.collect();
         if let Some(old) = old.as_deref() {
             snapshot.keep_use(&old.snapshot);
         }
-        self.doors.store(Some(Arc::new(Doors { snapshot, limiters })));
+        self.doors.store(Some(Arc::new(Doors { snapshot, limits })));
     }
 }
 
@@ -366,8 +373,11 @@ mod tests {
             self.gate.identify(&Approach { key: Some(&Ok(key.clone())), peer, headers: &HeaderMap::new() })
         }
 
-        fn refusal(&self, key: &LicenceKey) -> Option<FailReason> {
-            self.caller(Some(&Ok(key.clone()))).and_then(|caller| caller.take_rate()).err()
+        async fn refusal(&self, key: &LicenceKey) -> Option<FailReason> {
+            match self.caller(Some(&Ok(key.clone()))) {
+                Ok(caller) => caller.take_rate().await.err(),
+                Err(reason) => Some(reason),
+            }
         }
     }
 
@@ -383,18 +393,18 @@ mod tests {
     async fn a_licensed_gate_says_what_is_wrong() {
         let place = a_place(Access::Licensed).await;
         let unknown = LicenceKey::generate("us");
-        assert_eq!(place.refusal(&unknown), Some(FailReason::Unavailable));
+        assert_eq!(place.refusal(&unknown).await, Some(FailReason::Unavailable));
         let key = place.a_key(&["us"], 10).await;
 
         assert_eq!(place.caller(None).unwrap_err(), FailReason::LicenceMissing);
         assert_eq!(place.caller(Some(&Err(InvalidKey))).unwrap_err(), FailReason::LicenceUnknown);
-        assert_eq!(place.refusal(&unknown), Some(FailReason::LicenceUnknown));
-        assert_eq!(place.refusal(&key), None);
+        assert_eq!(place.refusal(&unknown).await, Some(FailReason::LicenceUnknown));
+        assert_eq!(place.refusal(&key).await, None);
         place.clock.advance(Duration::from_mins(1));
-        assert_eq!(place.refusal(&key), None, "in its grace");
+        assert_eq!(place.refusal(&key).await, None, "in its grace");
         assert!(place.caller(Some(&Ok(key.clone()))).unwrap().grace.is_some());
         place.clock.advance(Duration::from_hours(24));
-        assert_eq!(place.refusal(&key), Some(FailReason::LicenceExpired));
+        assert_eq!(place.refusal(&key).await, Some(FailReason::LicenceExpired));
     }
 
     #[tokio::test]
@@ -466,10 +476,10 @@ mod tests {
     async fn the_first_use_of_a_day_is_noted() {
         let place = a_place(Access::Licensed).await;
         let key = place.a_key(&["us"], 10).await;
-        assert_eq!(place.refusal(&key), None);
-        assert_eq!(place.refusal(&key), None);
+        assert_eq!(place.refusal(&key).await, None);
+        assert_eq!(place.refusal(&key).await, None);
         place.gate.refresh(place.registry.snapshot().await.unwrap());
-        assert_eq!(place.refusal(&key), None);
+        assert_eq!(place.refusal(&key).await, None);
 
         assert_eq!(*place.gate.used(), [key.kid()]);
         place.gate.note_use(&place.registry).await;
@@ -485,7 +495,7 @@ mod tests {
         let place = a_place(Access::Licensed).await;
         let key = place.a_key(&["de"], 10).await;
 
-        assert_eq!(place.refusal(&key), Some(FailReason::WrongRegion));
+        assert_eq!(place.refusal(&key).await, Some(FailReason::WrongRegion));
     }
 
     #[tokio::test]
@@ -493,11 +503,11 @@ mod tests {
         let place = a_place(Access::Licensed).await;
         let key = place.a_key(&["us"], 2).await;
 
-        assert_eq!(place.refusal(&key), None);
-        assert_eq!(place.refusal(&key), None);
+        assert_eq!(place.refusal(&key).await, None);
+        assert_eq!(place.refusal(&key).await, None);
         place.gate.refresh(place.registry.snapshot().await.unwrap());
 
-        assert_eq!(place.refusal(&key), Some(FailReason::RateLimited));
+        assert_eq!(place.refusal(&key).await, Some(FailReason::RateLimited));
     }
 
     #[tokio::test]
@@ -509,11 +519,11 @@ mod tests {
         tokio::time::pause();
 
         tokio::time::advance(Duration::from_secs(16)).await;
-        assert_eq!(place.refusal(&unknown), Some(FailReason::Unavailable));
-        assert_eq!(place.refusal(&key), None);
+        assert_eq!(place.refusal(&unknown).await, Some(FailReason::Unavailable));
+        assert_eq!(place.refusal(&key).await, None);
 
         tokio::time::advance(Duration::from_hours(24)).await;
-        assert_eq!(place.refusal(&key), Some(FailReason::Unavailable));
+        assert_eq!(place.refusal(&key).await, Some(FailReason::Unavailable));
     }
 
     #[tokio::test]
@@ -522,7 +532,7 @@ mod tests {
         place.gate.share_among(2);
         let key = place.a_key(&["us"], 4).await;
 
-        let answers = [(); 3].map(|()| place.refusal(&key));
+        let answers = [place.refusal(&key).await, place.refusal(&key).await, place.refusal(&key).await];
 
         assert_eq!(answers, [None, None, Some(FailReason::RateLimited)]);
     }

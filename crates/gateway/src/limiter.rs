@@ -1,39 +1,156 @@
-//! How fast a licence may push through one of several gateways, and how much its turn counts.
+//! How fast a licence may push, all gateways together, and how much its turn counts.
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use governor::{Quota, RateLimiter};
+use dispatch_stream::{Board, Lease};
 use tenant_registry::{Licence, Plan};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
 
 use crate::caller::Limits;
 
-/// A licence's rate, as one gateway keeps it.
-pub(crate) struct Limiter {
-    rate_per_second: u32,
-    burst: u32,
-    pub(crate) limits: Limits,
+/// Turns that were leased and not used are forgotten after so long.
+const LEASED_FOR: Duration = Duration::from_secs(5);
+/// Most turns that are leased at once, and the share of the burst that is.
+const MOST_LEASED: u32 = 100;
+const LEASED_SHARE: u32 = 4;
+
+/// What all gateways have to share.
+#[derive(Debug, Clone)]
+pub(crate) struct Sharing {
+    /// Where turns are leased; without it, this is the only gateway.
+    pub(crate) board: Option<Arc<Board>>,
+    /// How many gateways there are.
+    pub(crate) gateways: Arc<AtomicU32>,
 }
 
-impl Limiter {
-    /// Makes the limiter of one of so many gateways, or keeps the one that is known.
-    pub(crate) fn for_licence(licence: &Licence, gateways: u32, known: Option<&Self>) -> Self {
-        let share = |all: u32| all.div_ceil(gateways).max(1);
-        let (rate_per_second, burst) = (share(licence.terms.rate_per_second), share(licence.terms.burst));
-        let same = known.filter(|known| (known.rate_per_second, known.burst) == (rate_per_second, burst));
-        let bucket = same.map_or_else(
-            || {
-                let quota = Quota::per_second(NonZeroU32::new(rate_per_second).unwrap_or(NonZeroU32::MIN))
-                    .allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
-                Arc::new(RateLimiter::direct(quota))
-            },
-            |known| Arc::clone(&known.limits.bucket),
-        );
-        // What is under way stays so, whatever the limit is now.
-        let under_way = known.map(|known| Arc::clone(&known.limits.under_way)).unwrap_or_default();
-        let most = if licence.terms.in_flight == 0 { 0 } else { share(licence.terms.in_flight) };
-        Self { rate_per_second, burst, limits: Limits { bucket, under_way, most } }
+/// A licence's rate: leased in small blocks from the lane that keeps it, so that one gateway may use all of it, or kept
+/// by each gateway to its share while that lane is silent.
+pub(crate) struct Rate {
+    name: String,
+    per_second: AtomicU32,
+    burst: AtomicU32,
+    sharing: Sharing,
+    state: Mutex<State>,
+    /// One asks for all who come meanwhile.
+    asking: AsyncMutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Turns that were leased, and until when.
+    turns: u32,
+    until: Instant,
+    /// Nobody has a turn before that.
+    denied_until: Instant,
+    /// When the next push would come at an even pace (GCRA's theoretical arrival time), while nobody can be asked.
+    arrival: Instant,
+}
+
+impl Rate {
+    fn new(name: String, sharing: Sharing) -> Self {
+        let now = Instant::now();
+        let state = State { turns: 0, until: now, denied_until: now, arrival: now };
+        Self {
+            name,
+            per_second: AtomicU32::new(1),
+            burst: AtomicU32::new(1),
+            sharing,
+            state: Mutex::new(state),
+            asking: AsyncMutex::new(()),
+        }
     }
+
+    fn set(&self, per_second: u32, burst: u32) {
+        self.per_second.store(per_second.max(1), Ordering::Relaxed);
+        self.burst.store(burst.max(1), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one push; says whether it may go on.
+    ///
+    /// Cancel safe: a turn is lost at most.
+    pub(crate) async fn take(&self) -> bool {
+        let Some(board) = &self.sharing.board else { return self.take_alone() };
+        if let Some(known) = self.lock().known(Instant::now()) {
+            return known;
+        }
+        let _asking = self.asking.lock().await;
+        if let Some(known) = self.lock().known(Instant::now()) {
+            return known;
+        }
+        let burst = self.burst.load(Ordering::Relaxed);
+        let per_second = self.per_second.load(Ordering::Relaxed).into();
+        let wanted = (burst / LEASED_SHARE).clamp(1, MOST_LEASED);
+        match board.lease(&self.name, per_second, burst, wanted).await {
+            Some(Lease::Granted(turns)) => {
+                let mut state = self.lock();
+                (state.turns, state.until) = (turns - 1, Instant::now() + LEASED_FOR);
+                true
+            }
+            Some(Lease::Wait(time)) => {
+                self.lock().denied_until = Instant::now() + time;
+                false
+            }
+            None => self.take_alone(),
+        }
+    }
+
+    /// Takes a turn of this gateway's own share.
+    fn take_alone(&self) -> bool {
+        let gateways = self.sharing.gateways.load(Ordering::Relaxed).max(1);
+        let share = |of: &AtomicU32| of.load(Ordering::Relaxed).div_ceil(gateways).max(1);
+        let step = Duration::from_secs(1) / share(&self.per_second);
+        let lead = step * (share(&self.burst) - 1);
+        let now = Instant::now();
+        let mut state = self.lock();
+        let arrival = state.arrival.max(now);
+        let may = arrival <= now + lead;
+        if may {
+            state.arrival = arrival + step;
+        }
+        may
+    }
+}
+
+impl State {
+    /// What is known without asking.
+    fn known(&mut self, now: Instant) -> Option<bool> {
+        if self.turns > 0 && now < self.until {
+            self.turns -= 1;
+            return Some(true);
+        }
+        (now < self.denied_until).then_some(false)
+    }
+}
+
+impl fmt::Debug for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rate").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Makes the limits of a licence, or sets those that are known anew: what was used stays used.
+pub(crate) fn limits(licence: &Licence, sharing: &Sharing, known: Option<&Limits>) -> Limits {
+    let rate = known.map_or_else(
+        || Arc::new(Rate::new(format!("licence:{}", licence.id), sharing.clone())),
+        |known| Arc::clone(&known.rate),
+    );
+    rate.set(licence.terms.rate_per_second, licence.terms.burst);
+    // What is under way stays so, whatever the limit is now.
+    let under_way = known.map(|known| Arc::clone(&known.under_way)).unwrap_or_default();
+    let gateways = sharing.gateways.load(Ordering::Relaxed).max(1);
+    let most = match licence.terms.in_flight {
+        0 => 0,
+        all => all.div_ceil(gateways).max(1),
+    };
+    Limits { rate, under_way, most }
 }
 
 /// How many turns a tenant of this plan has for one of a test tenant, while others wait.
@@ -42,5 +159,46 @@ pub(crate) const fn weight(plan: Plan) -> u32 {
         Plan::Test => 1,
         Plan::Professional => 2,
         Plan::Enterprise | Plan::Cloud => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alone(gateways: u32) -> (Rate, Arc<AtomicU32>) {
+        let gateways = Arc::new(AtomicU32::new(gateways));
+        let rate = Rate::new("licence:x".into(), Sharing { board: None, gateways: Arc::clone(&gateways) });
+        rate.set(10, 20);
+        (rate, gateways)
+    }
+
+    async fn taken(rate: &Rate) -> u32 {
+        let mut count = 0;
+        while rate.take().await {
+            count += 1;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_goes_at_once_and_the_rate_after_it() {
+        let (rate, _) = alone(1);
+
+        assert_eq!(taken(&rate).await, 20);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(taken(&rate).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gateways_that_come_and_go_restart_no_burst() {
+        let (rate, gateways) = alone(1);
+        assert_eq!(taken(&rate).await, 20);
+
+        for count in [2, 1, 4, 1] {
+            gateways.store(count, Ordering::Relaxed);
+            rate.set(10, 20);
+            assert_eq!(taken(&rate).await, 0, "{count} gateways");
+        }
     }
 }

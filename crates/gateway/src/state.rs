@@ -83,7 +83,7 @@ impl Gateway {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { config, gate, apps, clock, version } = parts;
-        let metrics = mattermost::Metrics::new(&apps);
+        let metrics = mattermost::Metrics::new();
         let devices =
             Rates::per_second(config.device_rate_per_second, config.device_burst, REMEMBERED_DEVICES);
         let (acks, outages) = (Cache::new(REMEMBERED_ACKS), Arc::default());
@@ -134,7 +134,7 @@ impl Gateway {
     #[must_use]
     pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Front {
         let has_tenants = self.config.access == Access::Licensed;
-        let queue = Arc::new(FairQueue::new(dispatch, &self.apps, self.outages(), has_tenants));
+        let queue = Arc::new(FairQueue::new(dispatch, self.outages(), has_tenants));
         let usage = Arc::new(Usage::new());
         let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);

@@ -65,8 +65,8 @@ pub(super) struct Place {
 /// What became of the push.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Left {
-    /// It was answered after so long.
-    After(Duration),
+    /// It was answered after so long, and lay on the way for a part of that before a worker began with it.
+    After { took: Duration, lying: Duration },
     /// It was refused on the way, or there was no answer in time.
     Refused,
     /// It says nothing of the way.
@@ -174,7 +174,7 @@ impl Line {
             }
         }
         match left {
-            Left::After(took) => state.window.took(took, now),
+            Left::After { took, lying } => state.window.took(took, lying, now),
             Left::Refused => state.window.refused(now),
             Left::Unknown => {}
         }

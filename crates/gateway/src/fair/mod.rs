@@ -6,15 +6,17 @@
 
 mod class;
 mod line;
+#[cfg(test)]
+mod simulation;
 mod window;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch_stream::{Job, LineState, Submit, SubmitError, Verdict};
-use push_domain::{Answer, AppCatalogue, AppId, FailReason, Kind, Reason, TenantId};
+use push_domain::{Answer, AppId, FailReason, Kind, Reason, TenantId};
 use tokio::time::Instant;
 
 use self::line::{Left, Line};
@@ -42,20 +44,29 @@ impl Class {
 pub(crate) struct FairQueue {
     dispatch: Arc<dyn Submit>,
     outages: Arc<Outages>,
-    lines: HashMap<AppId, Arc<Line>>,
+    has_tenants: bool,
+    /// One for each app that was pushed to.
+    lines: Mutex<HashMap<AppId, Arc<Line>>>,
 }
 
 impl FairQueue {
     /// Makes the queue in front of `dispatch`; `has_tenants` says whether callers are told apart.
-    pub(crate) fn new(
-        dispatch: Arc<dyn Submit>,
-        apps: &AppCatalogue,
-        outages: Arc<Outages>,
-        has_tenants: bool,
-    ) -> Self {
-        let lines =
-            apps.iter().map(|app| (app.id.clone(), Arc::new(Line::new(&app.id, has_tenants)))).collect();
-        Self { dispatch, outages, lines }
+    pub(crate) fn new(dispatch: Arc<dyn Submit>, outages: Arc<Outages>, has_tenants: bool) -> Self {
+        Self { dispatch, outages, has_tenants, lines: Mutex::default() }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Line>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, app: &AppId) -> Arc<Line> {
+        let mut lines = self.lines();
+        if let Some(line) = lines.get(app) {
+            return Arc::clone(line);
+        }
+        let line = Arc::new(Line::new(app, self.has_tenants));
+        lines.insert(app.clone(), Arc::clone(&line));
+        line
     }
 
     /// Adds what waits and what is under way to what other threads have.
@@ -64,10 +75,13 @@ impl FairQueue {
         lines: &mut BTreeMap<String, LineState>,
         under_way: &mut HashMap<TenantId, u64>,
     ) {
-        for (app, line) in &self.lines {
-            let known = lines.entry(app.to_string()).or_default();
-            *known = known.with(line.state());
-            line.add_under_way(under_way);
+        for (app, line) in &*self.lines() {
+            let state = line.state();
+            if state.waiting > 0 || state.under_way > 0 {
+                let known = lines.entry(app.to_string()).or_default();
+                *known = known.with(state);
+                line.add_under_way(under_way);
+            }
         }
     }
 
@@ -77,22 +91,24 @@ impl FairQueue {
     /// Cancel safe: a caller that leaves gives up its place; a push that was handed over is still sent.
     pub(crate) async fn submit(&self, job: Job, weight: u32) -> Verdict {
         let push = &job.notification;
-        let Some(line) = self.lines.get(&push.app.id) else {
-            return Verdict::unsent(FailReason::UnknownPlatform);
-        };
         if self.outages.bars(&push.app.id) {
             let reason = Some(Reason::known("BreakerOpen"));
             return Verdict { reason, ..Verdict::unsent(FailReason::ProviderDown) };
         }
         let class = Class::of(push.kind);
-        let place = match line.enter(push.tenant, class, weight, job.deadline).await {
+        let place = match self.line(&push.app.id).enter(push.tenant, class, weight, job.deadline).await {
             Ok(place) => place,
             Err(refused) => return Verdict::unsent(refused),
         };
         let asked = Instant::now();
         let submitted = self.dispatch.submit(job).await;
         place.leave(left(&submitted, asked.elapsed()));
-        submitted.unwrap_or_else(|_| Verdict::unsent(FailReason::Busy))
+        submitted.unwrap_or_else(|error| {
+            Verdict::unsent(match error {
+                SubmitError::NotServed => FailReason::Unavailable,
+                SubmitError::Full | SubmitError::NoWay | SubmitError::Closed => FailReason::Busy,
+            })
+        })
     }
 }
 
@@ -102,15 +118,15 @@ fn left(submitted: &Result<Verdict, SubmitError>, took: Duration) -> Left {
         Err(SubmitError::Full)
         | Ok(Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. }) => Left::Refused,
         // That nothing leads to the workers says nothing of how much they can take.
-        Err(SubmitError::NoWay | SubmitError::Closed) => Left::Unknown,
+        Err(SubmitError::NoWay | SubmitError::NotServed | SubmitError::Closed) => Left::Unknown,
         // What was never sent says nothing of how long sending takes.
         Ok(verdict) if verdict.attempts == 0 => Left::Unknown,
-        Ok(_) => Left::After(took),
+        Ok(verdict) => Left::After { took, lying: took.saturating_sub(verdict.timing.sending) },
     }
 }
 
 impl fmt::Debug for FairQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FairQueue").field("lines", &self.lines.len()).finish_non_exhaustive()
+        f.debug_struct("FairQueue").field("lines", &self.lines().len()).finish_non_exhaustive()
     }
 }

@@ -1,16 +1,27 @@
 //! How many pushes of an app are handed over at once: more while that helps, fewer when it does not.
 //!
-//! Additive increase, multiplicative decrease. Times are averaged over short spells of many pushes, so that a slow
-//! one now and then changes nothing; a spell of a full window that is slower than usual, or in which pushes were
-//! refused, makes it a tenth smaller. It grows while that brings more through.
+//! A congestion window: additive increase, multiplicative decrease. Resistance is, averaged over short spells of many pushes so that a slow one now and then
+//! changes nothing:
+//!
+//! * pushes that lie on the way: what a worker could not start at once, some other gateway's pushes, or its own, are in
+//!   front of. All gateways see the same delay, and all make room, however many they are (as LEDBAT does, RFC 6817);
+//! * a full window whose pushes take longer than usual altogether: the provider has no more room;
+//! * refusals.
+//!
+//! It grows while that brings more through.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-const SMALLEST: f64 = 32.0;
+const SMALLEST: f64 = 2.0;
 const LARGEST: f64 = 1024.0;
 const FIRST: f64 = 256.0;
+/// Pushes that lie on the way for longer than that, on average, and for more than that share of their time, are too many.
+const LYING_MS: f64 = 20.0;
+const LYING_SHARE: f64 = 0.25;
+/// The most that one spell takes away.
+const SHRINK_MOST: f64 = 0.5;
 /// The shortest and the longest spell, and how many answers make one.
 const SPELL: Duration = Duration::from_millis(100);
 const LONGEST_SPELL: Duration = Duration::from_millis(500);
@@ -43,6 +54,8 @@ pub(super) struct Window {
 struct Spell {
     began: Instant,
     sum_ms: f64,
+    /// The part of it in which pushes lay on the way.
+    lying_ms: f64,
     count: u32,
     refused: bool,
     /// Whether the window was full, so that a larger one might have helped.
@@ -51,18 +64,19 @@ struct Spell {
 
 impl Spell {
     fn new(now: Instant) -> Self {
-        Self { began: now, sum_ms: 0.0, count: 0, refused: false, was_full: false }
+        Self { began: now, sum_ms: 0.0, lying_ms: 0.0, count: 0, refused: false, was_full: false }
     }
 }
 
 impl Window {
     pub(super) fn new(now: Instant) -> Self {
         let (usual_ms, base) = (None, None);
-        Self { size: FIRST, usual_ms, deviation_ms: 0.0, spell: Spell::new(now), base, content_until: now }
+        let spell = Spell::new(now);
+        Self { size: FIRST, usual_ms, deviation_ms: 0.0, spell, base, content_until: now }
     }
 
     /// How many pushes may be under way.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 to 1024")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "2 to 1024")]
     pub(super) const fn size(&self) -> usize {
         self.size as usize
     }
@@ -83,9 +97,10 @@ impl Window {
         self.turn(now);
     }
 
-    /// Notes how long a push took.
-    pub(super) fn took(&mut self, time: Duration, now: Instant) {
+    /// Notes how long a push took, and for how much of that it lay on the way before a worker began with it.
+    pub(super) fn took(&mut self, time: Duration, lying: Duration, now: Instant) {
         self.spell.sum_ms += time.as_secs_f64() * 1000.0;
+        self.spell.lying_ms += lying.as_secs_f64() * 1000.0;
         self.spell.count += 1;
         self.turn(now);
     }
@@ -98,12 +113,16 @@ impl Window {
         if time < SPELL.max(usual).min(LONGEST_SPELL) || !enough {
             return;
         }
-        let Spell { sum_ms, count, refused, was_full, .. } =
+        let Spell { sum_ms, lying_ms, count, refused, was_full, .. } =
             std::mem::replace(&mut self.spell, Spell::new(now));
-        let slow = count >= ENOUGH && self.is_slow(sum_ms / f64::from(count));
+        let mean = |sum: f64| if count == 0 { 0.0 } else { sum / f64::from(count) };
+        let slow = count >= ENOUGH && self.is_slow(mean(sum_ms));
+        let (lying, most_lying) = (mean(lying_ms), LYING_MS.max(mean(sum_ms) * LYING_SHARE));
         let through = f64::from(count) / time.as_secs_f64();
-        if refused || (slow && was_full) {
-            self.size = (self.size * SHRINK).max(SMALLEST);
+        if refused || (was_full && (slow || lying > most_lying)) {
+            // By what is too much of it, so that very many gateways find their places soon.
+            let excess = if lying > most_lying { most_lying / lying } else { 1.0 };
+            self.size = (self.size * SHRINK.min(excess.max(SHRINK_MOST))).max(SMALLEST);
             self.base = None;
         } else if was_full && now >= self.content_until {
             self.grow(through, f64::from(count), now);
@@ -151,7 +170,7 @@ mod tests {
         for step in 0..seconds * 1000 {
             let now = start + Duration::from_millis(step);
             window.full();
-            window.took(time(window.size(), step), now);
+            window.took(time(window.size(), step), Duration::ZERO, now);
         }
     }
 
@@ -164,7 +183,8 @@ mod tests {
             let took = waits.max(Duration::from_millis(50));
             for number in 0..passed {
                 window.full();
-                window.took(took, now + Duration::from_millis(50).mul_f64(number as f64 / passed as f64));
+                let at = now + Duration::from_millis(50).mul_f64(number as f64 / passed as f64);
+                window.took(took, Duration::ZERO, at);
             }
             now += Duration::from_millis(50);
         }
@@ -197,7 +217,8 @@ mod tests {
             let mut window = Window::new(start);
             for step in 0..20_000_u32 {
                 let took = if step % slow_every == 0 { 4000 } else { 20 };
-                window.took(Duration::from_millis(took), start + Duration::from_millis(every_ms) * step);
+                let at = start + Duration::from_millis(every_ms) * step;
+                window.took(Duration::from_millis(took), Duration::ZERO, at);
             }
 
             assert_eq!(window.size(), 256, "{every_ms} ms");
@@ -217,6 +238,22 @@ mod tests {
     }
 
     #[test]
+    fn pushes_that_lie_on_the_way_shrink_a_full_window_and_no_other() {
+        for (is_full, smaller) in [(true, true), (false, false)] {
+            let start = Instant::now();
+            let mut window = Window::new(start);
+            for step in 0..2000 {
+                if is_full {
+                    window.full();
+                }
+                let lying = Duration::from_millis(60);
+                window.took(lying + Duration::from_millis(20), lying, start + Duration::from_millis(step));
+            }
+            assert_eq!(window.size() < 80, smaller, "{}", window.size());
+        }
+    }
+
+    #[test]
     fn refusals_shrink_it_as_far_as_it_goes() {
         let start = Instant::now();
         let mut window = Window::new(start);
@@ -224,7 +261,7 @@ mod tests {
             window.refused(start + SPELL * step);
         }
 
-        assert_eq!(window.size(), 32);
+        assert_eq!(window.size(), 2);
     }
 
     #[test]
@@ -232,7 +269,7 @@ mod tests {
         let start = Instant::now();
         let mut window = Window::new(start);
         for step in 0..10_000 {
-            window.took(Duration::from_millis(5), start + Duration::from_millis(step));
+            window.took(Duration::from_millis(5), Duration::ZERO, start + Duration::from_millis(step));
         }
 
         assert_eq!(window.size(), 256);
@@ -246,8 +283,9 @@ mod tests {
             for (wait, took, refused) in steps {
                 now += Duration::from_millis(wait.into());
                 window.full();
-                if refused { window.refused(now) } else { window.took(Duration::from_millis(took.into()), now) }
-                prop_assert!((32..=1024).contains(&window.size()));
+                let took = Duration::from_millis(took.into());
+                if refused { window.refused(now) } else { window.took(took, took / 2, now) }
+                prop_assert!((2..=1024).contains(&window.size()));
             }
         }
     }

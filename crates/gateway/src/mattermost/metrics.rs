@@ -1,16 +1,18 @@
 //! The peer's metrics, with bounded labels, so that existing dashboards keep working.
 
 use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use dispatch_stream::Verdict;
 use metrics::{Counter, Histogram, counter, histogram};
-use push_domain::{Answer, AppCatalogue, FailReason, Kind, Provider, Reason};
+use push_domain::{Answer, FailReason, Kind, Provider, Reason};
 
 /// Every counter of the hot path, made once.
 pub(crate) struct Metrics {
     pushes: [[[PushCounters; 2]; Kind::ALL.len()]; 2],
-    versions: HashMap<String, [Counter; 3]>,
+    /// By platform name; made at the first push to an app of that name.
+    versions: RwLock<HashMap<String, [Counter; 3]>>,
     bad_requests: Counter,
     requests: Histogram,
 }
@@ -51,19 +53,20 @@ impl PushCounters {
     }
 }
 
+fn versions(platform: &str) -> [Counter; 3] {
+    ["1", "2", "other"].map(|version| {
+        let platform = platform.to_owned();
+        counter!("service_notifications_by_app_version_total", "platform" => platform, "app_version" => version)
+    })
+}
+
 impl Metrics {
-    pub(crate) fn new(apps: &AppCatalogue) -> Self {
-        let versions = |platform: &str| {
-            ["1", "2", "other"].map(|version| {
-                let platform = platform.to_owned();
-                counter!("service_notifications_by_app_version_total", "platform" => platform, "app_version" => version)
-            })
-        };
+    pub(crate) fn new() -> Self {
         Self {
             pushes: [Provider::Apns, Provider::Fcm].map(|provider| {
                 Kind::ALL.map(|kind| [false, true].map(|is_voip| PushCounters::new(provider, kind, is_voip)))
             }),
-            versions: apps.iter().map(|app| (app.platform.clone(), versions(&app.platform))).collect(),
+            versions: RwLock::default(),
             bad_requests: counter!("service_bad_request_total"),
             requests: histogram!("service_request_duration_seconds"),
         }
@@ -83,13 +86,15 @@ impl Metrics {
     }
 
     pub(super) fn routed(&self, platform: &str, app_version: i64, labels: PushLabels) {
-        if let Some([first, second, other]) = self.versions.get(platform) {
-            let version = match app_version {
-                1 => first,
-                2 => second,
-                _ => other,
-            };
-            version.increment(1);
+        let place =
+            usize::try_from(app_version).ok().filter(|it| (1..=2).contains(it)).map_or(2, |it| it - 1);
+        let known = self.versions.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(versions) = known.get(platform) {
+            versions[place].increment(1);
+        } else {
+            drop(known);
+            let mut known = self.versions.write().unwrap_or_else(PoisonError::into_inner);
+            known.entry(platform.to_owned()).or_insert_with(|| versions(platform))[place].increment(1);
         }
         if let Some(counters) = self.counters(labels) {
             counters.notifications.increment(1);

@@ -123,7 +123,7 @@ impl Face {
         let caller = self.identify(&request);
         let body = self.read(request).await?;
         let caller = caller?;
-        caller.take_rate().map_err(|reason| Refusal::plain(reason).of(caller.tenant))?;
+        caller.take_rate().await.map_err(|reason| Refusal::plain(reason).of(caller.tenant))?;
         let (push, labels) =
             self.notification(&caller, id, &body).map_err(|refusal| refusal.of(caller.tenant))?;
         drop(body);
@@ -254,7 +254,6 @@ impl Face {
         let request = request.map_err(Refusal::plain)?;
         request.check().map_err(|_| Refusal::plain(FailReason::PayloadTooLarge))?;
         gateway.metrics.routed(&app.platform, app_version, labels);
-        let app = Arc::clone(app);
         let notification =
             Notification { id, tenant: caller.tenant, app, device, kind: push.kind(), request };
         Ok((notification, labels))

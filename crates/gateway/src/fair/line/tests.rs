@@ -66,7 +66,7 @@ async fn a_thousand_at_once_of_one_tenant_are_not_refused() {
         all.spawn(async move {
             let place = line.enter(tenant(1), Class::Message, 1, soon()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
-            place.leave(Left::After(Duration::from_millis(20)));
+            place.leave(Left::After { took: Duration::from_millis(20), lying: Duration::ZERO });
         });
     }
 
@@ -211,7 +211,7 @@ async fn a_push_that_would_wait_past_its_time_is_refused_at_once() {
         }
         tokio::time::advance(Duration::from_secs(1)).await;
         for place in places {
-            place.leave(Left::After(Duration::from_secs(1)));
+            place.leave(Left::After { took: Duration::from_secs(1), lying: Duration::ZERO });
         }
     }
     let _places = full(&line, tenant(1)).await;
