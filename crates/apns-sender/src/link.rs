@@ -22,6 +22,8 @@ pub(crate) struct Link {
     pub(crate) limit: usize,
     pub(crate) in_flight: usize,
     pub(crate) in_flight_bytes: usize,
+    /// Streams that are open for a late answer: Apple counts them, and nobody waits for them.
+    pub(crate) late: usize,
     pub(crate) opened_at: Instant,
     /// When it last answered; until it does, Apple allows one request.
     pub(crate) answered_at: Option<Instant>,
@@ -40,6 +42,7 @@ impl Link {
             limit: 1,
             in_flight: 0,
             in_flight_bytes: 0,
+            late: 0,
             opened_at: Instant::now(),
             answered_at: None,
             proven: false,
@@ -50,7 +53,7 @@ impl Link {
 
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         let fits = self.in_flight == 0 || self.in_flight_bytes + bytes <= UNANSWERED_BYTES;
-        self.in_flight < self.limit && fits && !self.retired.is_cancelled()
+        self.in_flight + self.late < self.limit && fits && !self.retired.is_cancelled()
     }
 
     pub(crate) fn is_troubled(&self) -> bool {

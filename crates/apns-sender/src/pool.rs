@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) enum NoConnection {
     Unreachable,
     /// Apple refuses the credentials on every new connection, with this word.
     Refused(Reason),
+    /// As many wait as may.
+    Crowded,
 }
 
 /// All connections under one provider key. Cheap to clone; all clones are one pool.
@@ -54,6 +57,7 @@ pub(crate) struct Shared {
     name: String,
     dialler: Dialler,
     max_connections: usize,
+    max_waiting: usize,
     tasks: TaskTracker,
     state: Mutex<State>,
 }
@@ -85,8 +89,16 @@ struct Waiting {
 }
 
 impl Pool {
-    pub(crate) fn new(name: String, dialler: Dialler, max_connections: usize, tasks: TaskTracker) -> Self {
-        Self { shared: Arc::new(Shared { name, dialler, max_connections, tasks, state: Mutex::default() }) }
+    /// Makes a pool without a connection. At most `max_waiting` callers wait for a slot.
+    pub(crate) fn new(
+        name: String,
+        dialler: Dialler,
+        max_connections: usize,
+        max_waiting: usize,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (tasks, state) = (tasks.clone(), Mutex::default());
+        Self { shared: Arc::new(Shared { name, dialler, max_connections, max_waiting, tasks, state }) }
     }
 
     /// Waits for a slot for a body of `bytes`. Fails at once while the endpoint is known to be out of reach.
@@ -103,6 +115,12 @@ impl Pool {
             if state.links.is_empty() && state.pause() > SHORT_PAUSE {
                 return Err(state.no_connection());
             }
+            if state.waiting.len() >= self.shared.max_waiting {
+                state.waiting.retain(|waiting| !waiting.caller.is_closed());
+                if state.waiting.len() >= self.shared.max_waiting {
+                    return Err(NoConnection::Crowded);
+                }
+            }
             let (caller, granted) = oneshot::channel();
             state.waiting.push_back(Waiting { bytes, caller });
             self.grow(&mut state);
@@ -116,7 +134,8 @@ impl Pool {
         let link = roomy.min_by_key(|link| (link.is_troubled(), link.in_flight))?;
         link.in_flight += 1;
         link.in_flight_bytes += bytes;
-        Some(Slot { pool: self.clone(), link: link.id, bytes, requests: link.requests.clone() })
+        let requests = link.requests.clone();
+        Some(Slot { pool: self.clone(), link: link.id, bytes, requests, is_late: AtomicBool::new(false) })
     }
 
     /// Gives free slots to those who wait, in order, and opens a connection if some still wait.

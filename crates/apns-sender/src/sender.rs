@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use push_domain::{
     ApnsRequest, Attempt, OutboundProxy, Outcome, ProviderRequest, PushSender, PushType, Reason, RetryScope,
     Timestamp,
 };
+use rustls::RootCertStore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -40,8 +40,11 @@ const MAX_ERROR_BODY_BYTES: usize = 4096;
 /// How long the reason of a refusal may take behind its status.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 const UNREADABLE_PAUSE: Duration = Duration::from_mins(1);
-/// How long an answer is still waited for after its caller has left.
-const LATE_ANSWER: Duration = Duration::from_mins(1);
+/// How long an answer is still taken off the connection after its caller has left. What comes later finds its stream
+/// reset.
+const LATE_ANSWER: Duration = Duration::from_secs(5);
+/// So many wait for the isolated connections; more would keep places that others need.
+const ISOLATED_CROWD: usize = 100;
 
 /// Where to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +64,8 @@ pub struct Settings {
     pub endpoint: Endpoint,
     /// The bundle id.
     pub topic: String,
-    /// Trusts only the certificates in this PEM file, instead of the machine's roots.
-    pub ca_file: Option<PathBuf>,
+    /// Whose certificates are trusted.
+    pub roots: Arc<RootCertStore>,
     /// The most connections at once.
     pub max_connections: usize,
     /// How long after the last PING a connection is asked whether it still lives. A minute keeps it in
@@ -114,7 +117,7 @@ struct Reply {
 impl ApnsSender {
     /// Makes a sender; it connects when it is first used.
     pub fn new(settings: Settings, identity: Identity, tasks: TaskTracker) -> Result<Self, TlsError> {
-        let Settings { name, endpoint, topic, ca_file, max_connections, ping_interval, proxy } = settings;
+        let Settings { name, endpoint, topic, roots, max_connections, ping_interval, proxy } = settings;
         let authority = Authority::try_from(format!("{}:{}", endpoint.host, endpoint.port))
             .map_err(|_| rustls::Error::General("the APNs host is not a host name".into()))?;
         let header = |push_type: PushType| {
@@ -127,11 +130,11 @@ impl ApnsSender {
             Identity::Token(_) => None,
             Identity::Certificate(certificate) => Some(&**certificate),
         };
-        let tls = client_config(ca_file.as_deref(), certificate)?;
+        let tls = client_config(roots, certificate)?;
         let dialler = Dialler { endpoint, tls, proxy, ping_interval };
         let isolated =
-            Pool::new(format!("{name} (isolated)"), dialler.clone(), max_connections, tasks.clone());
-        let pool = Pool::new(name, dialler, max_connections, tasks.clone());
+            Pool::new(format!("{name} (isolated)"), dialler.clone(), max_connections, ISOLATED_CROWD, &tasks);
+        let pool = Pool::new(name, dialler, max_connections, usize::MAX, &tasks);
         Ok(Self { pool, isolated, identity, tasks, authority, topics })
     }
 
@@ -193,6 +196,7 @@ impl ApnsSender {
             let slot = match timeout_at(attempt.deadline, pool.slot(push.body.size_bytes())).await {
                 Ok(Ok(slot)) => Arc::new(slot),
                 Ok(Err(NoConnection::Refused(reason))) => return Outcome::Misconfigured { reason },
+                Ok(Err(NoConnection::Crowded)) => return crowded(),
                 Ok(Err(NoConnection::Unreachable)) => {
                     return refused.unwrap_or_else(|| later(false, "Unreachable"));
                 }
@@ -242,8 +246,9 @@ impl ApnsSender {
         }
     }
 
-    /// Sends and waits until the deadline. An answer that comes later is still taken off the
-    /// connection: forgetting it would reset the stream, and many resets end a connection.
+    /// Sends and waits until the deadline; then the place on the connection is given back. An answer that comes
+    /// a little later is still taken off the connection, because forgetting it resets the stream, and many resets end
+    /// a connection; one that never comes must not hold a stream that others need.
     async fn exchange(
         &self,
         slot: &Arc<Slot>,
@@ -257,6 +262,7 @@ impl ApnsSender {
             return answer;
         }
         slot.suspect_connection(sent_at);
+        slot.give_back();
         self.tasks.spawn(tokio::time::timeout(LATE_ANSWER, exchange));
         Err(Fault::Lost("Timeout"))
     }
@@ -328,6 +334,12 @@ fn unindexed(text: String) -> Result<HeaderValue, http::Error> {
     let mut value = HeaderValue::try_from(text)?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// The tenant's own pushes are too many for its own connections; Apple was not asked.
+const fn crowded() -> Outcome {
+    let reason = Reason::known("IsolatedCrowd");
+    Outcome::TryLater { after: None, scope: RetryScope::Device, ambiguous: false, reason }
 }
 
 const fn later(ambiguous: bool, word: &'static str) -> Outcome {

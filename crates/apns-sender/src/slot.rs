@@ -1,5 +1,6 @@
 //! The right to use a connection, and what its holder learns of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,12 +15,17 @@ const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(1);
 /// How often refused credentials may be answered with a new connection.
 const REPLACE_EVERY: Duration = Duration::from_secs(30);
 
+/// A connection with more than one in so many of its streams waiting for late answers is left.
+const LATE_SHARE: usize = 4;
+
 /// The right to send one request on one connection. Given back when dropped.
 pub(crate) struct Slot {
     pub(crate) pool: Pool,
     pub(crate) link: u64,
     pub(crate) bytes: usize,
     pub(crate) requests: SendRequest<Bytes>,
+    /// Its place was given back, and its answer is still waited for.
+    pub(crate) is_late: AtomicBool,
 }
 
 impl Slot {
@@ -69,6 +75,28 @@ impl Slot {
         }
     }
 
+    /// Gives the place back before the answer is there: its time is over. The stream stays open for a moment more; a
+    /// connection on which too many streams wait in vain is left.
+    pub(crate) fn give_back(&self) {
+        let mut state = self.pool.shared.lock();
+        if self.is_late.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut is_worn = false;
+        if let Some(link) = state.link(self.link) {
+            link.in_flight -= 1;
+            link.in_flight_bytes -= self.bytes;
+            link.late += 1;
+            is_worn = link.late * LATE_SHARE > link.limit.max(LATE_SHARE);
+        }
+        if is_worn {
+            let id = self.link;
+            self.pool.retire_links(state, |link| link.id == id);
+        } else {
+            self.pool.serve(state);
+        }
+    }
+
     /// Notes that Apple was out of order on it.
     pub(crate) fn troubled(&self) {
         if let Some(link) = self.pool.shared.lock().link(self.link) {
@@ -98,8 +126,12 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = self.pool.shared.lock();
         if let Some(link) = state.link(self.link) {
-            link.in_flight -= 1;
-            link.in_flight_bytes -= self.bytes;
+            if *self.is_late.get_mut() {
+                link.late -= 1;
+            } else {
+                link.in_flight -= 1;
+                link.in_flight_bytes -= self.bytes;
+            }
         }
         self.pool.serve(state);
     }

@@ -93,6 +93,8 @@ struct Minted {
     header: HeaderValue,
     issued_at: Timestamp,
     at: Instant,
+    /// For how long the machine had been suspended by then: `at` does not know of that.
+    slept: Duration,
     refresh_after: Duration,
 }
 
@@ -115,13 +117,13 @@ impl ProviderToken {
     ///
     /// However many callers ask at once, one of them signs.
     pub fn header(&self) -> Result<HeaderValue, InvalidCredentials> {
-        self.fresh(|current| current.issued_at_age(self.clock.now()) < current.refresh_after)
+        self.fresh(|current| current.age_by_any_clock(&*self.clock) < current.refresh_after)
     }
 
     /// Returns a new header after Apple called the current one expired, but never within 20 minutes
     /// of minting: then our clock is wrong, and a new token would be refused too.
     pub fn renewed(&self) -> Result<HeaderValue, InvalidCredentials> {
-        self.fresh(|current| current.at.elapsed() < MIN_AGE)
+        self.fresh(|current| current.age(&*self.clock) < MIN_AGE)
     }
 
     fn fresh(&self, good: impl Fn(&Minted) -> bool) -> Result<HeaderValue, InvalidCredentials> {
@@ -130,24 +132,30 @@ impl ProviderToken {
         }
         let _one_signs = self.minting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = self.current.load().as_deref()
-            && (good(current) || current.at.elapsed() < MIN_AGE)
+            && (good(current) || current.age(&*self.clock) < MIN_AGE)
         {
             return Ok(current.header.clone());
         }
         let issued_at = self.clock.now();
         let header = self.key.sign(issued_at.seconds())?;
         let refresh_after = Duration::from_secs(rand::rng().random_range(REFRESH_AFTER));
-        let minted = Minted { header: header.clone(), issued_at, at: Instant::now(), refresh_after };
+        let (at, slept) = (Instant::now(), self.clock.slept());
+        let minted = Minted { header: header.clone(), issued_at, at, slept, refresh_after };
         self.current.store(Some(Arc::new(minted)));
         Ok(header)
     }
 }
 
 impl Minted {
-    /// The age by wall clock or by monotonic clock, whichever is greater: Apple compares `iat` with its
+    /// The age by the steady clock, and what the machine slept.
+    fn age(&self, clock: &dyn Clock) -> Duration {
+        self.at.elapsed() + clock.slept().saturating_sub(self.slept)
+    }
+
+    /// The age by wall clock or by steady clock, whichever is greater: Apple compares `iat` with its
     /// own wall clock, and ours may jump.
-    fn issued_at_age(&self, now: Timestamp) -> Duration {
-        now.since(self.issued_at).max(self.at.elapsed())
+    fn age_by_any_clock(&self, clock: &dyn Clock) -> Duration {
+        clock.now().since(self.issued_at).max(self.age(clock))
     }
 }
 

@@ -119,11 +119,12 @@ pub fn verdict(
         |scope| Outcome::TryLater { after: retry_after, scope, ambiguous: false, reason: reason.clone() };
     let (outcome, remedy) = match (status, word) {
         (200, _) => (Outcome::Accepted, Remedy::None),
+        // Not that the device is gone, but that it is another app's: with 410 as with 400.
+        (400 | 410, "DeviceTokenNotForTopic") => (Outcome::WrongApp { reason }, Remedy::None),
         (410, word) if word != UNREADABLE => (Outcome::TokenDead { since: timestamp, reason }, Remedy::None),
         (429, UNREADABLE) => (later(RetryScope::Device), Remedy::None),
         (400..=499, UNREADABLE) => (later(RetryScope::Attempt), Remedy::None),
         (400, "BadDeviceToken") => (Outcome::TokenDead { since: None, reason }, Remedy::None),
-        (400, "DeviceTokenNotForTopic") => (Outcome::WrongApp { reason }, Remedy::None),
         (400, "TopicDisallowed" | "BadTopic" | "MissingTopic") => {
             (Outcome::Misconfigured { reason }, Remedy::None)
         }
@@ -182,6 +183,7 @@ mod tests {
         ),
         (400, &["BadDeviceToken"], "token_dead", Remedy::None),
         (400, &["DeviceTokenNotForTopic"], "wrong_app", Remedy::None),
+        (410, &["DeviceTokenNotForTopic"], "wrong_app", Remedy::None),
         (400, &["BadTopic", "MissingTopic", "TopicDisallowed"], "misconfigured", Remedy::None),
         (400, &["IdleTimeout"], "try_later", Remedy::Leave),
         (403, &["ExpiredProviderToken"], "misconfigured", Remedy::Reauthenticate),
@@ -243,8 +245,8 @@ mod tests {
         for status in 100..600 {
             for word in REASONS {
                 let dead = matches!(verdict(status, word, None, None).outcome, Outcome::TokenDead { .. });
-                let expected =
-                    (status == 410 && word != UNREADABLE) || (status, word) == (400, "BadDeviceToken");
+                let expected = (status == 410 && word != UNREADABLE && word != "DeviceTokenNotForTopic")
+                    || (status, word) == (400, "BadDeviceToken");
                 assert_eq!(dead, expected, "{status} {word}");
             }
         }

@@ -1,8 +1,7 @@
 //! One notification, sent and judged.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -12,10 +11,10 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use push_domain::{
     Attempt, FcmRequest, OutboundProxy, Outcome, ProviderRequest, PushSender, Reason, RetryScope,
 };
+use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::TaskTracker;
 
-use crate::shards::{ClientError, ClientMaker, Shards};
+use crate::shards::{ClientError, ClientMaker, Shards, tls_config};
 use crate::token::{AccessToken, NoToken, TokenSource};
 use crate::verdict::{Verdict, retry_after, verdict};
 
@@ -36,8 +35,8 @@ pub struct Settings {
     pub base_url: String,
     /// [`GOOGLE_TOKEN_URL`], or a simulator.
     pub token_url: String,
-    /// Trusts only the certificates in this PEM file, instead of the machine's roots.
-    pub ca_file: Option<PathBuf>,
+    /// Whose certificates are trusted.
+    pub roots: Arc<RootCertStore>,
     /// How many connections carry pushes; each takes 90 at once.
     pub shards: usize,
     /// How long an open request may be silent before its connection is asked whether it still lives. A
@@ -51,11 +50,6 @@ pub struct Settings {
 
 /// Sends to one Firebase project.
 pub struct FcmSender {
-    inner: Arc<Inner>,
-    tasks: TaskTracker,
-}
-
-struct Inner {
     url: String,
     shards: Shards,
     tokens: TokenSource,
@@ -63,18 +57,16 @@ struct Inner {
 
 impl FcmSender {
     /// Makes a sender for the project of `tokens`; it connects when it is first used.
-    pub fn new(settings: &Settings, tokens: TokenSource, tasks: TaskTracker) -> Result<Self, ClientError> {
+    pub fn new(settings: &Settings, tokens: TokenSource) -> Result<Self, ClientError> {
         let url = format!("{}/v1/projects/{}/messages:send", settings.base_url, tokens.project());
-        let Settings { ca_file, proxy, ping_interval, .. } = settings.clone();
-        let make = ClientMaker { ca_file, proxy, ping_interval };
+        let Settings { roots, proxy, ping_interval, .. } = settings.clone();
+        let make = ClientMaker { tls: tls_config(roots)?, proxy, ping_interval };
         let shards = Shards::new(settings.name.clone(), settings.shards, make)?;
-        Ok(Self { inner: Arc::new(Inner { url, shards, tokens }), tasks })
+        Ok(Self { url, shards, tokens })
     }
-}
 
-impl Inner {
     /// Sends once, and once more with a new access token if Google refused ours.
-    async fn push(self: &Arc<Self>, push: &FcmRequest, attempt: Attempt, tasks: &TaskTracker) -> Outcome {
+    async fn push(&self, push: &FcmRequest, attempt: Attempt) -> Outcome {
         let mut reauthenticated = false;
         loop {
             let token = match timeout_at(attempt.deadline, self.tokens.token()).await {
@@ -85,7 +77,7 @@ impl Inner {
                 Ok(Err(NoToken::Unavailable)) | Err(_) => return later(false, "OAUTH_UNAVAILABLE"),
             };
             let generation = token.generation;
-            let verdict = match self.attempt(push, token, attempt, tasks).await {
+            let verdict = match self.attempt(push, token, attempt).await {
                 Ok(verdict) => verdict,
                 Err(outcome) => return outcome,
             };
@@ -96,44 +88,30 @@ impl Inner {
         }
     }
 
-    /// Waits for a permit until the deadline, then sends. What is on the wire at the deadline is left
-    /// to end by itself: dropping it would reset the stream, and many resets end a connection.
+    /// Waits for a permit until the deadline, then sends. At the deadline the request is given up, wherever it is: what
+    /// still waits for a connection, or unseen inside the library for a stream, must not leave after its time. On the
+    /// wire that resets the stream, at most once an attempt of 10 s.
     async fn attempt(
-        self: &Arc<Self>,
+        &self,
         push: &FcmRequest,
         token: AccessToken,
         attempt: Attempt,
-        tasks: &TaskTracker,
     ) -> Result<Verdict, Outcome> {
         let Attempt { number, deadline, .. } = attempt;
-        let (inner, body) = (Arc::clone(self), push.body.expose());
-        let on_the_wire = Arc::new(OnceLock::new());
-        let begun = Arc::clone(&on_the_wire);
-        let mut sending = Box::pin(async move {
-            let Some(permit) = inner.shards.permit(number).await else {
-                return Err(later(false, "NO_CONNECTION"));
-            };
-            let _ = begun.set((permit.shard, Instant::now()));
-            inner.exchange(permit.shard, body, token).await
-        });
-        match (timeout_at(deadline, &mut sending).await, on_the_wire.get()) {
-            (Ok(verdict), _) => verdict,
-            (Err(_), Some((shard, sent_at))) => {
-                self.shards.unanswered(*shard, *sent_at);
-                // What still waits for a connection must not leave after its time.
-                if self.shards.is_connected(*shard) {
-                    tasks.spawn(sending);
-                }
-                Err(later(true, "TIMEOUT"))
-            }
-            (Err(_), None) => Err(later(false, "NO_CONNECTION")),
-        }
+        let Ok(Some(permit)) = timeout_at(deadline, self.shards.permit(number)).await else {
+            return Err(later(false, "NO_CONNECTION"));
+        };
+        let (shard, sent_at) = (permit.shard, Instant::now());
+        let sending = self.exchange(shard, push.body.expose(), token);
+        timeout_at(deadline, sending).await.unwrap_or_else(|_| {
+            self.shards.unanswered(shard, sent_at);
+            Err(later(true, "TIMEOUT"))
+        })
     }
 
     async fn exchange(&self, shard: usize, body: Bytes, token: AccessToken) -> Result<Verdict, Outcome> {
-        let sent = self
-            .shards
-            .client(shard)
+        let client = self.shards.client(shard).map_err(|_| later(false, "NO_CONNECTION"))?;
+        let sent = client
             .post(&self.url)
             .header(AUTHORIZATION, token.header.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))
@@ -173,12 +151,12 @@ impl PushSender for FcmSender {
         let ProviderRequest::Fcm(push) = request else {
             return Outcome::Refused { reason: Reason::known("WRONG_PROVIDER") };
         };
-        self.inner.push(push, attempt, &self.tasks).await
+        self.push(push, attempt).await
     }
 }
 
 impl fmt::Debug for FcmSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FcmSender").field("tokens", &self.inner.tokens).finish_non_exhaustive()
+        f.debug_struct("FcmSender").field("tokens", &self.tokens).finish_non_exhaustive()
     }
 }

@@ -3,15 +3,15 @@
 //! reqwest keeps one connection per client and origin, and FCM takes 100 requests at once on it;
 //! more would queue unseen inside hyper. So there are several clients, each with its permits.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use push_domain::OutboundProxy;
-use reqwest::{Certificate, Client, Proxy};
+use reqwest::{Client, Proxy};
+use rustls::{ClientConfig, RootCertStore};
 use secrecy::ExposeSecret;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
@@ -35,13 +35,13 @@ const COLD_WAIT: Duration = Duration::from_secs(1);
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The CA file is missing, unreadable or holds no certificate.
-    #[error("the CA file holds no readable PEM certificate")]
-    CaFile,
     /// The proxy is no HTTP address, or its login no header value.
     #[error("the outbound proxy cannot be used: its address has to be http://host:port")]
     Proxy,
     /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The client cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[from] reqwest::Error),
 }
@@ -49,11 +49,12 @@ pub enum ClientError {
 /// Makes one client: its own connection, no redirects, HTTPS only, keep-alive while requests are open
 /// (FCM ends connections that send PINGs without any). Never looks for a proxy by itself.
 pub(crate) fn client(
-    ca_file: Option<&Path>,
+    tls: ClientConfig,
     proxy: Option<&OutboundProxy>,
     ping_interval: Duration,
 ) -> Result<Client, ClientError> {
     let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(SEND_TIMEOUT)
         .http2_keep_alive_interval(ping_interval)
@@ -74,21 +75,23 @@ pub(crate) fn client(
         }
         builder = builder.proxy(proxy);
     }
-    if let Some(path) = ca_file {
-        let pem = std::fs::read(path).map_err(|_| ClientError::CaFile)?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| ClientError::CaFile)?;
-        if certificates.is_empty() {
-            return Err(ClientError::CaFile);
-        }
-        builder = builder.tls_certs_only(certificates);
-    }
     Ok(builder.build()?)
+}
+
+/// TLS towards Google: rustls with aws-lc-rs. Trusts `roots`, which all senders of a process share.
+pub(crate) fn tls_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, ClientError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// One client, and whether its connection still answers.
 #[derive(Debug)]
 struct Shard {
-    client: ArcSwap<Client>,
+    /// Made for the first request.
+    client: ArcSwapOption<Client>,
     permits: Semaphore,
     /// Whether its connection has answered. Until then requests follow each other: at once, each of them
     /// would open a connection, as hyper does not know yet that one is enough.
@@ -152,29 +155,29 @@ pub(crate) struct Shards {
 /// How the clients of a project are made.
 #[derive(Debug)]
 pub(crate) struct ClientMaker {
-    pub(crate) ca_file: Option<std::path::PathBuf>,
+    pub(crate) tls: ClientConfig,
     pub(crate) proxy: Option<OutboundProxy>,
     pub(crate) ping_interval: Duration,
 }
 
 impl ClientMaker {
     fn client(&self) -> Result<Client, ClientError> {
-        client(self.ca_file.as_deref(), self.proxy.as_ref(), self.ping_interval)
+        client(self.tls.clone(), self.proxy.as_ref(), self.ping_interval)
     }
 }
 
 impl Shards {
+    /// Makes the shards; what makes a client is tried once, the clients are made by need.
     pub(crate) fn new(app: String, count: usize, make: ClientMaker) -> Result<Self, ClientError> {
-        let shard = |_| {
-            Ok(Shard {
-                client: ArcSwap::from_pointee(make.client()?),
-                permits: Semaphore::new(STREAMS),
-                warm: AtomicBool::new(false),
-                first: tokio::sync::Mutex::new(()),
-                health: Mutex::new(Health { answered_at: Instant::now(), unanswered: 0 }),
-            })
+        let first = make.client()?;
+        let shard = |number| Shard {
+            client: ArcSwapOption::new((number == 0).then(|| Arc::new(first.clone()))),
+            permits: Semaphore::new(STREAMS),
+            warm: AtomicBool::new(false),
+            first: tokio::sync::Mutex::new(()),
+            health: Mutex::new(Health { answered_at: Instant::now(), unanswered: 0 }),
         };
-        let all = (0..count.max(1)).map(shard).collect::<Result<Vec<_>, ClientError>>()?;
+        let all: Vec<_> = (0..count.max(1)).map(shard).collect();
         let places = Semaphore::new(all.len() * STREAMS);
         Ok(Self { app, all, places, make })
     }
@@ -202,14 +205,16 @@ impl Shards {
         Some(Permit { shard: number, _permits: [permit, place], _first: first })
     }
 
-    /// Says whether a shard's connection has been made, so that a request there is on the wire.
-    pub(crate) fn is_connected(&self, number: usize) -> bool {
-        self.all[number].is_warm()
-    }
-
-    /// Returns the present client of a shard.
-    pub(crate) fn client(&self, number: usize) -> Arc<Client> {
-        self.all[number].client.load_full()
+    /// Returns the present client of a shard; makes it for the first request.
+    pub(crate) fn client(&self, number: usize) -> Result<Arc<Client>, ClientError> {
+        let shard = &self.all[number];
+        if let Some(client) = shard.client.load_full() {
+            return Ok(client);
+        }
+        // Two may make one each: the second one stays.
+        let made = Arc::new(self.make.client()?);
+        shard.client.store(Some(Arc::clone(&made)));
+        Ok(made)
     }
 
     /// Notes that a shard's connection answers.
@@ -227,7 +232,7 @@ impl Shards {
         }
         match self.make.client() {
             Ok(client) => {
-                shard.client.store(Arc::new(client));
+                shard.client.store(Some(Arc::new(client)));
                 shard.warm.store(false, Ordering::Relaxed);
                 metrics::counter!("fcm_connections_replaced_total", "app" => self.app.clone()).increment(1);
                 warn!(app = self.app, "a connection to FCM answers nothing; it is replaced");
@@ -244,16 +249,16 @@ mod tests {
     use super::*;
 
     fn shards() -> Shards {
-        Shards::new("test".into(), 1, ClientMaker { ca_file: None, proxy: None, ping_interval: SILENCE })
-            .unwrap()
+        let tls = tls_config(Arc::new(RootCertStore::empty())).unwrap();
+        Shards::new("test".into(), 1, ClientMaker { tls, proxy: None, ping_interval: SILENCE }).unwrap()
     }
 
     /// Whether a shard's client is another one after requests that were sent now and not answered.
     async fn is_replaced(shards: &Shards, unanswered: u32, wait: Duration) -> bool {
-        let (before, sent_at) = (shards.client(0), Instant::now());
+        let (before, sent_at) = (shards.client(0).unwrap(), Instant::now());
         tokio::time::advance(wait).await;
         (0..unanswered).for_each(|_| shards.unanswered(0, sent_at));
-        !Arc::ptr_eq(&before, &shards.client(0))
+        !Arc::ptr_eq(&before, &shards.client(0).unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,8 +279,8 @@ mod tests {
         tokio::time::advance(SILENCE).await;
         shards.answered(0);
 
-        let before = shards.client(0);
+        let before = shards.client(0).unwrap();
         (0..10).for_each(|_| shards.unanswered(0, sent_at));
-        assert!(Arc::ptr_eq(&before, &shards.client(0)));
+        assert!(Arc::ptr_eq(&before, &shards.client(0).unwrap()));
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use crate::shards::client;
+use crate::shards::{client, tls_config};
 use crate::{ClientError, ServiceAccount, Settings};
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +46,8 @@ pub(crate) struct AccessToken {
     /// Whether Google has taken a push under it.
     proven: Arc<AtomicBool>,
     granted_at: Instant,
+    /// For how long the machine had been suspended by then: the other moments do not know of that.
+    slept: Duration,
     refresh_at: Instant,
     last_use: Instant,
 }
@@ -104,8 +106,11 @@ impl TokenSource {
         tasks: TaskTracker,
     ) -> Result<Self, ClientError> {
         let (app, url) = (settings.name.clone(), settings.token_url.clone());
-        let client =
-            client(settings.ca_file.as_deref(), settings.token_proxy.as_ref(), settings.ping_interval)?;
+        let client = client(
+            tls_config(Arc::clone(&settings.roots))?,
+            settings.token_proxy.as_ref(),
+            settings.ping_interval,
+        )?;
         let (current, memory) = (ArcSwapOption::empty(), Mutex::default());
         let shared =
             Shared { app, account, url, client, clock, tasks, current, memory, flight: Arc::default() };
@@ -156,7 +161,7 @@ impl TokenSource {
         fetch.await.unwrap_or(Err(NoToken::Unavailable))
     }
 
-    /// Gives up the token of `generation`, and says whether another may be had: not when Google refuses
+    /// Gives up the token of `generation`, and says whether the push may be tried once more: not when Google refuses
     /// one that it granted a moment ago and never took. Later generations stay, so that many 401s at once cost one
     /// refresh.
     pub(crate) fn invalidate(&self, generation: u64) -> bool {
@@ -172,12 +177,14 @@ impl TokenSource {
     }
 
     fn usable(&self, now: Instant) -> Option<AccessToken> {
-        self.shared.current.load().as_deref().filter(|token| now < token.last_use).cloned()
+        let slept = self.shared.clock.slept();
+        let good = |token: &&AccessToken| now + slept.saturating_sub(token.slept) < token.last_use;
+        self.shared.current.load().as_deref().filter(good).cloned()
     }
 
     async fn fetch(&self) -> Result<AccessToken, NoToken> {
         let shared = &self.shared;
-        let asked_at = Instant::now();
+        let (asked_at, slept) = (Instant::now(), shared.clock.slept());
         match tokio::time::timeout(FETCH_TIMEOUT, shared.ask()).await.unwrap_or(Err(NoToken::Unavailable)) {
             Ok((header, lifetime)) => {
                 let mut memory = shared.memory();
@@ -190,6 +197,7 @@ impl TokenSource {
                     generation: memory.generation,
                     proven: Arc::default(),
                     granted_at: asked_at,
+                    slept,
                     refresh_at: asked_at + lifetime.saturating_sub(ahead),
                     last_use: asked_at + lifetime.saturating_sub(LAST_USE.min(lifetime / 2)),
                 };
