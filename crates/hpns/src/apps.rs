@@ -1,36 +1,49 @@
-//! The apps of a process: their catalogue, their credentials of the moment, and their senders in every
-//! serving thread.
+//! The apps of a process: those of the configuration and those of the watched directory, their credentials of the
+//! moment, and their senders in every serving thread.
+//!
+//! An app costs nothing before its first push: its credentials are proven when it comes, its senders are made, and its
+//! provider is called, when somebody pushes to it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dispatch_stream::{AppState, Board};
-use dispatch_worker::{Guards, PaceLimit, Senders};
-use push_domain::{AmbiguousApp, App, AppCatalogue, AppId, Provider};
+use dispatch_worker::{Guards, PaceLimit, SenderSource};
+use push_domain::{App, AppCatalogue, AppId, Provider, PushSender};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+use crate::app_directory::AppDirectory;
 use crate::config::{AppConfig, Config};
-use crate::credentials::{Credentials, Fingerprint, Workshop};
+use crate::credentials::{Credentials, Fingerprint, Stamps, Workshop};
 use crate::expiry::Expiry;
 use crate::switch::Switch;
 
 /// The apps of a process.
 pub(crate) struct Apps {
     pub(crate) catalogue: Arc<AppCatalogue>,
-    workshop: Workshop,
-    managed: Vec<Managed>,
+    config: Arc<Config>,
+    directory: Mutex<AppDirectory>,
+    /// Where credentials are made, if this process delivers.
+    workshop: Option<Workshop>,
+    managed: Mutex<BTreeMap<String, Arc<Managed>>>,
+    /// Grows whenever an app goes, or is described anew.
+    generation: AtomicU64,
 }
 
 /// One app, and where its pushes are sent from.
 struct Managed {
     name: String,
+    config: Arc<AppConfig>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// The files as they were when they were last looked at, good or not.
+    /// The files as they were when they were last looked at.
+    stamps: Stamps,
     seen: Fingerprint,
     /// The files that the credentials in use came from.
     used: Option<Fingerprint>,
@@ -45,87 +58,169 @@ struct Seat {
     sender: Arc<Switch>,
 }
 
+/// The senders of one serving thread.
+pub(crate) struct ThreadSenders {
+    apps: Arc<Apps>,
+    tasks: TaskTracker,
+}
+
 impl Apps {
-    /// Reads all credentials. A broken one does not stop the others: its app stays in the catalogue,
-    /// its pushes fail with a code of their own, and the operator is told.
-    pub(crate) fn load(workshop: Workshop) -> anyhow::Result<Self> {
-        let catalogue = Arc::new(catalogue(&workshop.config)?);
-        let manage = |(name, app): (&String, &AppConfig)| {
-            let seen = workshop.fingerprint(app);
-            let credentials = match workshop.load(name, app) {
-                Ok(good) => Some(good),
-                Err(error) => {
-                    let reason = format!("{error:#}");
-                    error!(app = name, reason, "an app's credentials cannot be used; its pushes fail");
-                    None
-                }
-            };
-            show_usable(name, credentials.is_some());
-            let expiry = Expiry::new("app_credential_days_left", "app", name);
-            let used = credentials.is_some().then_some(seen);
-            let state = Mutex::new(State { seen, used, credentials, seats: Vec::new(), expiry });
-            Managed { name: name.clone(), state }
+    /// Lists all apps, and reads their credentials, if this process delivers. A broken one does not stop the others: its
+    /// app stays in the catalogue, its pushes fail with a code of their own, and the operator is told.
+    pub(crate) fn load(config: Arc<Config>, workshop: Option<Workshop>) -> anyhow::Result<Self> {
+        let apps = Self {
+            catalogue: Arc::new(AppCatalogue::new(
+                config.apps.iter().map(|(name, app)| described(name, app)),
+            )?),
+            directory: Mutex::new(AppDirectory::new(&config)),
+            config,
+            workshop,
+            managed: Mutex::default(),
+            generation: AtomicU64::new(0),
         };
-        let managed = workshop.config.apps.iter().map(manage).collect();
-        Ok(Self { catalogue, workshop, managed })
+        apps.refresh(None);
+        Ok(apps)
+    }
+
+    fn managed(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Managed>>> {
+        self.managed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, app: &AppId) -> Option<Arc<Managed>> {
+        self.managed().get(app.as_str()).cloned()
+    }
+
+    /// Looks for apps that came or went and for credential files that have changed, and serves with what is good of
+    /// them. Credentials that turn out broken change nothing: the present ones stay in use. Reads files: not for a
+    /// thread that serves.
+    pub(crate) fn refresh(&self, guards: Option<&Guards>) {
+        let listed = self.listed();
+        let known = self.managed().clone();
+        let mut now = BTreeMap::new();
+        for (name, config) in listed {
+            let same = known.get(&name).filter(|app| Arc::ptr_eq(&app.config, &config));
+            let app = same
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Managed::new(&name, config, self.workshop.as_ref())));
+            if same.is_some()
+                && let (Some(workshop), Some(guards)) = (&self.workshop, guards)
+            {
+                app.refresh(workshop, guards);
+            }
+            now.insert(name, app);
+        }
+        let gone: Vec<_> = known
+            .iter()
+            .filter(|(name, app)| now.get(*name).is_none_or(|it| !Arc::ptr_eq(it, app)))
+            .map(|(name, _)| AppId::new(name))
+            .collect();
+        let came = now.keys().filter(|name| !known.contains_key(*name)).count();
+        *self.managed() = now;
+        if !gone.is_empty() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        for app in &gone {
+            if let Some(guards) = guards {
+                guards.forget(app);
+            }
+        }
+        if !known.is_empty() && (came > 0 || !gone.is_empty()) {
+            info!(came, gone_or_changed = gone.len(), "apps came or went");
+        }
+    }
+
+    /// The apps of the configuration and of the directory, in the catalogue too.
+    fn listed(&self) -> BTreeMap<String, Arc<AppConfig>> {
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.config.apps.clone();
+        let found = directory.look(&listed);
+        let own = listed.iter().map(|(name, app)| described(name, app)).collect::<Vec<_>>();
+        let added = found.iter().map(|(name, app)| described(name, app));
+        for left_out in self.catalogue.replace(own.into_iter().chain(added)) {
+            directory.broken(left_out.second.as_str(), &left_out.to_string());
+        }
+        let is_listed = |name: &str| self.catalogue.get(&AppId::new(name)).is_some();
+        listed.extend(found.into_iter().filter(|(name, _)| is_listed(name)));
+        listed
     }
 
     /// Makes the guards of all apps, which confer with other processes where there may be some.
-    pub(crate) fn guards(&self, board: Option<&Arc<Board>>) -> Guards {
-        let config = &self.workshop.config;
-        let limit = |app: &App| {
-            let app = config.apps.get(app.id.as_str());
-            app.map_or_else(|| PaceLimit { credential: String::new(), per_second: 0 }, AppConfig::pace)
+    pub(crate) fn guards(self: &Arc<Self>, board: Option<&Arc<Board>>) -> Guards {
+        let apps = Arc::clone(self);
+        let limit = move |app: &AppId| apps.pace_of(app);
+        Guards::new(limit, self.config.worker.slots / 2, board)
+    }
+
+    /// How fast pushes to an app may leave: apps under one credential keep to the slowest that any of them asks for.
+    fn pace_of(&self, app: &AppId) -> PaceLimit {
+        let managed = self.managed();
+        let Some(own) = managed.get(app.as_str()).map(|app| app.config.pace()) else {
+            return PaceLimit { credential: String::new(), per_second: 0 };
         };
-        Guards::new(&self.catalogue, limit, config.worker.slots / 2, board)
-    }
-
-    /// Makes the senders of one serving thread, whose work runs on `tasks`.
-    pub(crate) fn senders(&self, tasks: &TaskTracker) -> anyhow::Result<Senders> {
-        let mut senders = Senders::new();
-        for app in &self.managed {
-            let sender = Arc::<Switch>::default();
-            let mut state = app.lock();
-            if let Some(credentials) = &state.credentials {
-                sender.set(credentials.sender(tasks)?);
-            }
-            state.seats.push(Seat { tasks: tasks.clone(), sender: Arc::clone(&sender) });
-            senders.insert(AppId::new(&app.name), sender);
-        }
-        Ok(senders)
-    }
-
-    /// Looks for files that have changed, and serves with what is good of them. Credentials that turn
-    /// out broken change nothing: the present ones stay in use.
-    pub(crate) fn refresh(&self, guards: &Guards) {
-        for app in &self.managed {
-            if let Some(config) = self.workshop.config.apps.get(&app.name) {
-                self.refresh_one(app, config, guards);
-            }
-        }
+        let paces = managed.values().map(|app| app.config.pace());
+        let rates = paces.filter(|pace| pace.credential == own.credential && pace.per_second > 0);
+        PaceLimit { per_second: rates.map(|pace| pace.per_second).min().unwrap_or_default(), ..own }
     }
 
     /// Adds what is known of the credentials, for the operators' eyes.
     pub(crate) fn describe(&self, states: &mut BTreeMap<String, AppState>) {
-        for app in &self.managed {
+        let Some(workshop) = &self.workshop else { return };
+        for app in self.managed().values() {
             let state = app.lock();
             let described = states.entry(app.name.clone()).or_default();
             if let Some(credentials) = &state.credentials {
                 credentials.kind().clone_into(&mut described.credentials);
-                let left = credentials.expires_at().map(|end| end.since(self.workshop.clock.now()).as_secs());
+                let left = credentials.expires_at().map(|end| end.since(workshop.clock.now()).as_secs());
                 described.days_left = left.and_then(|seconds| u32::try_from(seconds / 86_400).ok());
             }
             described.fingerprint = state.used.map(|used| used.to_string()).unwrap_or_default();
         }
     }
+}
 
-    fn refresh_one(&self, app: &Managed, config: &AppConfig, guards: &Guards) {
-        let name = &app.name;
-        let mut state = app.lock();
-        let State { seen, used, credentials, seats, expiry } = &mut *state;
+impl Managed {
+    fn new(name: &str, config: Arc<AppConfig>, workshop: Option<&Workshop>) -> Self {
+        let mut state = State {
+            stamps: Stamps::default(),
+            seen: Fingerprint::default(),
+            used: None,
+            credentials: None,
+            seats: Vec::new(),
+            expiry: Expiry::new("app_credential_days_left", "app", name),
+        };
+        if let Some(workshop) = workshop {
+            state.stamps = workshop.stamps(&config);
+            state.seen = workshop.fingerprint(&config);
+            match workshop.load(name, &config) {
+                Ok(good) => (state.credentials, state.used) = (Some(good), Some(state.seen)),
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    error!(app = name, reason, "an app's credentials cannot be used; its pushes fail");
+                }
+            }
+            show_usable(name, state.credentials.is_some());
+            let expires_at = state.credentials.as_ref().and_then(Credentials::expires_at);
+            state.expiry.check(expires_at, workshop.clock.now());
+        }
+        Self { name: name.to_owned(), config, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refresh(&self, workshop: &Workshop, guards: &Guards) {
+        let name = &self.name;
+        let stamps = workshop.stamps(&self.config);
+        let mut state = self.lock();
+        let State { stamps: known, seen, used, credentials, seats, expiry } = &mut *state;
         let expires_at = credentials.as_ref().and_then(Credentials::expires_at);
-        expiry.check(expires_at, self.workshop.clock.now());
-        let now = self.workshop.fingerprint(config);
+        expiry.check(expires_at, workshop.clock.now());
+        if *known == stamps {
+            return;
+        }
+        *known = stamps;
+        let now = workshop.fingerprint(&self.config);
         if now == *seen {
             return;
         }
@@ -133,7 +228,7 @@ impl Apps {
         if *used == Some(now) {
             return; // As before a change that came to nothing.
         }
-        let made = self.workshop.load(name, config).and_then(|new| {
+        let made = workshop.load(name, &self.config).and_then(|new| {
             let senders =
                 seats.iter().map(|seat| new.sender(&seat.tasks)).collect::<anyhow::Result<Vec<_>>>()?;
             Ok((new, senders))
@@ -144,7 +239,7 @@ impl Apps {
                     seat.sender.set(sender);
                 }
                 expiry.renewed();
-                expiry.check(new.expires_at(), self.workshop.clock.now());
+                expiry.check(new.expires_at(), workshop.clock.now());
                 (*credentials, *used) = (Some(new), Some(now));
                 guards.renew(&AppId::new(name));
                 show_usable(name, true);
@@ -160,11 +255,44 @@ impl Apps {
             }
         }
     }
+
+    /// Makes the sender of one serving thread.
+    fn seat(&self, tasks: &TaskTracker) -> Arc<Switch> {
+        let sender = Arc::<Switch>::default();
+        let mut state = self.lock();
+        match state.credentials.as_ref().map(|credentials| credentials.sender(tasks)) {
+            Some(Ok(made)) => sender.set(made),
+            Some(Err(error)) => error!(app = self.name, %error, "an app's sender cannot be made"),
+            None => {}
+        }
+        // What threads have forgotten is not renewed any more.
+        state.seats.retain(|seat| Arc::strong_count(&seat.sender) > 1);
+        state.seats.push(Seat { tasks: tasks.clone(), sender: Arc::clone(&sender) });
+        sender
+    }
 }
 
-impl Managed {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl ThreadSenders {
+    /// The senders of a thread, whose work runs on `tasks`.
+    pub(crate) fn new(apps: Arc<Apps>, tasks: TaskTracker) -> Self {
+        Self { apps, tasks }
+    }
+}
+
+impl SenderSource for ThreadSenders {
+    fn sender(&self, app: &AppId) -> Option<Arc<dyn PushSender>> {
+        let app = self.apps.find(app)?;
+        Some(app.seat(&self.tasks))
+    }
+
+    fn generation(&self) -> u64 {
+        self.apps.generation.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for ThreadSenders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ThreadSenders")
     }
 }
 
@@ -172,12 +300,8 @@ fn show_usable(name: &str, usable: bool) {
     metrics::gauge!("app_credentials_usable", "app" => name.to_owned()).set(if usable { 1.0 } else { 0.0 });
 }
 
-/// Lists the apps without their secrets; fails when two would answer to one name.
-pub(crate) fn catalogue(config: &Config) -> Result<AppCatalogue, AmbiguousApp> {
-    AppCatalogue::new(config.apps.iter().map(|(name, app)| described(name, app)))
-}
-
-fn described(name: &str, app: &AppConfig) -> App {
+/// An app without its secrets.
+pub(crate) fn described(name: &str, app: &AppConfig) -> App {
     let (platform, audience, provider, topic) = match app {
         AppConfig::Apns(app) => (&app.platform, app.audience, Provider::Apns, app.topic.clone()),
         AppConfig::Fcm(app) => (&app.platform, app.audience, Provider::Fcm, String::new()),

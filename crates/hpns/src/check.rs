@@ -1,5 +1,6 @@
 //! `hpns check-config`: proves a configuration before a start.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,15 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use push_domain::{
-    ApnsRequest, Attempt, Clock, Content, DeviceToken, FcmRequest, InvalidToken, JobId, Outcome, Priority,
-    Provider, ProviderRequest, PushType, SystemClock,
+    ApnsRequest, AppCatalogue, Attempt, Clock, Content, DeviceToken, FcmRequest, InvalidToken, JobId,
+    Outcome, Priority, Provider, ProviderRequest, PushType, SystemClock,
 };
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::apps::{catalogue, shown};
+use crate::app_directory;
+use crate::apps::{described, shown};
 use crate::cli::CheckOptions;
-use crate::config::Config;
+use crate::config::{AppConfig, Config};
 use crate::credentials::{Credentials, Workshop};
 use crate::keyfile;
 use crate::listener_tls::ListenerTls;
@@ -47,11 +49,12 @@ pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
         Err(error) => report.bad("gateway.tls", &format!("{error:#}"))?,
     }
     let workshop = Workshop::new(Arc::clone(&config), clock, TaskTracker::new())?;
-    runtime.block_on(check_apps(&workshop, options.dry_run, &mut report))?;
-    if let Err(error) = catalogue(&config) {
+    let apps = all_apps(&config, &mut report)?;
+    runtime.block_on(check_apps(&workshop, &apps, options.dry_run, &mut report))?;
+    if let Err(error) = AppCatalogue::new(apps.iter().map(|(name, app)| described(name, app))) {
         report.bad("apps", &error.to_string())?;
     }
-    if config.apps.is_empty() {
+    if apps.is_empty() {
         report.good("apps", "none; every push will fail with an unknown platform")?;
     }
     Ok(if report.broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -69,8 +72,29 @@ fn check_files(config: &Config, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn check_apps(workshop: &Workshop, dry_run: bool, report: &mut Report) -> anyhow::Result<()> {
-    for (name, app) in &workshop.config.apps {
+/// The apps of the configuration and of the directory.
+fn all_apps(config: &Config, report: &mut Report) -> anyhow::Result<BTreeMap<String, Arc<AppConfig>>> {
+    let mut apps = config.apps.clone();
+    let directory = config.path(&config.apps_dir);
+    for name in app_directory::names(&directory).unwrap_or_default() {
+        match app_directory::read(&directory, &name, config.development.custom_endpoints) {
+            Ok(_) if apps.contains_key(&name) => {
+                report.bad(&format!("app {name}"), "an app of the configuration has this name")?;
+            }
+            Ok(app) => drop(apps.insert(name, Arc::new(app))),
+            Err(error) => report.bad(&format!("app {name}"), &format!("{error:#}"))?,
+        }
+    }
+    Ok(apps)
+}
+
+async fn check_apps(
+    workshop: &Workshop,
+    apps: &BTreeMap<String, Arc<AppConfig>>,
+    dry_run: bool,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    for (name, app) in apps {
         let what = format!("app {name}");
         let credentials = match workshop.load(name, app) {
             Ok(credentials) => credentials,

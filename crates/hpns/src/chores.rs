@@ -1,10 +1,9 @@
 //! What a process does beside the pushes, over and over until it stops.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_stream::{Board, ProcessState};
+use dispatch_stream::{Board, ProcessState, RedisWorker};
 use dispatch_worker::Guards;
 use gateway::{Gate, Gateway, Outages};
 use push_domain::{AppId, Clock};
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::apps::Apps;
+use crate::lanes::Lanes;
 use crate::listener_tls::ListenerTls;
 use crate::registry::Ledger;
 
@@ -45,18 +45,16 @@ pub(crate) async fn keep_certificate_fresh(
     }
 }
 
-/// Delivers with the apps' credentials of the moment.
-pub(crate) async fn keep_credentials_fresh(
+/// Serves the apps of the moment, with their credentials of the moment. Files are read on a thread of their own.
+pub(crate) async fn keep_apps_fresh(
     apps: Arc<Apps>,
-    guards: Guards,
+    guards: Option<Guards>,
     every: Duration,
     stop: CancellationToken,
 ) {
-    loop {
-        apps.refresh(&guards);
-        if !goes_on(&stop, every).await {
-            return;
-        }
+    while goes_on(&stop, every).await {
+        let (apps, guards) = (Arc::clone(&apps), guards.clone());
+        let _ = tokio::task::spawn_blocking(move || apps.refresh(guards.as_ref())).await;
     }
 }
 
@@ -68,6 +66,7 @@ pub(crate) struct Neighbours {
     pub(crate) gateway: Option<Arc<Gateway>>,
     pub(crate) guards: Option<Guards>,
     pub(crate) apps: Option<Arc<Apps>>,
+    pub(crate) lanes: Option<Arc<Lanes>>,
     pub(crate) leaving: CancellationToken,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -85,11 +84,14 @@ pub(crate) async fn keep_in_touch(neighbours: Neighbours, stop: CancellationToke
 impl Neighbours {
     async fn talk(&self) {
         let now = self.clock.now();
-        let mut apps = self.guards.as_ref().map(|guards| guards.states(now)).unwrap_or_default();
-        if let Some(known) = &self.apps {
+        let details = self.board.is_watched();
+        let states = self.guards.as_ref().map(|guards| guards.states(now, details));
+        let mut apps = states.unwrap_or_default();
+        if let Some(known) = self.apps.as_ref().filter(|_| details) {
             known.describe(&mut apps);
         }
-        let load = self.gateway.as_ref().map(|gateway| gateway.load()).unwrap_or_default();
+        let load = self.gateway.as_ref().filter(|_| details).map(|gateway| gateway.load());
+        let load = load.unwrap_or_default();
         let state = ProcessState {
             process: self.process.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -100,34 +102,21 @@ impl Neighbours {
             lines: load.lines,
             tenants: load.tenants,
         };
-        self.board.publish(state).await;
         if let Some(guards) = &self.guards {
-            guards.confer(&self.board, &*self.clock).await;
+            guards.confer(&self.board).await;
         }
+        let adds_up =
+            self.lanes.as_ref().and_then(|lanes| lanes.worker.as_ref()).is_some_and(RedisWorker::is_reaper);
         // Without an answer, what was known before holds.
-        let Some(states) = self.board.states().await else { return };
-        let count = |is: fn(&ProcessState) -> bool| {
-            u32::try_from(states.iter().filter(|state| is(state)).count()).unwrap_or(u32::MAX).max(1)
-        };
+        let Some(sum) = self.board.publish(state, adds_up).await else { return };
         if let Some(guards) = &self.guards {
-            guards.share_among(count(|state| state.is_worker));
+            guards.share_among(sum.workers.max(1));
         }
         if let Some((gate, outages)) = &self.front {
-            gate.share_among(count(|state| state.is_gateway));
-            outages.set(out_of_order(&states));
+            gate.share_among(sum.gateways.max(1));
+            outages.set(sum.broken.iter().map(|name| AppId::new(name)).collect());
         }
     }
-}
-
-/// The apps that every worker finds out of order.
-fn out_of_order(states: &[ProcessState]) -> HashSet<AppId> {
-    let mut workers = states.iter().filter(|state| state.is_worker);
-    let broken = |state: &ProcessState| -> HashSet<String> {
-        state.apps.iter().filter(|(_, app)| app.is_broken).map(|(name, _)| name.clone()).collect()
-    };
-    let Some(first) = workers.next() else { return HashSet::new() };
-    let all = workers.fold(broken(first), |all, state| &all & &broken(state));
-    all.iter().map(|name| AppId::new(name)).collect()
 }
 
 /// Shows the state of all apps in the metrics.
@@ -156,30 +145,5 @@ pub(crate) async fn forget_devices(ledger: Ledger, clock: Arc<dyn Clock>, stop: 
             warn!(%error, "devices whose time is over cannot be forgotten; they will be tried again");
         }
         wait = FORGET_DEVICES;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use dispatch_stream::AppState;
-
-    use super::*;
-
-    fn worker(broken: &[&str]) -> ProcessState {
-        let app = |name: &str| {
-            (name.to_owned(), AppState { is_broken: broken.contains(&name), ..AppState::default() })
-        };
-        let apps = ["ios", "android"].map(app).into();
-        ProcessState { is_worker: true, apps, ..ProcessState::default() }
-    }
-
-    #[test]
-    fn an_app_is_out_of_order_when_all_workers_say_so() {
-        let gateway = ProcessState { is_gateway: true, ..ProcessState::default() };
-
-        assert!(out_of_order(std::slice::from_ref(&gateway)).is_empty());
-        assert!(out_of_order(&[worker(&["ios"]), worker(&[]), gateway.clone()]).is_empty());
-        let all = out_of_order(&[worker(&["ios", "android"]), gateway, worker(&["ios"])]);
-        assert_eq!(all, [AppId::new("ios")].into());
     }
 }

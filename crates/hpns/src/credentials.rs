@@ -1,15 +1,22 @@
 //! The credentials of one app: read, proven as far as that goes without asking its provider, and made
 //! into senders.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use apns_sender::{ApnsSender, Certificate, Endpoint, Identity, ProviderToken, TokenKey};
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 use fcm_sender::{FcmSender, GOOGLE_FCM, GOOGLE_TOKEN_URL, ServiceAccount, TokenSource};
-use push_domain::{Clock, PushEnvironment, PushSender, Timestamp};
+use push_domain::{Clock, PushEnvironment, PushSender, PushType, Timestamp};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use crate::config::{ApnsConfig, AppConfig, Config, FcmConfig};
 use crate::outbound::Outbound;
@@ -28,10 +35,12 @@ pub(crate) struct Workshop {
     pub(crate) outbound: Outbound,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
+    /// The machine's roots, read once; and those of files of development, by path.
+    roots: Mutex<HashMap<PathBuf, Arc<RootCertStore>>>,
 }
 
 /// Tells one content of an app's files from another. Says nothing about the content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Fingerprint([u8; 8]);
 
 impl std::fmt::Display for Fingerprint {
@@ -40,13 +49,40 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
+/// Tells whether a file may have changed, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Looks at a file, at the end of all links.
+    pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
+        let found = std::fs::metadata(path)?;
+        let changed = (found.ctime(), found.ctime_nsec());
+        Ok(Self { device: found.dev(), inode: found.ino(), size: found.size(), changed })
+    }
+}
+
+/// Stamps of all credential files of an app; nothing for one that is not there.
+pub(crate) type Stamps = Vec<Option<Stamp>>;
+
 impl Workshop {
     pub(crate) fn new(
         config: Arc<Config>,
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
     ) -> anyhow::Result<Self> {
-        Ok(Self { outbound: Outbound::new(&config.outbound)?, config, clock, tasks })
+        let (outbound, roots) = (Outbound::new(&config.outbound)?, Mutex::default());
+        Ok(Self { config, outbound, clock, tasks, roots })
+    }
+
+    /// Looks whether the files of an app may have changed.
+    pub(crate) fn stamps(&self, app: &AppConfig) -> Stamps {
+        app.files().map(|path| Stamp::of(&self.config.path(path)).ok()).collect()
     }
 
     /// Fingerprints the files of an app as they are now; one that cannot be read
@@ -82,13 +118,37 @@ impl Workshop {
             proxy: self.outbound.proxy_for(&format!("https://{}:{}", endpoint.host, endpoint.port))?,
             endpoint,
             topic: app.topic.clone(),
-            ca_file: app.ca_file.as_deref().map(|path| self.config.path(path)),
+            roots: self.roots(app.ca_file.as_deref())?,
             max_connections: app.max_connections.max(1),
             ping_interval: Duration::from_millis(app.ping_interval_ms.max(1)),
         };
         let identity = self.identity(app)?;
         ApnsSender::new(settings.clone(), identity.clone(), self.tasks.clone())?;
         Ok(Credentials::Apns { settings, identity })
+    }
+
+    /// Whose certificates are trusted: the machine's roots, or only those in a file. All apps share them.
+    fn roots(&self, ca_file: Option<&Path>) -> anyhow::Result<Arc<RootCertStore>> {
+        let path = ca_file.map(|path| self.config.path(path)).unwrap_or_default();
+        let mut known = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(roots) = known.get(&path) {
+            return Ok(Arc::clone(roots));
+        }
+        let mut roots = RootCertStore::empty();
+        if ca_file.is_some() {
+            let pem = secret_file::read(&path)
+                .with_context(|| format!("`ca_file`: cannot read {}", path.display()))?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                roots.add(certificate?)?;
+            }
+            ensure!(!roots.is_empty(), "the CA file holds no readable PEM certificate");
+        } else {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            ensure!(!roots.is_empty(), "no root certificates were found on this machine");
+        }
+        let roots = Arc::new(roots);
+        known.insert(path, Arc::clone(&roots));
+        Ok(roots)
     }
 
     fn identity(&self, app: &ApnsConfig) -> anyhow::Result<Identity> {
@@ -116,6 +176,11 @@ impl Workshop {
             app.topic
         );
         ensure!(certificate.expires_at() > self.clock.now(), "the certificate has expired");
+        let calls = format!("{}{}", app.topic, PushType::Voip.topic_suffix());
+        if !certificate.topics().contains(&calls) {
+            let topic = &app.topic;
+            warn!(topic, "the certificate is not for {calls}: Apple will refuse the app's calls");
+        }
         Ok(Identity::Certificate(Arc::new(certificate)))
     }
 
@@ -129,7 +194,7 @@ impl Workshop {
             token_proxy: self.outbound.proxy_for(&token_url)?,
             base_url,
             token_url,
-            ca_file: app.ca_file.as_deref().map(|path| self.config.path(path)),
+            roots: self.roots(app.ca_file.as_deref())?,
             shards: app.shards,
             ping_interval: Duration::from_millis(app.ping_interval_ms.max(1)),
         };
@@ -145,9 +210,7 @@ impl Credentials {
             Self::Apns { settings, identity } => {
                 Box::new(ApnsSender::new(settings.clone(), identity.clone(), tasks.clone())?)
             }
-            Self::Fcm { settings, tokens } => {
-                Box::new(FcmSender::new(settings, tokens.clone(), tasks.clone())?)
-            }
+            Self::Fcm { settings, tokens } => Box::new(FcmSender::new(settings, tokens.clone())?),
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ impl Demo {
         let (control, apps) =
             described.map_err(|error| anyhow::anyhow!("the simulator did not start: {error}"))?;
         config.apps =
-            Figment::from(Toml::string(&apps)).extract_inner::<BTreeMap<String, AppConfig>>("apps")?;
+            Figment::from(Toml::string(&apps)).extract_inner::<BTreeMap<String, Arc<AppConfig>>>("apps")?;
         Ok(Self { directory, control })
     }
 

@@ -1,11 +1,12 @@
 //! The lanes that the configuration names, and the keys under which pushes travel on them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use data_encoding::HEXLOWER;
 use dispatch_stream::{KeyRing, Lane, LaneFault, RedisGateway, RedisWorker};
+use push_domain::Clock;
 use tracing::warn;
 
 use crate::config::Config;
@@ -15,20 +16,14 @@ use crate::secret_file;
 pub(crate) struct Lanes {
     pub(crate) all: Vec<Lane>,
     pub(crate) ring: Arc<KeyRing>,
-    ends: Mutex<Ends>,
-}
-
-/// What the serving threads have started.
-#[derive(Default)]
-struct Ends {
-    gateways: Vec<Arc<RedisGateway>>,
-    workers: Vec<RedisWorker>,
+    pub(crate) gateway: Option<RedisGateway>,
+    pub(crate) worker: Option<RedisWorker>,
 }
 
 impl Lanes {
     /// Reads the settings; `None` where there are no lanes. Refuses a lane that keeps or drops pushes; one
     /// that cannot be reached may come later.
-    pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<Self>> {
         let dispatch = &config.dispatch;
         if dispatch.lanes.is_empty() {
             return Ok(None);
@@ -55,31 +50,32 @@ impl Lanes {
             }
             lanes.push(lane);
         }
-        Ok(Some(Arc::new(Self { all: lanes, ring: Arc::new(ring), ends: Mutex::default() })))
+        Ok(Some(Self { all: lanes, ring: Arc::new(ring), gateway: None, worker: None }))
     }
 
-    fn ends(&self) -> MutexGuard<'_, Ends> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Makes the gateway's end of a process that takes pushes.
+    pub(crate) fn take_pushes(&mut self, process: &str, config: &Config) {
+        let (dispatch, ring) = (&config.dispatch, Arc::clone(&self.ring));
+        let capacity = dispatch.capacity.saturating_mul(config.threads());
+        let gateway =
+            RedisGateway::new(process.to_owned(), &self.all, ring, capacity, dispatch.queue_capacity);
+        self.gateway = Some(gateway);
     }
 
-    pub(crate) fn watch_gateway(&self, gateway: Arc<RedisGateway>) {
-        self.ends().gateways.push(gateway);
+    /// Makes the worker's end of a process that delivers them.
+    pub(crate) fn deliver(&mut self, process: &str, config: &Config, clock: &Arc<dyn Clock>) {
+        self.worker = Some(RedisWorker::new(process, &self.all, config.threads(), clock));
     }
 
-    pub(crate) fn watch_worker(&self, worker: RedisWorker) {
-        self.ends().workers.push(worker);
-    }
-
-    /// Says whether every thread has a lane that is up.
+    /// Says whether each end has a lane that is up.
     pub(crate) fn are_up(&self) -> bool {
-        let ends = self.ends();
-        let worked = ends.workers.is_empty() || ends.workers.iter().any(RedisWorker::is_up);
-        worked && ends.gateways.iter().all(|gateway| gateway.is_ready())
+        self.worker.as_ref().is_none_or(RedisWorker::is_up)
+            && self.gateway.as_ref().is_none_or(RedisGateway::is_ready)
     }
 
     /// Returns for how long the slowest reader of jobs has not moved.
     pub(crate) fn silence(&self) -> Duration {
-        self.ends().workers.iter().map(RedisWorker::silence).max().unwrap_or_default()
+        self.worker.as_ref().map(RedisWorker::silence).unwrap_or_default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! `hpns`: the one binary. Reads the command line, and runs what it asks for.
 
+mod app_directory;
 mod apps;
 mod check;
 mod chores;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::apps::{Apps, catalogue, shown};
+use crate::apps::{Apps, shown};
 use crate::chores::{self, Neighbours};
 use crate::cli::ConfigOptions;
 use crate::config::Config;
@@ -129,6 +129,7 @@ struct Process {
     front: Option<Front>,
     back: Option<Back>,
     desk: Option<Desk>,
+    apps: Arc<Apps>,
     /// What the processes know of each other.
     board: Arc<Board>,
     telemetry: Arc<Telemetry>,
@@ -148,7 +149,6 @@ struct Front {
 struct Desk {
     registry: Registry,
     keys: Keys,
-    apps: Arc<AppCatalogue>,
 }
 
 /// What a process needs that delivers them.
@@ -160,22 +160,22 @@ impl Process {
     async fn assemble(role: Role, config: Arc<Config>, telemetry: Arc<Telemetry>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let tasks = TaskTracker::new();
-        let lanes = Lanes::open(&config).await?;
+        let mut lanes = Lanes::open(&config).await?;
         let process = uuid::Uuid::new_v4().simple().to_string();
         let board = Arc::new(Board::new(&process, lanes.as_ref().map_or(&[], |lanes| &lanes.all)));
         let shared_board = lanes.is_some().then_some(&board);
         let (delivering, back) = if role.delivers() {
             let ledger = Box::pin(Ledger::open(&config)).await?;
             let workshop = Workshop::new(Arc::clone(&config), Arc::clone(&clock), tasks.clone())?;
-            let apps = Arc::new(Apps::load(workshop)?);
+            let apps = Arc::new(Apps::load(Arc::clone(&config), Some(workshop))?);
             let (guards, recorder) = (apps.guards(shared_board), Recorder::new(ledger.ledger()));
             (Some(Delivering { apps, guards, recorder }), Some(Back { ledger }))
         } else {
             (None, None)
         };
         let apps = match &delivering {
-            Some(delivering) => Arc::clone(&delivering.apps.catalogue),
-            None => Arc::new(catalogue(&config)?),
+            Some(delivering) => Arc::clone(&delivering.apps),
+            None => Arc::new(Apps::load(Arc::clone(&config), None)?),
         };
         let opened = if role.accepts() || role.serves_operators() {
             Some(Registry::open(&config).await?)
@@ -184,19 +184,28 @@ impl Process {
         };
         let (accepting, front) = match &opened {
             Some((registry, keys)) if role.accepts() => {
-                let front = Front::open(&config, registry.clone(), keys.clone(), &clock)?;
-                let gateway = front.gateway(&config, Arc::clone(&apps), &clock);
+                let front = Front::open(&config, registry.clone(), keys.clone(), &clock, shared_board)?;
+                let gateway = front.gateway(&config, Arc::clone(&apps.catalogue), &clock);
                 let tls = front.tls.as_ref().map(|it| it.tls.clone());
                 (Some(Accepting { gateway, tls }), Some(front))
             }
             _ => (None, None),
         };
         let desk = opened.filter(|_| role.serves_operators());
-        let desk = desk.map(|(registry, keys)| Desk { registry, keys, apps });
+        let desk = desk.map(|(registry, keys)| Desk { registry, keys });
+        if let Some(lanes) = &mut lanes {
+            if accepting.is_some() {
+                lanes.take_pushes(&process, &config);
+            }
+            if delivering.is_some() {
+                lanes.deliver(&process, &config, &clock);
+            }
+        }
+        let lanes = lanes.map(Arc::new);
         let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
         let shared = Shared { config, process, accepting, delivering, lanes, clock, leaving, stop };
         let at_the_end = CancellationToken::new();
-        Ok(Self { shared, front, back, desk, board, telemetry, tasks, at_the_end })
+        Ok(Self { shared, front, back, desk, apps, board, telemetry, tasks, at_the_end })
     }
 
     /// Starts what goes on beside the pushes, once what they need is there.
@@ -214,13 +223,14 @@ impl Process {
             }
         }
         if let (Some(delivering), Some(back)) = (delivering, &self.back) {
-            let every = Duration::from_millis(config.credentials.poll_ms);
-            let Delivering { apps, guards, recorder } = delivering.clone();
-            self.tasks.spawn(chores::keep_credentials_fresh(apps, guards.clone(), every, stop.clone()));
+            let Delivering { guards, recorder, .. } = delivering.clone();
             self.tasks.spawn(chores::publish_guards(guards));
             self.tasks.spawn(chores::record_devices(recorder, stop.clone()));
             self.tasks.spawn(chores::forget_devices(back.ledger.clone(), Arc::clone(clock), stop.clone()));
         }
+        let every = Duration::from_millis(config.credentials.poll_ms);
+        let guards = delivering.as_ref().map(|it| it.guards.clone());
+        self.tasks.spawn(chores::keep_apps_fresh(Arc::clone(&self.apps), guards, every, stop.clone()));
         let outages = self.shared.accepting.as_ref().map(|it| it.gateway.outages());
         let gate = self.front.as_ref().map(|front| Arc::clone(&front.gate));
         let neighbours = Neighbours {
@@ -231,6 +241,7 @@ impl Process {
             // In one process the worker itself answers at once.
             front: gate.zip(outages).filter(|_| self.shared.lanes.is_some()),
             guards: delivering.as_ref().map(|it| it.guards.clone()),
+            lanes: self.shared.lanes.clone(),
             leaving: self.shared.leaving.clone(),
             clock: Arc::clone(clock),
         };
@@ -269,7 +280,7 @@ impl Process {
             registry: desk.registry.admin(),
             keys: desk.keys.clone(),
             board: Arc::clone(&self.board),
-            apps: Arc::clone(&desk.apps),
+            apps: Arc::clone(&self.apps.catalogue),
             clock: Arc::clone(clock),
         })?;
         self.tasks.spawn(admin.clone().keep_watch(self.at_the_end.clone()));
@@ -336,11 +347,13 @@ impl Front {
         registry: Registry,
         keys: Keys,
         clock: &Arc<dyn Clock>,
+        board: Option<&Arc<Board>>,
     ) -> anyhow::Result<Self> {
         let tls = ListenerTls::load(config)?;
         let entrance = config.gateway.entrance(&config.region);
-        let gate = Arc::new(Gate::new(entrance, keys, Arc::clone(clock)));
-        Ok(Self { gate, registry, tls })
+        let gate = Gate::new(entrance, keys, Arc::clone(clock));
+        let gate = board.into_iter().fold(gate, |gate, board| gate.sharing(Arc::clone(board)));
+        Ok(Self { gate: Arc::new(gate), registry, tls })
     }
 
     fn gateway(&self, config: &Config, apps: Arc<AppCatalogue>, clock: &Arc<dyn Clock>) -> Arc<Gateway> {

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch_stream::{InProcess, JobSource, Lane, RedisGateway, RedisWorker, Submit};
-use dispatch_worker::{Guards, Parts, Senders, Worker};
+use dispatch_stream::{GatewayThread, InProcess, JobSource, RedisWorker, Submit, WorkerThread};
+use dispatch_worker::{Guards, Parts, Worker};
 use gateway::Gateway;
 use http_edge::{Farewell, Tls};
 use push_domain::{Clock, Provider};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::apps::Apps;
+use crate::apps::{Apps, ThreadSenders};
 use crate::config::Config;
 use crate::lanes::Lanes;
 
@@ -94,17 +94,12 @@ impl Shard {
         let (ending, ended) = oneshot::channel();
         let heart = pulse.clone();
         let tasks = TaskTracker::new();
-        let senders = shared.delivering.as_ref().map(|it| it.apps.senders(&tasks)).transpose()?;
         let body = move || {
             runtime.block_on(async {
                 tasks.spawn(heart.beat());
                 let dispatch = Dispatch::start(number, &shared, &tasks);
-                let delivery = match (&shared.delivering, senders) {
-                    (Some(delivering), Some(senders)) => {
-                        Some(deliver(delivering, senders, &dispatch, &shared, &tasks))
-                    }
-                    _ => None,
-                };
+                let delivery = shared.delivering.as_ref();
+                let delivery = delivery.map(|delivering| deliver(delivering, &dispatch, &shared, &tasks));
                 match (&shared.accepting, listeners) {
                     (Some(accepting), Some(listeners)) => {
                         accept(accepting, listeners, &dispatch, &shared, &tasks).await;
@@ -155,7 +150,7 @@ impl Pulse {
 /// The way between the halves: inside this thread, or through the lanes.
 enum Dispatch {
     InProcess(InProcess),
-    Lanes { gateway: Option<Arc<RedisGateway>>, workers: Vec<RedisWorker> },
+    Lanes { lanes: Arc<Lanes>, gateway: Option<Arc<GatewayThread>>, worker: Option<Arc<WorkerThread>> },
 }
 
 impl Dispatch {
@@ -164,23 +159,13 @@ impl Dispatch {
         let Some(lanes) = &shared.lanes else {
             return Self::InProcess(InProcess::new(settings.capacity));
         };
-        let name = format!("{}-{number}", shared.process);
-        let gateway = shared.accepting.as_ref().map(|_| {
-            let limits = (settings.capacity, settings.queue_capacity);
-            let ring = Arc::clone(&lanes.ring);
-            let gateway = RedisGateway::start(name.clone(), &lanes.all, ring, limits.0, limits.1, tasks);
-            let gateway = Arc::new(gateway);
-            lanes.watch_gateway(Arc::clone(&gateway));
-            gateway
-        });
-        let worker = |delivering: &Delivering, lane: &Lane| {
+        let threads = shared.config.threads();
+        let gateway = lanes.gateway.as_ref().map(|it| Arc::new(it.serve(number, threads, tasks)));
+        let worker = lanes.worker.as_ref().zip(shared.delivering.as_ref()).map(|(worker, delivering)| {
             let (apps, ring) = (Arc::clone(&delivering.apps.catalogue), Arc::clone(&lanes.ring));
-            let worker = RedisWorker::start(name.clone(), lane.clone(), apps, ring, tasks);
-            lanes.watch_worker(worker.clone());
-            worker
-        };
-        let workers = shared.delivering.iter().flat_map(|it| lanes.all.iter().map(|lane| worker(it, lane)));
-        Self::Lanes { gateway, workers: workers.collect() }
+            Arc::new(worker.serve(number, threads, apps, ring, tasks))
+        });
+        Self::Lanes { lanes: Arc::clone(lanes), gateway, worker }
     }
 
     fn submit(&self) -> Option<Arc<dyn Submit>> {
@@ -190,10 +175,10 @@ impl Dispatch {
         }
     }
 
-    fn sources(&self) -> Vec<Arc<dyn JobSource>> {
+    fn source(&self) -> Option<Arc<dyn JobSource>> {
         match self {
-            Self::InProcess(queue) => vec![Arc::new(queue.clone())],
-            Self::Lanes { workers, .. } => workers.iter().map(|it| Arc::new(it.clone()) as _).collect(),
+            Self::InProcess(queue) => Some(Arc::new(queue.clone())),
+            Self::Lanes { worker, .. } => worker.clone().map(|worker| worker as _),
         }
     }
 
@@ -201,19 +186,16 @@ impl Dispatch {
     fn close(&self) {
         match self {
             Self::InProcess(queue) => queue.close(),
-            Self::Lanes { workers, .. } => workers.iter().for_each(RedisWorker::close),
+            Self::Lanes { lanes, .. } => lanes.worker.iter().for_each(RedisWorker::close),
         }
     }
 
     /// Waits until every verdict is published, as long as that may take.
     async fn settled(&self) {
-        if let Self::Lanes { workers, .. } = self {
-            let all = async {
-                for worker in workers {
-                    worker.settled().await;
-                }
-            };
-            let _ = tokio::time::timeout(LAST_VERDICTS, all).await;
+        if let Self::Lanes { lanes, .. } = self
+            && let Some(worker) = &lanes.worker
+        {
+            let _ = tokio::time::timeout(LAST_VERDICTS, worker.settled()).await;
         }
     }
 }
@@ -221,14 +203,12 @@ impl Dispatch {
 /// Starts a worker for everything that this thread claims; what it returns ends when all of that is finished.
 fn deliver(
     delivering: &Delivering,
-    senders: Senders,
     dispatch: &Dispatch,
     shared: &Shared,
     tasks: &TaskTracker,
 ) -> TaskTracker {
     let worker = Worker::new(Parts {
-        apps: Arc::clone(&delivering.apps.catalogue),
-        senders,
+        senders: Box::new(ThreadSenders::new(Arc::clone(&delivering.apps), tasks.clone())),
         guards: delivering.guards.clone(),
         recorder: delivering.recorder.clone(),
         clock: Arc::clone(&shared.clock),
@@ -236,11 +216,9 @@ fn deliver(
         tasks: tasks.clone(),
     });
     let loops = TaskTracker::new();
-    let sources = dispatch.sources();
-    let slots = shared.config.worker.slots / sources.len().max(1);
-    for source in sources {
+    if let Some(source) = dispatch.source() {
         for provider in [Provider::Apns, Provider::Fcm] {
-            loops.spawn(Arc::clone(&worker).run(Arc::clone(&source), provider, slots));
+            loops.spawn(Arc::clone(&worker).run(Arc::clone(&source), provider, shared.config.worker.slots));
         }
     }
     loops.close();

@@ -183,6 +183,17 @@ impl AppConfig {
         }
     }
 
+    /// Lets the files that it names begin in a directory.
+    pub(crate) fn move_files(&mut self, directory: &Path) {
+        let files = match self {
+            Self::Apns(app) => [&mut app.key_file, &mut app.certificate_file, &mut app.ca_file],
+            Self::Fcm(app) => [&mut app.service_account_file, &mut None, &mut app.ca_file],
+        };
+        for file in files.into_iter().flatten() {
+            *file = directory.join(&file);
+        }
+    }
+
     /// Returns the files that its credentials come from.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let files = match self {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use figment::error::{Error, Kind};
 
 /// Explains every error that figment found.
-pub(super) fn explained(error: &Error) -> String {
+pub(crate) fn explained(error: &Error) -> String {
     let mut text = String::new();
     for one in error.clone() {
         if !text.is_empty() {

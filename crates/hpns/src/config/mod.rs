@@ -6,6 +6,7 @@ mod error;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -17,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 pub(crate) use app::{ApnsConfig, AppConfig, FcmConfig};
+pub(crate) use error::explained;
 
 const DEFAULTS: &str = include_str!("default.toml");
 
@@ -37,7 +39,8 @@ pub(crate) struct Config {
     pub(crate) credentials: CredentialsConfig,
     pub(crate) outbound: OutboundConfig,
     pub(crate) development: DevelopmentConfig,
-    pub(crate) apps: BTreeMap<String, AppConfig>,
+    pub(crate) apps_dir: PathBuf,
+    pub(crate) apps: BTreeMap<String, Arc<AppConfig>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -171,6 +174,24 @@ pub(crate) struct DevelopmentConfig {
     pub(crate) custom_endpoints: bool,
 }
 
+/// Holds an app to the rules that no type can.
+pub(crate) fn check_app(name: &str, app: &AppConfig, custom_endpoints: bool) -> anyhow::Result<()> {
+    ensure!(
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')),
+        "an app's name (`apps.{name}`) has to be 1 to 64 letters, digits, hyphens and underscores"
+    );
+    ensure!(!app.platform().is_empty(), "`apps.{name}.platform` has to be set");
+    ensure!(
+        !app.platform().contains("-v"),
+        "`apps.{name}.platform` has to be the name without the app's version (-v2)"
+    );
+    if !custom_endpoints && let Some(key) = app.custom_endpoint() {
+        bail!("`apps.{name}.{key}` needs `development.custom_endpoints = true`");
+    }
+    Ok(())
+}
+
 impl AdminConfig {
     /// The settings of the admin API; a gateway of the same process is the nearest one.
     pub(crate) fn admin(&self, region: &str, own: Option<SocketAddr>) -> admin_api::Config {
@@ -257,7 +278,7 @@ impl Config {
     }
 
     fn extract(layers: &Figment) -> anyhow::Result<Self> {
-        let config: Self = layers.extract().map_err(|error| anyhow::anyhow!(error::explained(&error)))?;
+        let config: Self = layers.extract().map_err(|error| anyhow::anyhow!(explained(&error)))?;
         config.validate().context("configuration")?;
         Ok(config)
     }
@@ -295,24 +316,8 @@ impl Config {
         ensure!(gateway.max_body_bytes >= 1024, "`gateway.max_body_bytes` has to be at least 1024");
         self.validate_admin()?;
         self.validate_times()?;
-        for (name, app) in &self.apps {
-            ensure!(
-                (1..=64).contains(&name.len())
-                    && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')),
-                "an app's name (`apps.{name}`) has to be 1 to 64 letters, digits, hyphens and underscores"
-            );
-            ensure!(!app.platform().is_empty(), "`apps.{name}.platform` has to be set");
-            ensure!(
-                !app.platform().contains("-v"),
-                "`apps.{name}.platform` has to be the name without the app's version (-v2)"
-            );
-            if !self.development.custom_endpoints
-                && let Some(key) = app.custom_endpoint()
-            {
-                bail!("`apps.{name}.{key}` needs `development.custom_endpoints = true`");
-            }
-        }
-        Ok(())
+        let custom_endpoints = self.development.custom_endpoints;
+        self.apps.iter().try_for_each(|(name, app)| check_app(name, app, custom_endpoints))
     }
 
     fn validate_admin(&self) -> anyhow::Result<()> {

@@ -125,7 +125,6 @@ impl DeliveryLedger for NoLedger {
 /// Everything between a caller and the provider.
 struct Story {
     gateway: gateway::Front,
-    apps: Arc<AppCatalogue>,
     clock: Arc<dyn Clock>,
     config: Config,
     queue: InProcess,
@@ -154,14 +153,14 @@ impl Story {
         let gateway = Gateway::new(gateway::Parts {
             config: config.gateway.gateway(),
             gate,
-            apps: Arc::clone(&apps),
+            apps,
             clock: Arc::clone(&clock),
             version: Version { hash: String::new(), version: String::new() },
         });
         let front = gateway.service(Arc::new(queue.clone()), tasks.clone());
         let shifts = Shifts::new(queue.clone(), tasks.clone());
         let dice = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
-        Self { gateway: front, apps, clock, config, queue, shifts, dice, tasks, sent: Arc::default() }
+        Self { gateway: front, clock, config, queue, shifts, dice, tasks, sent: Arc::default() }
     }
 
     /// Starts one more worker, and returns its number.
@@ -170,11 +169,10 @@ impl Story {
         let number = shift.worker;
         let (dice, sent) = (Arc::clone(&self.dice), Arc::clone(&self.sent));
         let sender: Arc<dyn PushSender> = Arc::new(Fickle { worker: number, dice, sent });
-        let limit = |_: &App| PaceLimit { credential: "one".into(), per_second: 200 };
+        let limit = |_: &AppId| PaceLimit { credential: "one".into(), per_second: 200 };
         let worker = Worker::new(dispatch_worker::Parts {
-            guards: Guards::new(&self.apps, limit, 10, None),
-            apps: Arc::clone(&self.apps),
-            senders: [(AppId::new("android"), sender)].into(),
+            guards: Guards::new(limit, 10, None),
+            senders: Box::new(HashMap::from([(AppId::new("android"), sender)])),
             recorder: Recorder::new(Arc::new(NoLedger)),
             clock: Arc::clone(&self.clock),
             config: self.config.worker.clone(),
