@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Release build, then the benchmark: service, simulator and load client in a process each, on loopback.
 #   scripts/bench.sh [SECONDS] [COMMIT]
+#   scripts/bench.sh scale [COMMIT]    what a push costs beside very many apps (some minutes)
 #   scripts/bench.sh growth     what tenants and devices cost as they become many (some minutes, 4 GB of disk)
 # SECONDS is the length of each run. With a COMMIT that commit is built too (under target/baseline), every
 # run is made with both builds in turn, and ratios are printed.
@@ -9,6 +10,9 @@ cd "$(dirname "$0")/.."
 cargo build --release --locked --package hpns --package system-tests --bin hpns --bin bench
 if [ "${1:-}" = growth ]; then
   exec target/release/bench 5 --growth
+fi
+if [ "${1:-}" = scale ]; then
+  exec target/release/bench 5 --scale ${2:+--baseline "$(scripts/build-commit.sh "$2")"}
 fi
 if [ -z "${2:-}" ]; then
   exec target/release/bench "${1:-10}"

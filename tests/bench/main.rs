@@ -8,6 +8,7 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod growth;
+mod scale;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -116,13 +117,15 @@ const RUNS: [Run; 15] = [
 ];
 
 fn main() -> anyhow::Result<()> {
-    let (mut seconds, mut baseline, mut only, mut grows) = (10, None, None, false);
+    let (mut seconds, mut baseline, mut only) = (10, None, None);
+    let (mut grows, mut scales) = (false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--baseline" => baseline = arguments.next().map(PathBuf::from),
             "--only" => only = arguments.next(),
             "--growth" => grows = true,
+            "--scale" => scales = true,
             text => seconds = text.parse().context("the argument is a number of seconds")?,
         }
     }
@@ -130,6 +133,11 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(hpns.exists(), "build the release binary first: cargo build --release -p hpns");
     if grows {
         return growth::run(&hpns, Duration::from_secs(seconds));
+    }
+    if scales {
+        let before = baseline.as_deref().map(|build| ("baseline", build));
+        let builds: Vec<_> = before.into_iter().chain([("this", hpns.as_path())]).collect();
+        return scale::run(&builds, Duration::from_secs(seconds));
     }
     let mut out = std::io::stdout();
     writeln!(

@@ -37,6 +37,8 @@ pub struct Size {
     pub settings: String,
     /// More settings of gateways.
     pub gateway_settings: String,
+    /// Apps besides the simulator's three, each of a platform name of its own: `own0`, `own1`, …
+    pub own_apps: usize,
 }
 
 impl Default for Size {
@@ -53,6 +55,7 @@ impl Default for Size {
             admin: false,
             settings: String::new(),
             gateway_settings: String::new(),
+            own_apps: 0,
         }
     }
 }
@@ -240,19 +243,29 @@ impl Hosted {
     pub fn unsettled(&self) -> anyhow::Result<u64> {
         let mut sum = 0;
         for lane in &self.lanes {
-            for app in ["ios", "ios-beta", "android"] {
-                for queue in [format!("hpns:q:{app}"), format!("hpns:q:call:{app}")] {
-                    sum += lane.count(&["XLEN", &queue])?;
-                    if lane.count(&["EXISTS", &queue])? == 1 {
-                        let pending = lane.ask(&["XPENDING", &queue, "w"])?;
-                        let pending = pending.lines().next().unwrap_or_default();
-                        sum += pending.parse::<u64>().with_context(|| format!("pending: {pending}"))?;
-                    }
+            for queue in ["apns:call", "apns:other", "fcm:call", "fcm:other"] {
+                let queue = format!("hpns:jobs:{queue}");
+                sum += lane.count(&["XLEN", &queue])?;
+                if lane.count(&["EXISTS", &queue])? == 1 {
+                    let pending = lane.ask(&["XPENDING", &queue, "w"])?;
+                    let pending = pending.lines().next().unwrap_or_default();
+                    sum += pending.parse::<u64>().with_context(|| format!("pending: {pending}"))?;
                 }
             }
         }
         Ok(sum)
     }
+}
+
+/// Apps as the simulator's first one, under names of their own.
+fn own_apps(apps: &str, count: usize) -> anyhow::Result<String> {
+    let first = apps.split("[apps.").nth(1).context("the simulator has no apps")?;
+    let first = format!("[apps.{first}");
+    let own = |number| {
+        let app = first.replace("[apps.ios]", &format!("[apps.own{number}]"));
+        app.replace("\"apple_rn\"", &format!("\"own{number}\""))
+    };
+    Ok((0..count).map(own).collect())
 }
 
 /// Writes a configuration for each role, with its own logins.
@@ -294,6 +307,7 @@ fn write_config(
         String::new()
     };
     let apps = simulator.apps().context("the simulator has no apps")?;
+    let apps = format!("{apps}{}", own_apps(apps, size.own_apps)?);
     let text = format!(
         "data_dir = \"{data_dir}\"\n[server]\nthreads = {threads}\ndrain_seconds = 1\n[registry]\nurl = \"{registry}\"\n\
          [dispatch]\nlanes = [{lanes}]\n[gateway]\nlisten = \"127.0.0.1:0\"\n{gateway}\n\
