@@ -42,6 +42,8 @@ struct Run {
     conduct: &'static str,
     /// Whether gateway, worker, lanes and database are processes of their own.
     hosted: bool,
+    /// Serving threads of a hosted process; by default it has one a core.
+    threads: usize,
 }
 
 const CLOSED: Run = Run {
@@ -55,6 +57,7 @@ const CLOSED: Run = Run {
     apns: "",
     conduct: "",
     hosted: false,
+    threads: 1,
 };
 
 /// Makes the body to Apple 1,000 bytes long.
@@ -62,7 +65,7 @@ const KILOBYTE: usize = 348;
 
 const FAR: Run = Run { connections: 1024, per_second: Some(4000.0), padding: KILOBYTE, rtt_ms: 80, ..CLOSED };
 
-const RUNS: [Run; 15] = [
+const RUNS: [Run; 17] = [
     Run { name: "apns, 64 connections", ..CLOSED },
     Run { name: "apns, 256 connections", connections: 256, ..CLOSED },
     Run { name: "apns, 512 connections, 20 ms provider", connections: 512, delay_ms: 20, ..CLOSED },
@@ -99,6 +102,14 @@ const RUNS: [Run; 15] = [
     Run { name: "apns, 4,000/s, 80 ms RTT, 1 kB, by need", ..FAR },
     Run { name: "hosted: apns, 64 connections", hosted: true, ..CLOSED },
     Run { name: "hosted: apns, 256 connections", connections: 256, hosted: true, ..CLOSED },
+    Run { name: "hosted: apns, 64 connections, 2 threads", hosted: true, threads: 2, ..CLOSED },
+    Run {
+        name: "hosted: apns, 256 connections, 2 threads",
+        connections: 256,
+        hosted: true,
+        threads: 2,
+        ..CLOSED
+    },
     Run {
         name: "hosted: apns, open loop, 10,000/s",
         connections: 256,
@@ -243,13 +254,14 @@ fn measure(hpns: &Path, simulator: &Path, run: &Run, time: Duration) -> anyhow::
     }))
 }
 
-/// Measures the hosted shape: one gateway, one worker and two lanes, with a thread each; the simulator is of the
+/// Measures the hosted shape: one gateway, one worker and two lanes; the simulator is of the
 /// same build.
 fn measure_hosted(hpns: &Path, run: &Run, time: Duration) -> anyhow::Result<Value> {
     let directory = tempfile::tempdir()?;
     let size = Size {
         gateways: 1,
         workers: 1,
+        threads: run.threads,
         tenants: 1000,
         simulator: SimulatorOptions { accept_all: true, delay_ms: run.delay_ms, rtt_ms: run.rtt_ms },
         ..Size::default()

@@ -94,7 +94,7 @@ pub(crate) fn gateways_killed(scale: &Scale) -> anyhow::Result<Outcome> {
         let mut left = 0;
         for lane in &hosted.lanes {
             left = left.max(lane.ask(&["KEYS", "hpns:r:*"])?.lines().filter(|key| !key.is_empty()).count());
-            left += lane.ask(&["KEYS", "hpns:d:*"])?.lines().filter(|key| !key.is_empty()).count();
+            left += lane.ask(&["KEYS", "hpns:g:*"])?.lines().filter(|key| !key.is_empty()).count();
         }
         Ok(left)
     };

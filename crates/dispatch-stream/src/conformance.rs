@@ -38,8 +38,6 @@ macro_rules! dispatch_conformance {
         $crate::conformance::dispatch_conformance!(#[$test] $make,
             a_caller_gets_the_verdict_of_the_worker,
             a_job_arrives_as_it_was_handed_over,
-            a_job_id_is_claimed_once_and_every_caller_gets_the_verdict,
-            the_first_verdict_holds_for_a_late_submission,
             a_full_queue_refuses_and_takes_again_when_there_is_room,
             calls_are_claimed_first,
             no_more_is_claimed_than_asked_for,
@@ -134,31 +132,6 @@ pub(crate) async fn a_caller_gets_the_verdict_of_the_worker(ends: impl BothEnds)
     assert_eq!(caller.await.unwrap(), Ok(a_verdict(3)));
 }
 
-pub(crate) async fn a_job_id_is_claimed_once_and_every_caller_gets_the_verdict(ends: impl BothEnds) {
-    let job = a_job(Kind::Message);
-    let first = submitted(&ends, &job).await;
-    let second = submitted(&ends, &job).await;
-
-    let mut claims = claim(&ends, 8).await;
-    assert_eq!(claims.len(), 1);
-    claims.remove(0).finish(a_verdict(1));
-
-    assert_eq!(first.await.unwrap(), Ok(a_verdict(1)));
-    assert_eq!(second.await.unwrap(), Ok(a_verdict(1)));
-}
-
-pub(crate) async fn the_first_verdict_holds_for_a_late_submission(ends: impl BothEnds) {
-    let job = a_job(Kind::Message);
-    let caller = submitted(&ends, &job).await;
-    claim(&ends, 8).await.remove(0).finish(a_verdict(1));
-    caller.await.unwrap().unwrap();
-
-    let again = ends.submit(job).await;
-
-    assert_eq!(again, Ok(a_verdict(1)));
-    assert!(nothing_to_claim(&ends, Provider::Fcm).await);
-}
-
 pub(crate) async fn a_full_queue_refuses_and_takes_again_when_there_is_room(ends: impl BothEnds) {
     let mut callers = Vec::new();
     for _ in 0..8 {
@@ -235,12 +208,15 @@ pub(crate) async fn a_job_past_its_deadline_is_answered_and_never_claimed(ends: 
 }
 
 pub(crate) async fn a_caller_that_leaves_does_not_stop_the_job(ends: impl BothEnds) {
-    let job = a_job(Kind::Message);
+    let (job, other) = (a_job(Kind::Message), a_job(Kind::Message));
     drop(submitted(&ends, &job).await);
+    let caller = submitted(&ends, &other).await;
 
-    claim(&ends, 8).await.remove(0).finish(a_verdict(2));
+    let claimed = claim_all(&ends, 2).await;
 
-    assert_eq!(ends.submit(job).await, Ok(a_verdict(2)));
+    assert_eq!(claimed[0].job().notification.id, job.notification.id);
+    claimed.into_iter().for_each(|claimed| claimed.finish(a_verdict(2)));
+    assert_eq!(caller.await.unwrap(), Ok(a_verdict(2)));
 }
 
 pub(crate) async fn an_abandoned_claim_is_answered_internal(ends: impl BothEnds) {

@@ -1,19 +1,15 @@
 //! Both ends in one process: queues in memory, verdicts through channels.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use push_domain::{FailReason, JobId, Provider};
+use push_domain::{FailReason, Provider};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Verdict};
-
-/// How many verdicts are remembered, so that a late second submission gets the first answer.
-const REMEMBERED_VERDICTS: usize = 4096;
 
 /// The in-process hand-over. Cheap to clone; all clones are one queue.
 #[derive(Clone)]
@@ -33,22 +29,17 @@ struct State {
     closed: bool,
     apns: Waiting,
     fcm: Waiting,
-    jobs: HashMap<JobId, Progress>,
-    settled: VecDeque<JobId>,
 }
 
 /// Jobs of one provider that no worker has claimed.
 #[derive(Default)]
 struct Waiting {
-    calls: VecDeque<Job>,
-    others: VecDeque<Job>,
+    calls: VecDeque<(Job, Caller)>,
+    others: VecDeque<(Job, Caller)>,
 }
 
-enum Progress {
-    /// Waiting or claimed; these callers wait for the verdict.
-    Open(Vec<oneshot::Sender<Verdict>>),
-    Settled(Verdict),
-}
+/// Who waits for a job's verdict.
+struct Caller(oneshot::Sender<Verdict>);
 
 impl InProcess {
     /// Makes a queue in which at most `capacity` jobs of a provider wait.
@@ -65,34 +56,21 @@ impl InProcess {
         self.shared.fcm.notify_waiters();
     }
 
-    /// Queues the job if its id is new, and returns where its verdict will arrive.
+    /// Queues the job, and returns where its verdict will arrive.
     fn enqueue(&self, job: Job) -> Result<oneshot::Receiver<Verdict>, SubmitError> {
         let (caller, verdict) = oneshot::channel();
         let provider = job.notification.request.provider();
-        let mut guard = self.shared.lock();
-        let state = &mut *guard;
-        match state.jobs.entry(job.notification.id) {
-            Entry::Occupied(mut known) => match known.get_mut() {
-                Progress::Open(callers) => callers.push(caller),
-                Progress::Settled(verdict) => {
-                    let _ = caller.send(verdict.clone());
-                }
-            },
-            Entry::Vacant(_) if state.closed => return Err(SubmitError::Closed),
-            Entry::Vacant(new) => {
-                let waiting = match provider {
-                    Provider::Apns => &mut state.apns,
-                    Provider::Fcm => &mut state.fcm,
-                };
-                if waiting.len() >= self.shared.capacity {
-                    return Err(SubmitError::Full);
-                }
-                new.insert(Progress::Open(vec![caller]));
-                waiting.push(job);
-                drop(guard);
-                self.shared.notify(provider).notify_one();
-            }
+        let mut state = self.shared.lock();
+        if state.closed {
+            return Err(SubmitError::Closed);
         }
+        let waiting = state.waiting(provider);
+        if waiting.len() >= self.shared.capacity {
+            return Err(SubmitError::Full);
+        }
+        waiting.push(job, Caller(caller));
+        drop(state);
+        self.shared.notify(provider).notify_one();
         Ok(verdict)
     }
 }
@@ -119,8 +97,7 @@ impl JobSource for InProcess {
             arrival.as_mut().enable();
             let (jobs, finished) = self.shared.take(provider, free);
             if !jobs.is_empty() {
-                let sink: Arc<dyn JobSink> = self.shared.clone();
-                return Some(jobs.into_iter().map(|job| Claimed::new(job, Arc::clone(&sink))).collect());
+                return Some(jobs);
             }
             if finished {
                 return None;
@@ -143,51 +120,27 @@ impl Shared {
     }
 
     /// Takes jobs that may still be sent; says whether none will ever come again.
-    fn take(&self, provider: Provider, free: usize) -> (Vec<Job>, bool) {
+    fn take(&self, provider: Provider, free: usize) -> (Vec<Claimed>, bool) {
         let now = Instant::now();
         let mut state = self.lock();
         let mut jobs = Vec::new();
-        let mut late = Vec::new();
         while jobs.len() < free {
-            let Some(job) = state.waiting(provider).pop() else {
-                break;
-            };
+            let Some((job, caller)) = state.waiting(provider).pop() else { break };
             if job.deadline > now {
-                jobs.push(job);
+                jobs.push(Claimed::new(job, Box::new(caller)));
             } else {
-                late.push(job);
+                Box::new(caller).finish(&job, Verdict::unsent(FailReason::Deadline));
             }
         }
         let finished = state.closed && state.waiting(provider).len() == 0;
-        drop(state);
-        for job in late {
-            self.finish(&job, Verdict::unsent(FailReason::Deadline));
-        }
         (jobs, finished)
     }
 }
 
-impl JobSink for Shared {
-    fn finish(&self, job: &Job, verdict: Verdict) {
-        let id = job.notification.id;
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let Some(progress) = state.jobs.get_mut(&id) else {
-            return;
-        };
-        let Progress::Open(callers) = progress else { return };
-        let callers = std::mem::take(callers);
-        *progress = Progress::Settled(verdict.clone());
-        state.settled.push_back(id);
-        if state.settled.len() > REMEMBERED_VERDICTS
-            && let Some(oldest) = state.settled.pop_front()
-        {
-            state.jobs.remove(&oldest);
-        }
-        drop(guard);
-        for caller in callers {
-            let _ = caller.send(verdict.clone());
-        }
+impl JobSink for Caller {
+    fn finish(self: Box<Self>, _: &Job, verdict: Verdict) {
+        // Who waits no more is told nothing.
+        let _ = self.0.send(verdict);
     }
 }
 
@@ -205,15 +158,12 @@ impl Waiting {
         self.calls.len() + self.others.len()
     }
 
-    fn push(&mut self, job: Job) {
-        if job.notification.kind.is_call() {
-            self.calls.push_back(job);
-        } else {
-            self.others.push_back(job);
-        }
+    fn push(&mut self, job: Job, caller: Caller) {
+        let queue = if job.notification.kind.is_call() { &mut self.calls } else { &mut self.others };
+        queue.push_back((job, caller));
     }
 
-    fn pop(&mut self) -> Option<Job> {
+    fn pop(&mut self) -> Option<(Job, Caller)> {
         self.calls.pop_front().or_else(|| self.others.pop_front())
     }
 }

@@ -69,9 +69,9 @@ pub enum SubmitError {
 /// The gateway's end.
 #[async_trait]
 pub trait Submit: Send + Sync + fmt::Debug {
-    /// Hands `job` over and waits for its verdict, at most until its deadline.
+    /// Hands `job` over, once, and waits for its verdict, at most until its deadline.
     ///
-    /// Idempotent by job id: a job that is known is not queued again, and the first verdict holds.
+    /// A job's id is its own: it is queued once, whatever happens on the way, and the first verdict holds.
     /// Cancel safe: a caller that stops waiting does not stop the job.
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError>;
 }
@@ -88,8 +88,8 @@ pub trait JobSource: Send + Sync + fmt::Debug {
 
 /// Where the verdict of a claimed job goes.
 pub trait JobSink: Send + Sync {
-    /// Records `verdict` for the job; a second verdict for the same job is ignored.
-    fn finish(&self, job: &Job, verdict: Verdict);
+    /// Records `verdict` for the job.
+    fn finish(self: Box<Self>, job: &Job, verdict: Verdict);
 
     /// Says whether the job is still this worker's to send. Once it is not, it never is again.
     fn may_send(&self) -> bool {
@@ -97,19 +97,19 @@ pub trait JobSink: Send + Sync {
     }
 
     /// Leaves the job to whoever has taken it over.
-    fn abandon(&self) {}
+    fn abandon(self: Box<Self>) {}
 }
 
 /// A job that one worker has to finish. Dropped unfinished, it answers `internal`: no job is forgotten.
 #[must_use = "a claimed job must be finished"]
 pub struct Claimed {
     job: Job,
-    sink: Option<Arc<dyn JobSink>>,
+    sink: Option<Box<dyn JobSink>>,
 }
 
 impl Claimed {
     /// Binds a job to the sink that waits for its verdict.
-    pub fn new(job: Job, sink: Arc<dyn JobSink>) -> Self {
+    pub fn new(job: Job, sink: Box<dyn JobSink>) -> Self {
         Self { job, sink: Some(sink) }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use push_domain::{
     Answer, ApnsRequest, AppCatalogue, AppId, CollapseId, Content, DeviceId, DeviceToken, FailReason,
     FcmRequest, JobId, Kind, Notification, Priority, Provider, ProviderRequest, PushType, Reason, TenantId,
@@ -81,6 +82,56 @@ struct VerdictRecord {
     sending_us: u64,
 }
 
+/// One push on a lane: what stands in the open, and the envelope.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct ParcelRecord {
+    #[prost(bytes = "bytes", tag = "1")]
+    job: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    gateway: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    app: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    envelope: Bytes,
+}
+
+/// What a worker tells a gateway at once.
+#[derive(Clone, PartialEq, Message)]
+struct Told {
+    #[prost(message, repeated, tag = "1")]
+    jobs: Vec<ToldJob>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ToldJob {
+    #[prost(bytes = "bytes", tag = "1")]
+    job: Bytes,
+    /// A [`VerdictRecord`]; empty where the worker cannot deliver the job.
+    #[prost(bytes = "bytes", tag = "2")]
+    verdict: Bytes,
+}
+
+/// One push on a lane.
+pub(crate) struct Parcel {
+    pub(crate) job: JobId,
+    pub(crate) gateway: Arc<str>,
+    pub(crate) app: AppId,
+    pub(crate) envelope: Bytes,
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parcel").field("job", &self.job).field("app", &self.app).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ParcelRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ParcelRecord(…)")
+    }
+}
+
 impl fmt::Debug for PushRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PushRecord(…)")
@@ -97,6 +148,58 @@ impl fmt::Debug for FcmRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FcmRecord(…)")
     }
+}
+
+/// Writes a field of bytes as Protocol Buffers have it, without a copy of them in between.
+fn write_bytes(tag: u32, bytes: &[u8], record: &mut Vec<u8>) {
+    encode_key(tag, WireType::LengthDelimited, record);
+    encode_varint(bytes.len() as u64, record);
+    record.extend_from_slice(bytes);
+}
+
+/// Writes what goes into a queue.
+pub(crate) fn write_parcel(job: JobId, gateway: &str, app: &AppId, envelope: &[u8]) -> Bytes {
+    let app = app.as_str().as_bytes();
+    let mut parcel = Vec::with_capacity(32 + gateway.len() + app.len() + envelope.len());
+    for (tag, bytes) in (1..).zip([&job.uuid().as_bytes()[..], gateway.as_bytes(), app, envelope]) {
+        write_bytes(tag, bytes, &mut parcel);
+    }
+    parcel.into()
+}
+
+/// Reads what lies in a queue.
+pub(crate) fn read_parcel(bytes: Bytes) -> Result<Parcel, Unreadable> {
+    let record = ParcelRecord::decode(bytes).map_err(|_| Unreadable("parcel"))?;
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Unreadable("name"));
+    Ok(Parcel {
+        job: read_job(&record.job)?,
+        gateway: text(&record.gateway)?.into(),
+        app: AppId::new(text(&record.app)?),
+        envelope: record.envelope,
+    })
+}
+
+fn read_job(bytes: &[u8]) -> Result<JobId, Unreadable> {
+    Uuid::from_slice(bytes).map(JobId::from_uuid).map_err(|_| Unreadable("job"))
+}
+
+/// Adds a job to what a gateway is told; `verdict` is empty where another worker has to deliver it.
+pub(crate) fn tell(told: &mut Vec<u8>, job: JobId, verdict: &[u8]) {
+    let mut record = Vec::with_capacity(24 + verdict.len());
+    write_bytes(1, job.uuid().as_bytes(), &mut record);
+    write_bytes(2, verdict, &mut record);
+    write_bytes(1, &record, told);
+}
+
+/// Reads what a gateway is told: of each job its verdict, or nothing where another worker has to deliver it.
+pub(crate) fn read_told(
+    bytes: Bytes,
+) -> Result<impl Iterator<Item = (JobId, Result<Option<Verdict>, Unreadable>)>, Unreadable> {
+    let told = Told::decode(bytes).map_err(|_| Unreadable("list of verdicts"))?;
+    Ok(told.jobs.into_iter().filter_map(|told| {
+        let verdict = (!told.verdict.is_empty()).then(|| read_verdict(&told.verdict)).transpose();
+        Some((read_job(&told.job).ok()?, verdict))
+    }))
 }
 
 /// Writes a push. The id, the app and the deadline stand beside it, in the open.

@@ -81,6 +81,12 @@ impl Rate {
         if let Some(known) = self.lock().known(Instant::now()) {
             return known;
         }
+        // In a box of its own: every push would carry its state.
+        Box::pin(self.ask(board)).await
+    }
+
+    /// Asks the lanes for turns, one push at a time.
+    async fn ask(&self, board: &Board) -> bool {
         let _asking = self.asking.lock().await;
         if let Some(known) = self.lock().known(Instant::now()) {
             return known;

@@ -1,6 +1,6 @@
 //! Logs and metrics: libraries speak, here somebody listens.
 
-use std::io::BufWriter;
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -38,6 +38,23 @@ const UPKEEP: Duration = Duration::from_secs(1);
 const BUCKETS: [f64; 15] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0];
 
+/// Lines of so long share a write, and a wake-up of the thread that writes.
+const GATHERED: Duration = Duration::from_millis(5);
+
+/// A writer that lets lines gather before it flushes.
+struct Gathered<W: Write>(BufWriter<W>);
+
+impl<W: Write> Write for Gathered<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        std::thread::sleep(GATHERED);
+        self.0.flush()
+    }
+}
+
 /// What ends when it is dropped, and what shows the metrics.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
@@ -60,7 +77,7 @@ pub(crate) fn install(config: &LogConfig) -> anyhow::Result<Telemetry> {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(MAX_WAITING_LINES)
-        .finish(BufWriter::with_capacity(32 * 1024, stderr));
+        .finish(Gathered(BufWriter::with_capacity(32 * 1024, stderr)));
     let dropped = writer.error_counter();
     let filter =
         Targets::new().with_default(LevelFilter::WARN).with_targets(OURS.map(|target| (target, level)));

@@ -105,7 +105,7 @@ impl Keys {
         let mut context = hmac::Context::with_key(&self.0.devices);
         context.update(salt);
         context.update(tenant.uuid().as_bytes());
-        DeviceKey(Key::new(HMAC_SHA256, context.sign().as_ref()))
+        DeviceKey(Arc::new(Key::new(HMAC_SHA256, context.sign().as_ref())))
     }
 
     /// Derives the key for device references in log lines of one day.
@@ -121,9 +121,9 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Hashes one tenant's device tokens.
+/// Hashes one tenant's device tokens. Cheap to clone: a key is about a kilobyte.
 #[derive(Clone)]
-pub struct DeviceKey(Key);
+pub struct DeviceKey(Arc<Key>);
 
 impl DeviceKey {
     /// Returns the id under which the ledger knows a device: a keyed hash of app and token.

@@ -9,6 +9,7 @@ use aws_lc_rs::rand;
 use secrecy::{ExposeSecret, SecretString};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const PREFIX: &str = "hpns_";
 const KID_CHARACTERS: usize = 12;
 const SECRET_CHARACTERS: usize = 43;
 const CRC_CHARACTERS: usize = 6;
@@ -17,8 +18,7 @@ const CRC_CHARACTERS: usize = 6;
 #[derive(Clone)]
 pub struct LicenceKey {
     text: SecretString,
-    region: String,
-    kid: String,
+    region_length: usize,
 }
 
 /// A text that cannot be a licence key.
@@ -32,8 +32,8 @@ impl LicenceKey {
     pub fn generate(region: &str) -> Self {
         let (kid, secret) = (random_text(KID_CHARACTERS), random_text(SECRET_CHARACTERS));
         let body = format!("hpns_{region}_{kid}_{secret}");
-        let crc = base62(crc32fast::hash(body.as_bytes()));
-        Self { text: format!("{body}{crc}").into(), region: region.to_owned(), kid }
+        let crc = base62(crc32fast::hash(body.as_bytes())).map(char::from);
+        Self { text: (body + &String::from_iter(crc)).into(), region_length: region.len() }
     }
 
     /// Parses a key that a caller presents.
@@ -52,22 +52,22 @@ impl LicenceKey {
             return Err(InvalidKey);
         }
         let (body, crc) = text.split_at(text.len() - CRC_CHARACTERS);
-        if base62(crc32fast::hash(body.as_bytes())) != crc {
+        if base62(crc32fast::hash(body.as_bytes())) != crc.as_bytes() {
             return Err(InvalidKey);
         }
-        Ok(Self { text: text.into(), region: region.to_owned(), kid: kid.to_owned() })
+        Ok(Self { text: text.into(), region_length: region.len() })
     }
 
     /// Returns the public part, by which the key is found.
     #[must_use]
     pub fn kid(&self) -> &str {
-        &self.kid
+        &self.expose()[PREFIX.len() + self.region_length + 1..][..KID_CHARACTERS]
     }
 
     /// Returns the region that the key names, as a hint for people.
     #[must_use]
     pub fn region(&self) -> &str {
-        &self.region
+        &self.expose()[PREFIX.len()..][..self.region_length]
     }
 
     /// Gives the whole key to the one place that shows or hashes it.
@@ -79,7 +79,7 @@ impl LicenceKey {
 
 impl fmt::Debug for LicenceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LicenceKey").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("LicenceKey").field("kid", &self.kid()).finish_non_exhaustive()
     }
 }
 
@@ -95,13 +95,13 @@ fn random_text(length: usize) -> String {
     text
 }
 
-fn base62(mut number: u32) -> String {
+fn base62(mut number: u32) -> [u8; CRC_CHARACTERS] {
     let mut digits = [b'0'; CRC_CHARACTERS];
     for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[(number % 62) as usize];
         number /= 62;
     }
-    digits.iter().copied().map(char::from).collect()
+    digits
 }
 
 #[cfg(test)]

@@ -203,13 +203,13 @@ impl Care {
             *end.suspect() = place.map(|place| (end.lane.name().to_owned(), place));
         }
         let took = !taken.is_empty() || !poison.is_empty();
-        for (queue, entry) in poison {
-            let Some(label) = Label::read(&entry) else { continue };
-            error!(job = %label.job, "a push ended every worker that was to send it; it is given up");
+        for (queue, mut entry) in poison {
+            let Some(Label { parcel, .. }) = Label::read(&mut entry) else { continue };
+            error!(job = %parcel.job, "a push ended every worker that was to send it; it is given up");
             metrics::counter!("dispatch_poison_total").increment(1);
             end.held().insert((queue, entry.id.clone()));
             let verdict = wire::write_verdict(&Verdict::unsent(FailReason::Poison));
-            end.settle((queue, entry.id), &label.gateway, label.job, verdict);
+            end.settle((queue, entry.id), parcel.gateway, parcel.job, verdict);
         }
         if !taken.is_empty() {
             warn!(lane = end.lane.name(), jobs = taken.len(), "jobs of a dead worker are taken over");

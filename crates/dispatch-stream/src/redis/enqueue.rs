@@ -1,22 +1,24 @@
 //! Hands jobs over: one script call carries all that waits, one call at a time.
+//!
+//! Each call has a number, and the lane keeps a book of them: when an answer is lost, the next call asks what became
+//! of it before any job is handed over again. A book that is gone tells that the lane has lost all.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::Bytes;
-use push_domain::{AppId, JobId};
-use redis::{RedisResult, Value};
+use push_domain::JobId;
+use redis::{Cmd, RedisResult};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::gateway::Shared;
-use super::keys::moment;
+use super::keys::QUEUES;
 use super::link::{Link, described};
-use super::script::{Step, number};
+use super::script::Step;
 use super::waiters::Event;
 use super::{KEPT, Lane, MAX_BATCH, value};
-use crate::wire;
 
 /// So often a lane is asked whether workers read it, when no job is handed over.
 const ASK: Duration = Duration::from_millis(500);
@@ -25,11 +27,10 @@ const ASK: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(super) struct Handover {
     pub(super) job: JobId,
-    pub(super) app: AppId,
     /// The number of its queue.
     pub(super) queue: usize,
     pub(super) deadline: Instant,
-    pub(super) envelope: Bytes,
+    pub(super) parcel: Bytes,
 }
 
 /// Which lane this is, on which thread it is served, and how many jobs one of its queues takes.
@@ -43,31 +44,38 @@ pub(super) struct Here {
 /// What the last call told of a server's clock.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
-    /// When the call left: the server's time is not earlier than this plus what passed since.
+    /// When the call left.
     sent: Instant,
     server_ms: u64,
 }
 
 impl Clock {
-    /// The server's time now, or a little earlier.
-    fn now_ms(self) -> u64 {
-        self.server_ms + u64::try_from(self.sent.elapsed().as_millis()).unwrap_or_default()
+    /// The server's time at a moment, or later by what the call took on its way there.
+    fn at(self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.sent).as_millis();
+        self.server_ms + u64::try_from(since).unwrap_or_default()
     }
 }
 
-/// What a lane said of a job.
-enum Said {
-    Taken,
-    Full,
-    Verdict(Vec<u8>),
-}
-
 /// What a lane said.
+#[derive(Debug, Default)]
 struct Answer {
     server_ms: u64,
     /// The last heartbeat of a worker that reads it, in the server's time; 0 for none.
     beat: u64,
-    jobs: Vec<Option<Said>>,
+    /// The last call that the book knew of before; none if there was no book.
+    last: Option<u64>,
+    /// The last call with jobs that the book knew of before, and how many of them each queue took.
+    before: (u64, Vec<usize>),
+    /// How many jobs of this call each queue took; none if it came too late.
+    taken: Option<Vec<usize>>,
+}
+
+/// A call whose answer is not here: its number, and its jobs by queue.
+#[derive(Debug)]
+struct Sent {
+    number: u64,
+    jobs: Vec<Vec<JobId>>,
 }
 
 /// Serves one lane until its gateway is gone.
@@ -77,81 +85,62 @@ pub(super) async fn serve(
     mut waiting: mpsc::UnboundedReceiver<Handover>,
     gateway: Weak<Shared>,
 ) {
-    let mut flushes = Flushes { step: Step::enqueue(), link: Link::commands(lane), here, clock: None };
+    let mut calls = Calls::new(lane, here);
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
         // The first call tells the server's time before any deadline is counted in it.
-        let wait = if flushes.clock.is_none() { Duration::ZERO } else { ASK };
+        let wait = if calls.clock.is_none() { Duration::ZERO } else { ASK };
         if tokio::time::timeout(wait, waiting.recv_many(&mut batch, MAX_BATCH)).await == Ok(0) {
             return;
         }
         let Some(shared) = gateway.upgrade() else { return };
-        // A caller that has left, or has been sent to another lane, waits for nothing here.
-        batch.retain(|job| job.deadline > Instant::now() && shared.waiters.waits_on(job.job, here.lane));
-        flushes.flush(&batch, &shared).await;
+        if let Err(error) = calls.hand_over(&batch, &shared).await {
+            calls.clock = None;
+            if shared.ways.failed(here.lane) {
+                let lane = calls.link.lane().name();
+                warn!(lane, error = described(&error), "a lane takes no pushes");
+            }
+            shared.waiters.lane_failed(here.thread, here.lane);
+        }
         batch.clear();
-        if flushes.clock.is_none() {
+        if calls.clock.is_none() {
             super::pause().await;
         }
     }
 }
 
-/// The way to one lane.
-struct Flushes {
+/// The calls to one lane.
+struct Calls {
     step: Step,
     link: Link,
     here: Here,
     clock: Option<Clock>,
+    /// How many calls were made.
+    number: u64,
+    /// How often the lane has lost all, as far as is known.
+    life: u64,
+    /// Whether the lane has a book of ours.
+    has_book: bool,
+    /// The last call with jobs, while it is not known what became of it.
+    sent: Option<Sent>,
 }
 
-impl Flushes {
-    async fn flush(&mut self, batch: &[Handover], shared: &Arc<Shared>) {
-        let (lane, home) = (self.here.lane, self.here.thread);
-        let answer = match self.exchange(batch, shared).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.clock = None;
-                if shared.ways.failed(lane) {
-                    warn!(
-                        lane = self.link.lane().name(),
-                        error = described(&error),
-                        "a lane takes no pushes"
-                    );
-                }
-                shared.waiters.lane_failed(home, lane);
-                return;
-            }
-        };
-        shared.ways.heard(lane, answer.beat, answer.server_ms);
-        let mut said = answer.jobs.into_iter();
-        let news = batch.iter().filter_map(|job| {
-            let event = match said.next().flatten() {
-                Some(Said::Taken) => return None,
-                Some(Said::Full) => Event::Full,
-                Some(Said::Verdict(bytes)) => match wire::read_verdict(&bytes) {
-                    Ok(verdict) => Event::Verdict(verdict),
-                    Err(error) => {
-                        warn!(%error, job = %job.job, "a verdict cannot be read");
-                        return None;
-                    }
-                },
-                None => Event::LaneFailed,
-            };
-            Some((job.job, event))
-        });
-        shared.waiters.tell(home, news);
+impl Calls {
+    fn new(lane: Lane, here: Here) -> Self {
+        let (step, link) = (Step::enqueue(), Link::commands(lane));
+        Self { step, link, here, clock: None, number: 0, life: 0, has_book: false, sent: None }
     }
 
-    async fn exchange(&mut self, batch: &[Handover], shared: &Shared) -> RedisResult<Answer> {
+    async fn hand_over(&mut self, batch: &[Handover], shared: &Shared) -> RedisResult<()> {
         // Budgets are counted when the connection is there: making it may take its time.
         if self.link.open().await? {
             self.clock = None;
         }
-        if self.clock.is_none() && !batch.is_empty() {
+        if !batch.is_empty() && (self.clock.is_none() || self.sent.is_some()) {
             self.call(&[], shared).await?;
         }
         match self.call(batch, shared).await {
-            // The connection may be older than the server: a new one tells. The call can be repeated.
+            // The connection may be older than the server. A new one tells what became of the jobs.
             Err(error) if error.is_io_error() && !error.is_timeout() => {
                 self.call(&[], shared).await?;
                 self.call(batch, shared).await
@@ -160,52 +149,88 @@ impl Flushes {
         }
     }
 
-    async fn call(&mut self, batch: &[Handover], shared: &Shared) -> RedisResult<Answer> {
-        let written_at = self.clock.map_or(0, Clock::now_ms);
-        let call = self.written(batch, &shared.gateway, written_at);
-        let sent = Instant::now();
-        let mut answers = value::list(self.step.run(&call, &mut self.link).await?).into_iter();
-        let mut moment = || answers.next().and_then(value::text).and_then(|text| text.parse().ok());
-        let (server_ms, beat) = (moment().unwrap_or_default(), moment().unwrap_or_default());
-        self.clock = Some(Clock { sent, server_ms });
-        Ok(Answer { server_ms, beat, jobs: answers.skip(1).map(said).collect() })
+    /// Hands over what is due of a batch.
+    async fn call(&mut self, batch: &[Handover], shared: &Shared) -> RedisResult<()> {
+        let Here { lane, thread, .. } = self.here;
+        let now = Instant::now();
+        let mut queues: [Vec<&Handover>; QUEUES] = Default::default();
+        // A caller that has left, or has been sent to another lane, waits for nothing here.
+        for job in batch.iter().filter(|it| it.deadline > now && shared.waiters.is_due(it.job, lane, self.life)) {
+            queues[job.queue].push(job);
+        }
+        self.number += 1;
+        let call = self.written(&queues, &shared.gateway, now);
+        if queues.iter().any(|jobs| !jobs.is_empty()) {
+            let jobs = queues.iter().filter(|jobs| !jobs.is_empty());
+            let jobs: Vec<Vec<_>> = jobs.map(|jobs| jobs.iter().map(|it| it.job).collect()).collect();
+            // Before it is sent: news of a job may come sooner than the answer to this call.
+            jobs.iter().for_each(|jobs| shared.waiters.taken(jobs, lane, self.life));
+            self.sent = Some(Sent { number: self.number, jobs });
+        }
+        let answer = Answer::read(self.step.run(&call, &mut self.link).await?);
+        self.clock = Some(Clock { sent: now, server_ms: answer.server_ms });
+        shared.ways.heard(lane, answer.beat, answer.server_ms);
+        let has_lost_all = self.has_book && answer.last.is_none();
+        self.has_book = true;
+        self.life += u64::from(has_lost_all);
+        let Some(Sent { number, jobs }) = self.sent.take() else { return Ok(()) };
+        // An earlier call is in the book, or cannot be done any more.
+        let is_this = number == self.number;
+        let before = Some(answer.before.1).filter(|_| number == answer.before.0);
+        let counts = if is_this { answer.taken } else { before };
+        for (queue, jobs) in jobs.iter().enumerate() {
+            let count = counts.as_ref().and_then(|counts| counts.get(queue)).copied().unwrap_or_default();
+            let (taken, left) = jobs.split_at(count.min(jobs.len()));
+            if has_lost_all {
+                shared.waiters.taken(taken, lane, self.life);
+            }
+            left.iter().for_each(|job| shared.waiters.returned(*job, lane));
+            if is_this {
+                let event = if counts.is_some() { Event::Full } else { Event::LaneFailed };
+                shared.waiters.tell(thread, left.iter().map(|job| (*job, event.clone())));
+            }
+        }
+        Ok(())
     }
 
-    fn written(&self, batch: &[Handover], gateway: &str, written_at: u64) -> redis::Cmd {
+    fn written(&self, queues: &[Vec<&Handover>; QUEUES], gateway: &str, now: Instant) -> Cmd {
+        let used = || queues.iter().enumerate().filter(|(_, jobs)| !jobs.is_empty());
         let keys = &self.link.lane().keys;
-        let (mut queues, mut moments) = (Vec::new(), Vec::new());
-        let mut numbers = Vec::with_capacity(batch.len());
-        for job in batch {
-            numbers.push([number(&mut queues, job.queue), number(&mut moments, moment(job.job))]);
-        }
-        let mut call = self.step.call(1 + queues.len() + moments.len());
-        call.arg(keys.lane());
-        for queue in &queues {
-            call.arg(keys.queue(*queue));
-        }
-        for moment in &moments {
-            call.arg(keys.marks(*moment));
+        let mut call = self.step.call(2 + used().count());
+        call.arg(keys.lane()).arg(keys.book(gateway));
+        for (queue, _) in used() {
+            call.arg(keys.queue(queue));
         }
         let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-        call.arg(queues.len()).arg(self.here.capacity).arg(life).arg(gateway).arg(written_at);
-        let now = Instant::now();
-        for (job, numbers) in batch.iter().zip(numbers) {
-            let left =
-                u64::try_from(job.deadline.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
-            call.arg(&numbers).arg(&job.job.uuid().as_bytes()[..]).arg(job.app.as_str()).arg(left);
-            call.arg(&job.envelope[..]);
+        let written_at = self.clock.map_or(0, |clock| clock.at(now));
+        call.arg(self.number).arg(written_at).arg(self.here.capacity).arg(life);
+        for (_, jobs) in used() {
+            call.arg(jobs.len());
         }
-        metrics::histogram!("dispatch_jobs_per_call").record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        let mut count = 0;
+        for job in used().flat_map(|(_, jobs)| jobs) {
+            let left = job.deadline.saturating_duration_since(now).as_millis();
+            call.arg(u64::try_from(left).unwrap_or(u64::MAX)).arg(&job.parcel[..]);
+            count += 1;
+        }
+        if count > 0 {
+            metrics::histogram!("dispatch_jobs_per_call").record(count);
+        }
         call
     }
 }
 
-fn said(answer: Value) -> Option<Said> {
-    let answer = value::bytes(answer)?;
-    match answer.first()? {
-        b'A' | b'Q' => Some(Said::Taken),
-        b'B' => Some(Said::Full),
-        b'R' => Some(Said::Verdict(answer[1..].to_vec())),
-        _ => None,
+impl Answer {
+    fn read(answer: redis::Value) -> Self {
+        let mut texts = value::list(answer).into_iter().map(|it| value::text(it).unwrap_or_default());
+        let mut text = || texts.next().unwrap_or_default();
+        let counts = |text: &str| text.split(' ').map(|count| count.parse().ok()).collect::<Option<Vec<_>>>();
+        Self {
+            server_ms: text().parse().unwrap_or_default(),
+            beat: text().parse().unwrap_or_default(),
+            last: text().parse().ok(),
+            before: (text().parse().unwrap_or_default(), counts(&text()).unwrap_or_default()),
+            taken: counts(&text()),
+        }
     }
 }

@@ -2,22 +2,20 @@
 
 use std::sync::Arc;
 
-use push_domain::{AppId, JobId, Provider};
-use uuid::Uuid;
+use push_domain::{AppId, Provider};
 
 use super::value::StreamEntry;
 use super::worker::End;
+use crate::wire::Parcel;
 use crate::{Job, JobSink, Verdict, wire};
 
 /// Where an entry stands: the number of its queue, and its id.
 pub(super) type Place = (usize, String);
 
-/// What stands in the open beside the envelope.
-#[derive(Debug, Clone)]
+/// What stands in an entry.
+#[derive(Debug)]
 pub(super) struct Label {
-    pub(super) job: JobId,
-    pub(super) gateway: String,
-    pub(super) app: AppId,
+    pub(super) parcel: Parcel,
     pub(super) deadline_ms: u64,
     /// The epoch of the lane's clock in which the deadline was written.
     pub(super) epoch: u64,
@@ -25,15 +23,11 @@ pub(super) struct Label {
 
 impl Label {
     /// Reads it. Fields that are not known are those of a later version.
-    pub(super) fn read(entry: &StreamEntry) -> Option<Self> {
-        let text = |name: &[u8]| std::str::from_utf8(entry.field(name)?).ok();
-        Some(Self {
-            job: JobId::from_uuid(Uuid::from_slice(entry.field(b"j")?).ok()?),
-            gateway: text(b"g")?.to_owned(),
-            app: AppId::new(text(b"a")?),
-            deadline_ms: text(b"x")?.parse().ok()?,
-            epoch: text(b"e")?.parse().ok()?,
-        })
+    pub(super) fn read(entry: &mut StreamEntry) -> Option<Self> {
+        let deadline = std::str::from_utf8(entry.field(b"x")?).ok()?;
+        let (deadline_ms, epoch) = deadline.split_once(' ')?;
+        let (deadline_ms, epoch) = (deadline_ms.parse().ok()?, epoch.parse().ok()?);
+        Some(Self { parcel: wire::read_parcel(entry.take(b"p")?).ok()?, deadline_ms, epoch })
     }
 }
 
@@ -43,7 +37,6 @@ pub(super) struct Claim {
     pub(super) end: Arc<End>,
     pub(super) place: Place,
     pub(super) label: Label,
-    pub(super) envelope: Vec<u8>,
     pub(super) life: u64,
 }
 
@@ -51,24 +44,24 @@ pub(super) struct Claim {
 pub(super) struct Entry {
     pub(super) end: Arc<End>,
     pub(super) place: Place,
-    pub(super) gateway: String,
+    pub(super) gateway: Arc<str>,
     pub(super) app: AppId,
     pub(super) provider: Provider,
     pub(super) life: u64,
 }
 
 impl JobSink for Entry {
-    fn finish(&self, job: &Job, verdict: Verdict) {
+    fn finish(self: Box<Self>, job: &Job, verdict: Verdict) {
         self.end.intake.finished(self.provider, &self.app);
         let verdict = wire::write_verdict(&verdict);
-        self.end.settle(self.place.clone(), &self.gateway, job.notification.id, verdict);
+        self.end.settle(self.place, self.gateway, job.notification.id, verdict);
     }
 
     fn may_send(&self) -> bool {
         self.end.heart.beats() && self.end.heart.life() == self.life
     }
 
-    fn abandon(&self) {
+    fn abandon(self: Box<Self>) {
         self.end.intake.finished(self.provider, &self.app);
         self.end.release(&self.place);
     }

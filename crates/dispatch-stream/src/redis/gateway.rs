@@ -112,27 +112,27 @@ impl RedisGateway {
 }
 
 impl GatewayThread {
-    fn sealed(&self, job: &Job) -> Option<Bytes> {
+    fn parcel(&self, job: &Job) -> Option<Bytes> {
         let push = &job.notification;
         let binding = Binding { job: push.id, gateway: &self.shared.gateway, app: &push.app.id };
         self.sealer
             .seal(binding, &wire::write_push(job))
             .inspect_err(|fault| error!(%fault, "a push cannot be sealed"))
             .ok()
+            .map(|envelope| wire::write_parcel(push.id, &self.shared.gateway, &push.app.id, &envelope))
     }
 }
 
 #[async_trait]
 impl Submit for GatewayThread {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
-        let Some(envelope) = self.sealed(&job) else { return Ok(Verdict::unsent(FailReason::Internal)) };
+        let Some(parcel) = self.parcel(&job) else { return Ok(Verdict::unsent(FailReason::Internal)) };
         let push = &job.notification;
         let handover = Handover {
             job: push.id,
-            app: push.app.id.clone(),
             queue: super::keys::queue_of(push.request.provider(), push.kind.is_call()),
             deadline: job.deadline,
-            envelope,
+            parcel,
         };
         let Shared { ways, waiters, .. } = &*self.shared;
         let place = waiters.register(push.id, self.thread, self.capacity)?;

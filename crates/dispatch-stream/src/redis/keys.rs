@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use push_domain::{AppId, JobId, Provider};
+use push_domain::{AppId, Provider};
 
 /// How many streams of jobs a lane has.
 pub(super) const QUEUES: usize = 4;
@@ -35,9 +35,9 @@ impl Keys {
         std::array::from_fn(|number| self.queue(number))
     }
 
-    /// The marks of the jobs whose ids are of one moment, by [`moment`].
-    pub(super) fn marks(&self, moment: u64) -> String {
-        format!("{}:d:{moment:x}", self.prefix)
+    /// A gateway's book: the number of its last call, and what became of the last one with jobs.
+    pub(super) fn book(&self, gateway: &str) -> String {
+        format!("{}:g:{gateway}", self.prefix)
     }
 
     /// The reply stream of a gateway.
@@ -89,13 +89,4 @@ impl Keys {
     pub(super) fn rate(&self, credential: &str) -> String {
         format!("{}:rl:{credential}", self.prefix)
     }
-}
-
-/// The quarter of a second in which a job got its id: its mark lies beside those of the others.
-///
-/// A key for each job would cost the server an expiry, and each flush a command, for each; a key for many more
-/// would take it too long to forget at once.
-pub(super) fn moment(job: JobId) -> u64 {
-    let (time, _) = job.uuid().as_u64_pair();
-    time >> 24
 }

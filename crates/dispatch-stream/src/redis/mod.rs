@@ -4,16 +4,16 @@
 //! back. Every step is one script call for all that waits at that moment, and can be repeated:
 //!
 //! ```text
-//! gateway   enqueue.lua ──> hpns:jobs:<provider>:<call | other>   one entry a job, sealed; the app is a field
+//! gateway   enqueue.lua ──> hpns:jobs:<provider>:<call | other>   one entry a job: its deadline, and a sealed parcel
 //! worker    XREADGROUP  <──                                       as many as can start, calls first
-//! worker    finish.lua  ──> hpns:r:<gateway>                      verdicts; the first one of a job holds
+//! worker    finish.lua  ──> hpns:r:<gateway>                      verdicts, one entry a call
 //! gateway   XREAD       <──
 //! ```
 //!
-//! `hpns:d:<moment>` marks the jobs of a quarter of a second, until half a minute after the last news of one of them: `Q`
-//! while a job is queued, `R` and its verdict after. So a gateway that lost sight of a job submits it again, on the same
-//! lane or another, and gets the verdict if there is one. Workers show that they live in `hpns:beats`; one of them finds
-//! the dead, and all of them take over what those left (`reap.lua`).
+//! `hpns:g:<gateway>` is the book of a gateway's calls: after a lost answer it tells what became of the call, so that no job is
+//! handed over twice; when it is gone, the lane has lost all, and what it had is handed over again. A verdict lies in the reply
+//! stream until its gateway has read it. Workers show that they live in `hpns:beats`; one of them finds the dead, and
+//! all of them take over what those left (`reap.lua`).
 //!
 //! A process has one set of connections a lane; its serving threads share them. Nothing that runs without a fault
 //! costs by the number of apps.
@@ -49,7 +49,7 @@ use rand::RngExt;
 
 /// The consumer group of all workers.
 const GROUP: &str = "w";
-/// How long a job's mark and a gateway's replies are kept: longer than the largest budget, 25 s.
+/// How long a gateway's book and its replies are kept: longer than the largest budget, 25 s.
 const KEPT: Duration = Duration::from_secs(30);
 /// How many jobs one script call carries at most.
 const MAX_BATCH: usize = 256;

@@ -1,7 +1,7 @@
 //! The scripts against a model of them: the same random steps, with several workers that die and servers that come
 //! back empty, have the same results.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -34,22 +34,29 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Model {
     queues: [Vec<Entry>; QUEUES],
-    marks: HashMap<u64, String>,
-    replies: BTreeMap<u64, String>,
+    /// The last call, the last one with jobs, and how many of these each queue took.
+    book: Option<(u64, u64, String)>,
+    replies: Vec<String>,
 }
 
 impl Model {
-    /// What `enqueue.lua` says; an entry gets its id from the server.
-    fn enqueue(&mut self, queue: usize, job: u64, id: impl FnOnce() -> String) -> String {
-        if self.queues[queue].len() >= CAPACITY {
-            return self.marks.get(&job).cloned().unwrap_or("B".into());
+    /// What `enqueue.lua` says of its book, and of a call with jobs for all queues.
+    fn enqueue(&mut self, number: u64, jobs: [usize; QUEUES]) -> [String; 4] {
+        let (last, with_jobs, before) = self.book.clone().map_or_else(Default::default, |(last, jobs, taken)| {
+            (last.to_string(), jobs.to_string(), taken)
+        });
+        if self.book.as_ref().is_some_and(|(last, ..)| *last >= number) {
+            return [last, with_jobs, before, "old".into()];
         }
-        if let Some(mark) = self.marks.get(&job) {
-            return mark.clone();
-        }
-        self.marks.insert(job, "Q".into());
-        self.queues[queue].push(Entry { id: id(), owner: None, deliveries: 0 });
-        "A".into()
+        let taken: Vec<_> = self.queues.iter().zip(jobs).map(|(queue, jobs)| jobs.min(CAPACITY - queue.len())).collect();
+        let text = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        self.book = Some((number, number, text.clone()));
+        [last, with_jobs, before, text]
+    }
+
+    /// Adds entries, which get their ids from the server.
+    fn add(&mut self, queue: usize, ids: impl IntoIterator<Item = String>) {
+        self.queues[queue].extend(ids.into_iter().map(|id| Entry { id, owner: None, deliveries: 0 }));
     }
 
     fn read(&mut self, queue: usize, worker: usize, count: usize) -> Vec<String> {
@@ -61,14 +68,10 @@ impl Model {
         .collect()
     }
 
-    fn finish(&mut self, queue: usize, id: &str, job: u64, verdict: &str) -> i64 {
+    fn finish(&mut self, queue: usize, id: &str) -> i64 {
+        let before = self.queues[queue].len();
         self.queues[queue].retain(|entry| entry.id != id);
-        if self.marks.get(&job).is_some_and(|mark| mark.starts_with('R')) {
-            return 0;
-        }
-        self.marks.insert(job, format!("R{verdict}"));
-        self.replies.insert(job, verdict.to_owned());
-        1
+        i64::try_from(before - self.queues[queue].len()).unwrap()
     }
 
     /// What `reap.lua` takes of one dead worker and gives up, and the suspect.
@@ -102,13 +105,6 @@ struct Real {
 }
 
 const KEYS: [&str; QUEUES] = ["hpns:jobs:apns:call", "hpns:jobs:apns:other"];
-const MARKS: [&str; 3] = ["hpns:d:0", "hpns:d:1", "hpns:d:2"];
-
-/// The number of a job's mark among [`MARKS`], from 1.
-fn mark_of(job: u64) -> u64 {
-    job % 3 + 1
-}
-
 impl Real {
     fn new(server: &Server) -> Self {
         let steps = [Step::enqueue(), Step::finish(), Step::reap()];
@@ -126,17 +122,18 @@ impl Real {
         }
     }
 
-    /// Hands over jobs, each for its queue, in one call.
-    async fn enqueue(&mut self, jobs: &[(usize, u64)]) -> Vec<String> {
-        let mut call = self.steps[0].call(1 + QUEUES + MARKS.len());
-        call.arg("hpns:lane").arg(&KEYS).arg(&MARKS);
+    /// Hands over so many jobs for each queue, in one call.
+    async fn enqueue(&mut self, number: u64, jobs: [usize; QUEUES]) -> [String; 4] {
+        let mut call = self.steps[0].call(2 + QUEUES);
+        call.arg("hpns:lane").arg("hpns:g:gw").arg(&KEYS);
         // Long ahead of any server's time: the call is never late.
-        call.arg(QUEUES).arg(CAPACITY).arg(60_000).arg("gw").arg(1_u64 << 50);
-        for (queue, job) in jobs {
-            call.arg(queue + 1).arg(mark_of(*job)).arg(job).arg("app").arg(10_000).arg("sealed");
+        call.arg(number).arg(1_u64 << 50).arg(CAPACITY).arg(60_000).arg(&jobs);
+        for _ in 0..jobs.iter().sum() {
+            call.arg(10_000).arg("parcel");
         }
         let answers = value::list(self.steps[0].run(&call, &mut self.link).await.unwrap());
-        answers.into_iter().skip(3).map(|answer| value::text(answer).unwrap()).collect()
+        let answers: Vec<_> = answers.into_iter().skip(2).map(|answer| value::text(answer).unwrap()).collect();
+        answers.try_into().unwrap()
     }
 
     /// The ids of the newest entries, the oldest of them first.
@@ -156,13 +153,20 @@ impl Real {
         streams.into_iter().flat_map(|(_, entries)| entries).map(|entry| entry.id).collect()
     }
 
-    /// Settles jobs in one call: their queues, entries, numbers and verdicts.
-    async fn finish(&mut self, jobs: &[(usize, String, u64, String)]) -> i64 {
-        let mut call = self.steps[1].call(QUEUES + 1 + MARKS.len());
-        call.arg(&KEYS).arg("hpns:r:gw").arg(&MARKS);
-        call.arg(GROUP).arg(QUEUES).arg(1).arg(60_000).arg(1000);
-        for (queue, id, job, verdict) in jobs {
-            call.arg(queue + 1).arg(1).arg(mark_of(*job)).arg(id).arg(job).arg(verdict);
+    /// Settles entries of the queues in one call.
+    async fn finish(&mut self, entries: &[Vec<String>; QUEUES], told: &str) -> i64 {
+        let used: Vec<_> = (0..QUEUES).filter(|queue| !entries[*queue].is_empty()).collect();
+        let mut call = self.steps[1].call(used.len() + 1);
+        for queue in &used {
+            call.arg(KEYS[*queue]);
+        }
+        call.arg("hpns:r:gw").arg(GROUP).arg(used.len()).arg(60_000).arg(1000);
+        for queue in &used {
+            call.arg(entries[*queue].len());
+        }
+        call.arg(told);
+        for queue in &used {
+            call.arg(&entries[*queue]);
         }
         value::number(&self.steps[1].run(&call, &mut self.link).await.unwrap()).unwrap()
     }
@@ -181,14 +185,11 @@ impl Real {
         (ids(), ids(), parts.next().and_then(value::text))
     }
 
-    /// What was told to the gateway, by job.
-    async fn replies(&mut self) -> BTreeMap<u64, String> {
+    /// What was told to the gateway.
+    async fn replies(&mut self) -> Vec<String> {
         let entries = self.ask(cmd("XRANGE").arg("hpns:r:gw").arg("-").arg("+")).await;
         let entries = value::list(entries).into_iter().filter_map(value::StreamEntry::read);
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let pairs = entries.flat_map(|entry| entry.fields);
-        let fields: Vec<_> = pairs.collect();
-        fields.chunks_exact(2).map(|pair| (text(&pair[0]).parse().unwrap(), text(&pair[1]))).collect()
+        entries.map(|entry| String::from_utf8(entry.field(b"v").unwrap().to_vec()).unwrap()).collect()
     }
 }
 
@@ -203,37 +204,30 @@ async fn the_scripts_do_what_the_model_does() {
     }
 }
 
-/// Hands over some jobs at once, some of them twice, to the scripts and to the model.
+/// Makes a call, new or old, on the scripts and on the model.
 async fn hand_over(
     real: &mut Real,
     model: &mut Model,
     random: &mut StdRng,
-    known: &mut Vec<(usize, String, u64)>,
+    known: &mut Vec<(usize, String)>,
     place: &str,
 ) {
-    let jobs: Vec<_> = (0..random.random_range(1..5))
-        .map(|_| (random.random_range(0..QUEUES), random.random_range(0..40)))
-        .collect();
-    let answers = real.enqueue(&jobs).await;
-    let mut ids = Vec::new();
-    for queue in 0..QUEUES {
-        let added = jobs.iter().zip(&answers).filter(|((of, _), it)| *of == queue && *it == "A");
-        ids.push(real.newest(queue, added.count()).await);
-    }
-    for ((queue, job), answer) in jobs.into_iter().zip(answers) {
-        let entry = || {
-            let id = ids[queue].pop_front().unwrap();
-            known.push((queue, id.clone(), job));
-            id
-        };
-        assert_eq!(model.enqueue(queue, job, entry), answer, "{place}");
+    let last = model.book.as_ref().map_or(0, |(last, ..)| *last);
+    let number = if random.random_bool(0.2) { random.random_range(0..=last) } else { last + 1 };
+    let jobs = std::array::from_fn(|_| random.random_range(0..4));
+    let answer = real.enqueue(number, jobs).await;
+    assert_eq!(model.enqueue(number, jobs), answer, "{place}");
+    for (queue, taken) in answer[3].split(' ').map(|count| count.parse().unwrap_or(0)).enumerate() {
+        let ids = real.newest(queue, taken).await;
+        known.extend(ids.iter().map(|id| (queue, id.clone())));
+        model.add(queue, ids);
     }
 }
 
 async fn sequence(real: &mut Real, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut model = Model::default();
-    let mut known: Vec<(usize, String, u64)> = Vec::new();
+    let mut known: Vec<(usize, String)> = Vec::new();
     for step in 0..STEPS {
         let place = format!("seed {seed}, step {step}");
         let (queue, worker) = (random.random_range(0..QUEUES), random.random_range(0..WORKERS.len()));
@@ -245,15 +239,15 @@ async fn sequence(real: &mut Real, seed: u64) {
                 assert_eq!(model.read(queue, worker, count), got, "{place}");
             }
             50..75 if !known.is_empty() => {
-                let settled: Vec<_> = (0..random.random_range(1..4))
-                    .map(|number| {
-                        let (queue, id, job) = known[random.random_range(0..known.len())].clone();
-                        (queue, id, job, format!("v{step}.{number}"))
-                    })
-                    .collect();
-                let first = real.finish(&settled).await;
-                let each = settled.iter().map(|(queue, id, job, it)| model.finish(*queue, id, *job, it));
-                assert_eq!(each.sum::<i64>(), first, "{place}");
+                let mut settled: [Vec<String>; QUEUES] = Default::default();
+                let mut still_there = 0;
+                for _ in 0..random.random_range(1..4) {
+                    let (queue, id) = known[random.random_range(0..known.len())].clone();
+                    still_there += model.finish(queue, &id);
+                    settled[queue].push(id);
+                }
+                model.replies.push(place.clone());
+                assert_eq!(real.finish(&settled, &place).await, still_there, "{place}");
             }
             75..90 => {
                 let suspects = random.random_range(0..2);

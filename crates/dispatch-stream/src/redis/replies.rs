@@ -5,7 +5,6 @@ use std::sync::Weak;
 use push_domain::JobId;
 use redis::{Pipeline, RedisResult, cmd};
 use tracing::{debug, info, warn};
-use uuid::Uuid;
 
 use super::gateway::Shared;
 use super::link::{Link, described};
@@ -14,7 +13,7 @@ use super::waiters::Event;
 use super::{BLOCK, Lane, pause};
 use crate::wire;
 
-/// Most entries of one read; each holds the verdicts of one flush.
+/// Most entries of one read; each holds the verdicts of one call.
 const COUNT: usize = 100;
 
 /// Reads until the gateway is gone, on the thread `home`. A lane counts as up while this reader gets answers; one
@@ -38,8 +37,12 @@ pub(super) async fn serve(lane: Lane, number: usize, home: usize, gateway: Weak<
                 if shared.ways.works(number) {
                     info!(lane = name, "a lane is up");
                 }
-                shared.waiters.tell(home, entries.iter().flat_map(verdicts));
-                read_before = entries.into_iter().map(|entry| entry.id).collect();
+                read_before = entries.iter().map(|entry| entry.id.clone()).collect();
+                let events: Vec<_> = entries.into_iter().flat_map(events).collect();
+                for (job, _) in events.iter().filter(|(_, event)| matches!(event, Event::NotServed)) {
+                    shared.waiters.returned(*job, number);
+                }
+                shared.waiters.tell(home, events);
             }
             Err(error) => {
                 failures += 1;
@@ -82,19 +85,22 @@ async fn read(
     Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
 }
 
-/// The jobs of an entry, and what is said of them. An empty text is a worker's that cannot deliver the job.
-fn verdicts(entry: &StreamEntry) -> impl Iterator<Item = (JobId, Event)> {
-    entry.fields.chunks_exact(2).filter_map(|pair| {
-        let job = JobId::from_uuid(Uuid::from_slice(&pair[0]).ok()?);
-        if pair[1].is_empty() {
-            return Some((job, Event::NotServed));
+/// The jobs of an entry, and what is said of them.
+fn events(mut entry: StreamEntry) -> Vec<(JobId, Event)> {
+    let told = entry.take(b"v").unwrap_or_default();
+    let event = |(job, verdict)| match verdict {
+        Ok(Some(verdict)) => Some((job, Event::Verdict(verdict))),
+        Ok(None) => Some((job, Event::NotServed)),
+        Err(error) => {
+            warn!(%error, %job, "a verdict cannot be read");
+            None
         }
-        match wire::read_verdict(&pair[1]) {
-            Ok(verdict) => Some((job, Event::Verdict(verdict))),
-            Err(error) => {
-                warn!(%error, %job, "a verdict cannot be read");
-                None
-            }
+    };
+    match wire::read_told(told) {
+        Ok(told) => told.filter_map(event).collect(),
+        Err(error) => {
+            warn!(%error, "verdicts cannot be read");
+            Vec::new()
         }
-    })
+    }
 }

@@ -13,7 +13,6 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::keys::moment;
 use super::link::Link;
 use super::{GatewayThread, Lane, RedisGateway, RedisWorker, WorkerThread, value};
 
@@ -88,6 +87,21 @@ impl Server {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// Says whether a job lies in a queue, claimed or not.
+    async fn has_queued(&self, job: JobId) -> bool {
+        for queue in self.lane("test").keys.queues() {
+            // The newest ones.
+            let mut look = redis::cmd("XREVRANGE");
+            look.arg(queue).arg("+").arg("-").arg("COUNT").arg(10);
+            let entries = value::list(self.admin(&look).await).into_iter().filter_map(value::StreamEntry::read);
+            let mut parcels = entries.filter_map(|mut entry| crate::wire::read_parcel(entry.take(b"p")?).ok());
+            if parcels.any(|parcel| parcel.job == job) {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -217,12 +231,12 @@ impl BothEnds for Rig {
     }
 
     async fn until_queued(&self, job: JobId) {
-        let marks = self.server.lane("test").keys.marks(moment(job));
-        let mut is_marked = redis::cmd("HEXISTS");
-        is_marked.arg(marks).arg(&job.uuid().as_bytes()[..]);
-        while self.server.admin(&is_marked).await != redis::Value::Int(1) {
-            tokio::task::yield_now().await;
-        }
+        let in_time = async {
+            while !self.server.has_queued(job).await {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), in_time).await.expect("in vain");
     }
 }
 

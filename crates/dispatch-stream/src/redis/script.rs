@@ -65,11 +65,3 @@ impl Step {
         }
     }
 }
-
-/// The number of an item among those that differ, from 1 as the scripts count; appends it when it is new.
-pub(super) fn number<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
-    known.iter().position(|it| *it == item).unwrap_or_else(|| {
-        known.push(item);
-        known.len() - 1
-    }) + 1
-}

@@ -1,6 +1,6 @@
 //! Publishes verdicts: one script call carries all that are there, one call at a time.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use push_domain::JobId;
 use redis::Cmd;
@@ -8,19 +8,20 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::entry::Place;
-use super::keys::moment;
+use super::keys::QUEUES;
 use super::link::{Link, described};
-use super::script::{Step, number};
+use super::script::Step;
 use super::worker::End;
 use super::{GROUP, KEPT, Lane, MAX_BATCH, pause};
+use crate::wire;
 
-/// Most flushes in a reply stream whose gateway does not read.
+/// Most calls in a reply stream whose gateway does not read.
 const MAX_REPLIES: usize = 20_000;
 
 /// A verdict on its way.
 pub(super) struct Settled {
     pub(super) place: Place,
-    pub(super) gateway: String,
+    pub(super) gateway: Arc<str>,
     pub(super) job: JobId,
     /// Empty: this worker cannot deliver it, another one may.
     pub(super) verdict: Vec<u8>,
@@ -61,29 +62,37 @@ pub(super) async fn serve(end: Weak<End>, lane: Lane, mut waiting: mpsc::Unbound
 }
 
 fn written(step: &Step, end: &End, batch: &[Settled]) -> Cmd {
-    let (mut queues, mut gateways, mut moments) = (Vec::new(), Vec::new(), Vec::new());
-    let mut numbers = Vec::with_capacity(batch.len());
+    let mut queues: [Vec<&str>; QUEUES] = Default::default();
+    let mut gateways: Vec<(&str, Vec<u8>)> = Vec::new();
     for settled in batch {
-        let (queue, gateway) =
-            (number(&mut queues, settled.place.0), number(&mut gateways, &*settled.gateway));
-        numbers.push([queue, gateway, number(&mut moments, moment(settled.job))]);
+        let (queue, entry) = &settled.place;
+        queues[*queue].push(entry);
+        let known = gateways.iter().position(|(gateway, _)| **gateway == *settled.gateway);
+        let gateway = known.unwrap_or_else(|| {
+            gateways.push((&settled.gateway, Vec::new()));
+            gateways.len() - 1
+        });
+        wire::tell(&mut gateways[gateway].1, settled.job, &settled.verdict);
     }
+    let used = || queues.iter().enumerate().filter(|(_, entries)| !entries.is_empty());
     let keys = &end.lane.keys;
-    let mut call = step.call(queues.len() + gateways.len() + moments.len());
-    for queue in &queues {
-        call.arg(keys.queue(*queue));
+    let mut call = step.call(used().count() + gateways.len());
+    for (queue, _) in used() {
+        call.arg(keys.queue(queue));
     }
-    for gateway in &gateways {
+    for (gateway, _) in &gateways {
         call.arg(keys.replies(gateway));
     }
-    for moment in &moments {
-        call.arg(keys.marks(*moment));
-    }
     let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-    call.arg(GROUP).arg(queues.len()).arg(gateways.len()).arg(life).arg(MAX_REPLIES);
-    for (settled, numbers) in batch.iter().zip(numbers) {
-        call.arg(&numbers).arg(&settled.place.1);
-        call.arg(&settled.job.uuid().as_bytes()[..]).arg(&settled.verdict);
+    call.arg(GROUP).arg(used().count()).arg(life).arg(MAX_REPLIES);
+    for (_, entries) in used() {
+        call.arg(entries.len());
+    }
+    for (_, told) in &gateways {
+        call.arg(told);
+    }
+    for (_, entries) in used() {
+        call.arg(entries);
     }
     call
 }

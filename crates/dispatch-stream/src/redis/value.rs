@@ -1,5 +1,6 @@
 //! Reads what Redis answers. What is not as expected is left out, never a reason to stop.
 
+use bytes::Bytes;
 use redis::Value;
 
 /// One entry of a stream.
@@ -16,9 +17,9 @@ impl StreamEntry {
     }
 
     /// Takes out the value of a field.
-    pub(super) fn take(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn take(&mut self, name: &[u8]) -> Option<Bytes> {
         let mut pairs = self.fields.chunks_exact_mut(2);
-        pairs.find(|pair| pair[0] == name).map(|pair| std::mem::take(&mut pair[1]))
+        pairs.find(|pair| pair[0] == name).map(|pair| std::mem::take(&mut pair[1]).into())
     }
 
     /// Returns the value of a field.

@@ -4,7 +4,7 @@
 //! way counts too. News is told to each thread at once, because waking a thread costs a system call.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use push_domain::JobId;
@@ -34,24 +34,20 @@ pub(super) type News = Vec<(oneshot::Sender<Event>, Event)>;
 pub(super) struct Waiters {
     parts: [Mutex<HashMap<JobId, Waiting>>; PARTS],
     count: AtomicUsize,
-    next: AtomicU64,
     /// How each serving thread is told.
     threads: Mutex<Vec<(usize, mpsc::UnboundedSender<News>)>>,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    callers: Vec<Caller>,
-    /// What came while a caller was between two ways.
-    verdict: Option<Verdict>,
-}
-
 #[derive(Debug)]
-struct Caller {
-    number: u64,
+struct Waiting {
     thread: usize,
-    lane: usize,
-    event: Option<oneshot::Sender<Event>>,
+    /// The lane that the job is to take, and how its news is told, once; none between two ways.
+    way: Option<(usize, oneshot::Sender<Event>)>,
+    /// What came while the caller was between two ways.
+    verdict: Option<Verdict>,
+    /// The lane that has it, and in which of its lives; and those that had it before.
+    taken: Option<(usize, u64)>,
+    taken_before: Vec<(usize, u64)>,
 }
 
 /// One caller's place; it waits no more when this is dropped.
@@ -59,7 +55,6 @@ struct Caller {
 pub(super) struct Place<'a> {
     waiters: &'a Waiters,
     job: JobId,
-    number: u64,
 }
 
 impl Waiters {
@@ -78,7 +73,7 @@ impl Waiters {
         self.threads().push((thread, news));
     }
 
-    /// Registers a caller of a thread. At most `capacity` callers wait at once.
+    /// Registers the caller of a job, on its thread. At most `capacity` callers wait at once.
     pub(super) fn register(
         &self,
         job: JobId,
@@ -89,33 +84,51 @@ impl Waiters {
             return Err(SubmitError::Full);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let caller = Caller { number, thread, lane: usize::MAX, event: None };
-        self.part(job).entry(job).or_default().callers.push(caller);
-        Ok(Place { waiters: self, job, number })
+        let waiting = Waiting { thread, way: None, verdict: None, taken: None, taken_before: Vec::new() };
+        self.part(job).insert(job, waiting);
+        Ok(Place { waiters: self, job })
     }
 
-    /// Says whether somebody waits for a job of this lane.
-    pub(super) fn waits_on(&self, job: JobId, lane: usize) -> bool {
+    /// Says whether a job still has to be handed over to this lane, in its present life: not if nobody waits for it
+    /// there, and not if the lane has taken it.
+    pub(super) fn is_due(&self, job: JobId, lane: usize, life: u64) -> bool {
         let part = self.part(job);
-        let callers = part.get(&job).map(|waiting| &waiting.callers);
-        let listens = |caller: &Caller| caller.event.as_ref().is_some_and(|event| !event.is_closed());
-        callers.is_some_and(|all| all.iter().any(|caller| caller.lane == lane && listens(caller)))
+        part.get(&job).is_some_and(|waiting| {
+            waiting.way.as_ref().is_some_and(|(way, event)| *way == lane && !event.is_closed())
+                && waiting.taken != Some((lane, life))
+                && !waiting.taken_before.contains(&(lane, life))
+        })
     }
 
-    /// Tells all callers of some jobs; `home` is the thread that this runs on.
+    /// Notes that a lane has taken jobs, in one of its lives.
+    pub(super) fn taken(&self, jobs: &[JobId], lane: usize, life: u64) {
+        for job in jobs {
+            if let Some(waiting) = self.part(*job).get_mut(job) {
+                waiting.taken_before.extend(waiting.taken.replace((lane, life)));
+            }
+        }
+    }
+
+    /// Notes that a lane has a job no more, without a verdict.
+    pub(super) fn returned(&self, job: JobId, lane: usize) {
+        if let Some(waiting) = self.part(job).get_mut(&job) {
+            waiting.taken.take_if(|(taker, _)| *taker == lane);
+            waiting.taken_before.retain(|(taker, _)| *taker != lane);
+        }
+    }
+
+    /// Tells the callers of some jobs; `home` is the thread that this runs on.
     pub(super) fn tell(&self, home: usize, news: impl IntoIterator<Item = (JobId, Event)>) {
         let mut told = Vec::new();
         for (job, event) in news {
             let mut part = self.part(job);
             let Some(waiting) = part.get_mut(&job) else { continue };
-            if let Event::Verdict(verdict) = &event {
-                waiting.verdict.get_or_insert_with(|| verdict.clone());
-            }
-            for caller in &mut waiting.callers {
-                if let Some(sender) = caller.event.take() {
-                    told.push((caller.thread, sender, event.clone()));
+            match (waiting.way.take(), event) {
+                (Some((_, caller)), event) => told.push((waiting.thread, caller, event)),
+                (None, Event::Verdict(verdict)) => {
+                    waiting.verdict.get_or_insert(verdict);
                 }
+                (None, _) => {}
             }
         }
         self.pass_on(home, told);
@@ -126,11 +139,9 @@ impl Waiters {
         let mut told = Vec::new();
         for part in &self.parts {
             let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            for caller in part.values_mut().flat_map(|waiting| &mut waiting.callers) {
-                if caller.lane == lane
-                    && let Some(sender) = caller.event.take()
-                {
-                    told.push((caller.thread, sender, Event::LaneFailed));
+            for waiting in part.values_mut() {
+                if let Some((_, caller)) = waiting.way.take_if(|(way, _)| *way == lane) {
+                    told.push((waiting.thread, caller, Event::LaneFailed));
                 }
             }
         }
@@ -164,12 +175,12 @@ impl Place<'_> {
     /// Says that the job goes to a lane, and returns where its news will arrive.
     pub(super) fn wait_on(&self, lane: usize) -> oneshot::Receiver<Event> {
         let (event, news) = oneshot::channel();
-        let mut part = self.waiters.part(self.job);
-        let Some(waiting) = part.get_mut(&self.job) else { return news };
-        if let Some(verdict) = &waiting.verdict {
-            let _ = event.send(Event::Verdict(verdict.clone()));
-        } else if let Some(me) = waiting.callers.iter_mut().find(|caller| caller.number == self.number) {
-            (me.lane, me.event) = (lane, Some(event));
+        if let Some(waiting) = self.waiters.part(self.job).get_mut(&self.job) {
+            if let Some(verdict) = waiting.verdict.take() {
+                let _ = event.send(Event::Verdict(verdict));
+            } else {
+                waiting.way = Some((lane, event));
+            }
         }
         news
     }
@@ -178,12 +189,7 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.waiters.count.fetch_sub(1, Ordering::Relaxed);
-        let mut part = self.waiters.part(self.job);
-        let Some(waiting) = part.get_mut(&self.job) else { return };
-        waiting.callers.retain(|caller| caller.number != self.number);
-        if waiting.callers.is_empty() {
-            part.remove(&self.job);
-        }
+        self.waiters.part(self.job).remove(&self.job);
     }
 }
 
@@ -236,12 +242,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_lane_has_taken_is_not_due_there_until_it_has_lost_all() {
+        let (waiters, job) = (Waiters::default(), JobId::new());
+        let place = waiters.register(job, 0, 1).unwrap();
+        let _first = place.wait_on(0);
+        assert!(waiters.is_due(job, 0, 7));
+        assert!(!waiters.is_due(job, 1, 7), "it waits on another lane");
+
+        waiters.taken(&[job], 0, 7);
+        assert!(!waiters.is_due(job, 0, 7));
+        let _second = place.wait_on(1);
+        waiters.taken(&[job], 1, 3);
+        let _third = place.wait_on(0);
+
+        assert!(!waiters.is_due(job, 0, 7), "it is back, and so is the lane");
+        assert!(waiters.is_due(job, 0, 8));
+    }
+
+    #[test]
     fn who_waits_no_more_leaves_nothing_behind() {
         let (waiters, job) = (Waiters::default(), JobId::new());
         let place = waiters.register(job, 0, 1).unwrap();
         assert_eq!(waiters.register(job, 0, 1).unwrap_err(), SubmitError::Full);
         drop(place.wait_on(0));
-        assert!(!waiters.waits_on(job, 0));
+        assert!(!waiters.is_due(job, 0, 0));
 
         drop(place);
 

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use push_domain::{AppCatalogue, Clock, FailReason, JobId, Provider};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -21,6 +20,7 @@ use super::settle::{self, Settled};
 use super::value::StreamEntry;
 use super::{Lane, care, read};
 use crate::seal::{Binding, Sealer};
+use crate::wire::Parcel;
 use crate::{Claimed, Job, JobSource, KeyRing, Verdict, wire};
 
 /// Claims jobs from all lanes: one for a process, with one set of connections a lane. Each of its threads takes
@@ -178,41 +178,37 @@ impl JobSource for WorkerThread {
 impl WorkerThread {
     /// Opens a claim. One that cannot be opened fails alone.
     fn opened(&self, claim: Claim) -> Option<Claimed> {
-        let Claim { end, place, label, envelope, life } = claim;
+        let Claim { end, place, label, life } = claim;
+        let Label { parcel, deadline_ms, epoch } = label;
         let provider = read::provider_of(place.0);
         let now = Instant::now();
-        let deadline = end.heart.instant_of(label.deadline_ms).unwrap_or(now);
-        let settle = |verdict: Vec<u8>| {
-            end.intake.finished(provider, &label.app);
-            end.settle(place.clone(), &label.gateway, label.job, verdict);
-        };
-        if label.epoch != end.heart.epoch() || self.apps.get(&label.app).is_none() {
+        let deadline = end.heart.instant_of(deadline_ms).unwrap_or(now);
+        let verdict = if epoch != end.heart.epoch() || self.apps.get(&parcel.app).is_none() {
             // The gateway knows how much time is left, and another worker may know the app.
-            settle(Vec::new());
-            return None;
-        }
-        if deadline <= now {
-            settle(wire::write_verdict(&Verdict::unsent(FailReason::Deadline)));
-            return None;
-        }
-        match self.open(&label, &envelope, deadline) {
-            Ok(job) => {
-                let Label { gateway, app, .. } = label;
-                let right = Entry { end: Arc::clone(&end), place, gateway, app, provider, life };
-                Some(Claimed::new(job, Arc::new(right)))
+            Vec::new()
+        } else if deadline <= now {
+            wire::write_verdict(&Verdict::unsent(FailReason::Deadline))
+        } else {
+            match self.open(&parcel, deadline) {
+                Ok(job) => {
+                    let Parcel { gateway, app, .. } = parcel;
+                    return Some(Claimed::new(job, Box::new(Entry { end, place, gateway, app, provider, life })));
+                }
+                Err(reason) => {
+                    error!(job = %parcel.job, app = %parcel.app, reason, "a push cannot be opened");
+                    wire::write_verdict(&Verdict::unsent(FailReason::Internal))
+                }
             }
-            Err(reason) => {
-                error!(job = %label.job, app = %label.app, reason, "a push cannot be opened");
-                settle(wire::write_verdict(&Verdict::unsent(FailReason::Internal)));
-                None
-            }
-        }
+        };
+        end.intake.finished(provider, &parcel.app);
+        end.settle(place, parcel.gateway, parcel.job, verdict);
+        None
     }
 
-    fn open(&self, label: &Label, envelope: &[u8], deadline: Instant) -> Result<Job, String> {
-        let binding = Binding { job: label.job, gateway: &label.gateway, app: &label.app };
-        let record: Bytes = self.sealer.open(binding, envelope).map_err(|error| error.to_string())?;
-        wire::read_push(record, label.job, &label.app, &self.apps, deadline)
+    fn open(&self, parcel: &Parcel, deadline: Instant) -> Result<Job, String> {
+        let binding = Binding { job: parcel.job, gateway: &parcel.gateway, app: &parcel.app };
+        let record = self.sealer.open(binding, &parcel.envelope).map_err(|error| error.to_string())?;
+        wire::read_push(record, parcel.job, &parcel.app, &self.apps, deadline)
             .map_err(|error| error.to_string())
     }
 }
@@ -231,24 +227,23 @@ impl End {
             if !self.held().insert(place.clone()) {
                 return None; // It came twice: by an answer that was late, and by looking for it.
             }
-            let Some(label) = Label::read(&entry) else {
+            let Some(label) = Label::read(&mut entry) else {
                 error!(lane = self.lane.name(), entry = place.1, "an entry cannot be read; it is dropped");
                 let nobody = JobId::from_uuid(uuid::Uuid::nil());
                 let verdict = wire::write_verdict(&Verdict::unsent(FailReason::Internal));
-                self.settle(place, "nobody", nobody, verdict);
+                self.settle(place, "nobody".into(), nobody, verdict);
                 return None;
             };
-            let envelope = entry.take(b"p").unwrap_or_default();
-            let app = label.app.clone();
-            Some((app, Claim { end: Arc::clone(self), place, label, envelope, life }))
+            let app = label.parcel.app.clone();
+            Some((app, Claim { end: Arc::clone(self), place, label, life }))
         });
         let claims = claims.collect();
         self.intake.deliver(provider, reserved, claims);
     }
 
     /// Queues a verdict for publication.
-    pub(super) fn settle(&self, place: Place, gateway: &str, job: JobId, verdict: Vec<u8>) {
-        let settled = Settled { place, gateway: gateway.to_owned(), job, verdict, at: Instant::now() };
+    pub(super) fn settle(&self, place: Place, gateway: Arc<str>, job: JobId, verdict: Vec<u8>) {
+        let settled = Settled { place, gateway, job, verdict, at: Instant::now() };
         let _ = self.verdicts.send(settled);
     }
 

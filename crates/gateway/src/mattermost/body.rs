@@ -1,5 +1,7 @@
 //! Reading a request body within its limits.
 
+use std::future::ready;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -20,7 +22,14 @@ pub(super) async fn read_body(body: Body, limit: usize, time: Duration) -> Resul
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(BodyFault::TooLarge);
     }
-    timeout(time, collect(body, limit)).await.unwrap_or(Err(BodyFault::TooSlow))
+    let mut collecting = pin!(collect(body, limit));
+    // Nearly every body is here with its head; a timer for each would be dear.
+    tokio::select! {
+        biased;
+        body = &mut collecting => return body,
+        () = ready(()) => {}
+    }
+    Box::pin(timeout(time, collecting)).await.unwrap_or(Err(BodyFault::TooSlow))
 }
 
 /// A body that came in one piece, as nearly all do, is not copied.

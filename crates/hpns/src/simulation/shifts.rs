@@ -153,7 +153,7 @@ impl Shifts {
 
     fn ticket(self: &Arc<Self>, worker: u32, job: Job) -> Claimed {
         let (shifts, id) = (Arc::clone(self), job.notification.id);
-        Claimed::new(job, Arc::new(Ticket { shifts, worker, job: id }))
+        Claimed::new(job, Box::new(Ticket { shifts, worker, job: id }))
     }
 }
 
@@ -201,7 +201,7 @@ struct Ticket {
 }
 
 impl JobSink for Ticket {
-    fn finish(&self, _: &Job, verdict: Verdict) {
+    fn finish(self: Box<Self>, _: &Job, verdict: Verdict) {
         let still_until = {
             let state = self.shifts.lock();
             if state.ended.contains(&self.worker) {

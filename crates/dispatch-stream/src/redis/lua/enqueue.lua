@@ -1,82 +1,60 @@
--- Hands over the jobs of one flush. Idempotent by job id.
--- KEYS: the lane, the queues, then the marks, each of which stands for the jobs of a moment.
--- ARGV: number of queues, most entries of a queue, life of a mark in ms, gateway,
---       this server's time when the call was written, as far as the gateway knows,
---       then for each job: number of its queue, number of its mark, id, app, what was left of its budget in ms when
---       the call was written, envelope.
--- Returns this server's time in ms, the lane's last heartbeat and the epoch of its clock, then for each job:
---       A added | Q still queued | R and the verdict | B the queue, or the server, is full | L too late.
+-- Hands over the jobs of one call. Done once, however often its gateway asks.
+-- KEYS: the lane, the gateway's book, then each queue that gets jobs.
+-- ARGV: number of the call, this server's time when it was written, as far as the gateway knows, most entries of a
+--       queue, life of the book in ms; how many jobs each queue gets; then for each job, in the order of the queues:
+--       what was left of its budget in ms when the call was written, and its parcel.
+-- Returns this server's time in ms and the lane's last heartbeat; what the book said before: its last call, its last call
+--       with jobs, and how many of these each queue took; then how many jobs of this call each queue took, from the
+--       first one on, or 'late' or 'old' when nothing was taken.
 -- A deadline is counted from when the call was written, and from now if that is sooner: the way here is part of it.
--- A call that lay about, because this server stood still, adds nothing: its jobs are on another way by now.
--- A server at its memory limit refuses the first write of a call, and so each: it takes nothing new, half or whole,
--- and still tells what is known.
--- A command is dear: the jobs of a flush share all but the one that adds their entry.
+-- A call that lay about adds nothing: because this server stood still ('late'), or because its gateway has asked since
+-- what became of it ('old'). Its jobs are on another way by now.
+-- A server at its memory limit refuses the first write of a call, and so each: it takes nothing new, half or whole.
+-- A command is dear: the jobs of a call share all but the one that adds their entry.
 local call, ARGV, KEYS = redis.call, ARGV, KEYS
-local queues, most, life, gateway = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local written, first, step = tonumber(ARGV[5]), 6, 6
+local number, written, most, life = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local queues = #KEYS - 2
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local late = now - written > 1000
-local from = math.min(now, written)
-local marks = queues + 1
-
-local function append(lists, key, item)
-  local list = lists[key]
-  if not list then
-    list = {}
-    lists[key] = list
-  end
-  list[#list + 1] = item
-end
 
 local lane = call('HMGET', KEYS[1], 'beat', 'epoch')
-local epoch = lane[2] or '0'
-local ids, known = {}, {}
-for at = first, #ARGV, step do append(ids, ARGV[at + 1], ARGV[at + 2]) end
-for mark, of_mark in pairs(ids) do
-  local found = call('HMGET', KEYS[marks + mark], unpack(of_mark))
-  for n = 1, #of_mark do known[of_mark[n]] = found[n] end
+local book = call('HMGET', KEYS[2], 'call', 'jobs', 'taken')
+local said = {string.format('%.0f', now), lane[1] or '', book[1] or '', book[2] or '', book[3] or ''}
+if book[1] and tonumber(book[1]) >= number then
+  said[6] = 'old'
+  return said
 end
 
-local length, added, marked, answers = {}, {}, {}, {}
-for at = first, #ARGV, step do
-  local queue, mark, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local long = length[queue] or call('XLEN', KEYS[1 + queue])
-  local answer = known[id]
-  if not answer and long >= most then
-    answer = 'B'
-  elseif not answer and late then
-    answer = 'L'
-  elseif not answer then
-    answer, known[id], long = 'A', 'Q', long + 1
-    append(marked, mark, id)
-    append(marked, mark, 'Q')
-    added[#added + 1] = at
-  end
-  length[queue], answers[#answers + 1] = long, answer
+local late = now - written > 1000
+local taken = {}
+for queue = 1, queues do
+  local room = late and 0 or most - call('XLEN', KEYS[2 + queue])
+  taken[queue] = math.max(0, math.min(tonumber(ARGV[4 + queue]), room))
 end
-local full = false
-for mark, fields in pairs(marked) do
-  local done = redis.pcall('HSET', KEYS[marks + mark], unpack(fields))
-  if type(done) == 'table' then
-    if string.sub(done.err, 1, 3) ~= 'OOM' and not string.find(done.err, 'maxmemory') then return done end
-    full = true
-    break
-  end
-  call('PEXPIRE', KEYS[marks + mark], life)
+local page = {'call', ARGV[1]}
+if queues > 0 then page = {'call', ARGV[1], 'jobs', ARGV[1], 'taken', table.concat(taken, ' ')} end
+local done = redis.pcall('HSET', KEYS[2], unpack(page))
+if type(done) == 'table' then
+  if string.sub(done.err, 1, 3) ~= 'OOM' and not string.find(done.err, 'maxmemory') then return done end
+  for queue = 1, queues do taken[queue] = 0 end
 end
-if full then
-  for n, answer in ipairs(answers) do
-    if answer == 'A' then answers[n] = 'B' end
-  end
-else
-  local deadlines = {}
-  for n = 1, #added do
-    local at = added[n]
-    local left = ARGV[at + 4]
-    local deadline = deadlines[left] or string.format('%.0f', from + left)
-    deadlines[left] = deadline
-    call('XADD', KEYS[1 + ARGV[at]], '*', 'j', ARGV[at + 2], 'g', gateway, 'a', ARGV[at + 3], 'x', deadline, 'e', epoch, 'p', ARGV[at + 5])
+-- Two calls a second at least keep it alive.
+if not book[1] or number % 16 == 0 then call('PEXPIRE', KEYS[2], life) end
+
+local from, epoch, deadlines = math.min(now, written), lane[2] or '0', {}
+local at = 5 + queues
+for queue = 1, queues do
+  local key, first = KEYS[2 + queue], at
+  at = at + 2 * tonumber(ARGV[4 + queue])
+  for job = first, first + 2 * taken[queue] - 1, 2 do
+    local left = ARGV[job]
+    local deadline = deadlines[left]
+    if not deadline then
+      deadline = string.format('%.0f %s', from + left, epoch)
+      deadlines[left] = deadline
+    end
+    call('XADD', key, '*', 'x', deadline, 'p', ARGV[job + 1])
   end
 end
-return {string.format('%.0f', now), lane[1] or '', epoch, unpack(answers)}
+said[6] = late and 'late' or table.concat(taken, ' ')
+return said

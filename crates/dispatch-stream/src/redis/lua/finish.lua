@@ -1,57 +1,21 @@
--- Settles the jobs of one flush: takes them from their queues and tells their gateways. The first verdict holds.
--- KEYS: the queues, the reply streams, then the marks.
--- ARGV: group, number of queues, number of reply streams, life of marks and replies in ms, most replies;
---       then for each job: numbers of its queue, its reply stream and its mark, entry id, job id, verdict.
--- Returns how many verdicts were the first.
--- An empty verdict says that this worker cannot take the job: it is forgotten here, and its gateway told.
+-- Settles the jobs of one call: takes them from their queues, and tells their gateways. Repeating it does no harm: who
+-- has been told listens no more.
+-- KEYS: the queues, then the reply streams.
+-- ARGV: group, number of queues, life of replies in ms, most replies; how many jobs each queue gives; what each reply
+--       stream is told; then the jobs' entries, in the order of the queues.
+-- Returns how many entries there still were.
 -- Of what it writes, what frees memory comes first: so it runs on a full server too, and a full server drains.
 local call, ARGV, KEYS = redis.call, ARGV, KEYS
-local group, queues, streams, life, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local marks, first, step = queues + streams, 6, 6
-
-local function append(lists, key, item)
-  local list = lists[key]
-  if not list then
-    list = {}
-    lists[key] = list
-  end
-  list[#list + 1] = item
+local group, queues, life, most = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local at, count = 5 + #KEYS, 0
+for queue = 1, queues do
+  local last = at + ARGV[4 + queue] - 1
+  call('XACK', KEYS[queue], group, unpack(ARGV, at, last))
+  count = count + call('XDEL', KEYS[queue], unpack(ARGV, at, last))
+  at = last + 1
 end
-
-local entries, ids, known = {}, {}, {}
-for at = first, #ARGV, step do
-  append(entries, ARGV[at], ARGV[at + 3])
-  append(ids, ARGV[at + 2], ARGV[at + 4])
-end
-for mark, of_mark in pairs(ids) do
-  local found = call('HMGET', KEYS[marks + mark], unpack(of_mark))
-  for n = 1, #of_mark do known[of_mark[n]] = found[n] end
-end
-for queue, of_queue in pairs(entries) do
-  call('XACK', KEYS[tonumber(queue)], group, unpack(of_queue))
-  call('XDEL', KEYS[tonumber(queue)], unpack(of_queue))
-end
-
-local settled, replies, count = {}, {}, 0
-for at = first, #ARGV, step do
-  local stream, mark, id, verdict = ARGV[at + 1], ARGV[at + 2], ARGV[at + 4], ARGV[at + 5]
-  if not known[id] or string.sub(known[id], 1, 1) ~= 'R' then
-    if verdict == '' then
-      call('HDEL', KEYS[marks + mark], id)
-    else
-      known[id] = 'R' .. verdict
-      append(settled, mark, id)
-      append(settled, mark, known[id])
-    end
-    append(replies, stream, id)
-    append(replies, stream, verdict)
-    count = count + 1
-  end
-end
-for mark, fields in pairs(settled) do call('HSET', KEYS[marks + mark], unpack(fields)) end
-for mark in pairs(ids) do call('PEXPIRE', KEYS[marks + mark], life) end
-for stream, jobs_and_verdicts in pairs(replies) do
-  call('XADD', KEYS[queues + stream], 'MAXLEN', '~', most, '*', unpack(jobs_and_verdicts))
-  call('PEXPIRE', KEYS[queues + stream], life)
+for stream = queues + 1, #KEYS do
+  call('XADD', KEYS[stream], 'MAXLEN', '~', most, '*', 'v', ARGV[4 + stream])
+  call('PEXPIRE', KEYS[stream], life)
 end
 return count
