@@ -20,7 +20,7 @@ use crate::{Access, Config, Outages, mattermost};
 /// How many acks are remembered, so that each counts once.
 const REMEMBERED_ACKS: usize = 65_536;
 /// How many devices are, so that none gets too many pushes.
-const REMEMBERED_DEVICES: usize = 1_000_000;
+const REMEMBERED_DEVICES: usize = 262_144;
 /// How many tenants are told of.
 const BUSIEST: usize = 100;
 

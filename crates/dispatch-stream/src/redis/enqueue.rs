@@ -155,7 +155,9 @@ impl Calls {
         let now = Instant::now();
         let mut queues: [Vec<&Handover>; QUEUES] = Default::default();
         // A caller that has left, or has been sent to another lane, waits for nothing here.
-        for job in batch.iter().filter(|it| it.deadline > now && shared.waiters.is_due(it.job, lane, self.life)) {
+        for job in
+            batch.iter().filter(|it| it.deadline > now && shared.waiters.is_due(it.job, lane, self.life))
+        {
             queues[job.queue].push(job);
         }
         self.number += 1;

@@ -42,13 +42,15 @@ struct Model {
 impl Model {
     /// What `enqueue.lua` says of its book, and of a call with jobs for all queues.
     fn enqueue(&mut self, number: u64, jobs: [usize; QUEUES]) -> [String; 4] {
-        let (last, with_jobs, before) = self.book.clone().map_or_else(Default::default, |(last, jobs, taken)| {
-            (last.to_string(), jobs.to_string(), taken)
-        });
+        let (last, with_jobs, before) = self
+            .book
+            .clone()
+            .map_or_else(Default::default, |(last, jobs, taken)| (last.to_string(), jobs.to_string(), taken));
         if self.book.as_ref().is_some_and(|(last, ..)| *last >= number) {
             return [last, with_jobs, before, "old".into()];
         }
-        let taken: Vec<_> = self.queues.iter().zip(jobs).map(|(queue, jobs)| jobs.min(CAPACITY - queue.len())).collect();
+        let taken: Vec<_> =
+            self.queues.iter().zip(jobs).map(|(queue, jobs)| jobs.min(CAPACITY - queue.len())).collect();
         let text = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         self.book = Some((number, number, text.clone()));
         [last, with_jobs, before, text]
@@ -132,7 +134,8 @@ impl Real {
             call.arg(10_000).arg("parcel");
         }
         let answers = value::list(self.steps[0].run(&call, &mut self.link).await.unwrap());
-        let answers: Vec<_> = answers.into_iter().skip(2).map(|answer| value::text(answer).unwrap()).collect();
+        let answers: Vec<_> =
+            answers.into_iter().skip(2).map(|answer| value::text(answer).unwrap()).collect();
         answers.try_into().unwrap()
     }
 

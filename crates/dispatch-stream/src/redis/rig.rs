@@ -95,8 +95,10 @@ impl Server {
             // The newest ones.
             let mut look = redis::cmd("XREVRANGE");
             look.arg(queue).arg("+").arg("-").arg("COUNT").arg(10);
-            let entries = value::list(self.admin(&look).await).into_iter().filter_map(value::StreamEntry::read);
-            let mut parcels = entries.filter_map(|mut entry| crate::wire::read_parcel(entry.take(b"p")?).ok());
+            let entries =
+                value::list(self.admin(&look).await).into_iter().filter_map(value::StreamEntry::read);
+            let mut parcels =
+                entries.filter_map(|mut entry| crate::wire::read_parcel(entry.take(b"p")?).ok());
             if parcels.any(|parcel| parcel.job == job) {
                 return true;
             }

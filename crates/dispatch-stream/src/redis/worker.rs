@@ -192,7 +192,10 @@ impl WorkerThread {
             match self.open(&parcel, deadline) {
                 Ok(job) => {
                     let Parcel { gateway, app, .. } = parcel;
-                    return Some(Claimed::new(job, Box::new(Entry { end, place, gateway, app, provider, life })));
+                    return Some(Claimed::new(
+                        job,
+                        Box::new(Entry { end, place, gateway, app, provider, life }),
+                    ));
                 }
                 Err(reason) => {
                     error!(job = %parcel.job, app = %parcel.app, reason, "a push cannot be opened");
