@@ -44,13 +44,20 @@ async fn p01_keep_apns_200() {
 }
 
 #[tokio::test]
-async fn p02_keep_apns_bad_device_token() {
-    assert_eq!(ios_case(vec![says(400, "BadDeviceToken")]).await, (remove(), 1));
+async fn p02_keep_apns_bad_device_token_once_the_app_had_a_success() {
+    let (answer, _) = ios_case(vec![says(400, "BadDeviceToken")]).await;
+    failed_with(&answer, "app_misconfigured");
+
+    let deployment = Deployment::start();
+    deployment.script(IOS_TOKEN, vec![says(200, ""), says(400, "BadDeviceToken")]);
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), remove());
 }
 
 #[tokio::test]
 async fn p02_mend_apns_bad_device_token_for_everybody_is_our_mistake() {
     let deployment = Deployment::start();
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
     let mut answers = Vec::new();
     for number in 0..40 {
         let token = format!("{number:064x}");

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use dispatch_stream::{AppState, Board, Evidence};
 use metrics::Gauge;
-use push_domain::{App, AppId, Outcome, Reason, RetryScope, TenantId, Timestamp};
+use push_domain::{App, AppId, DeviceId, Outcome, Provider, Reason, RetryScope, TenantId, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::breaker::Breaker;
@@ -40,16 +40,30 @@ struct Shared {
     apps: ArcSwap<HashMap<AppId, Arc<AppGuard>>>,
     paces: Mutex<HashMap<String, Arc<Pace>>>,
     limit: Limits,
+    proofs: Arc<dyn Proofs>,
     max_waiting: usize,
     board: Option<Arc<Board>>,
     /// How many processes deliver.
     workers: AtomicU32,
 }
 
+/// Remembers, beyond the life of a process, under which credentials a provider has accepted pushes to an app.
+pub trait Proofs: Send + Sync {
+    /// Says whether a push was ever accepted under the app's present credentials.
+    fn is_proven(&self, app: &AppId) -> bool;
+
+    /// Notes that one was.
+    fn prove(&self, app: &AppId);
+}
+
 /// What is known of one app.
-#[derive(Debug)]
 pub(crate) struct AppGuard {
     app: AppId,
+    proofs: Arc<dyn Proofs>,
+    /// Whether the present credentials are proven: before, a token that Apple calls bad may be one of another
+    /// environment.
+    is_proven: AtomicBool,
+    needs_proof: bool,
     pub(crate) removals: RemovalGuard,
     isolation: Isolation,
     breaker: Breaker,
@@ -92,6 +106,7 @@ impl Guards {
     #[must_use]
     pub fn new(
         limit: impl Fn(&AppId) -> PaceLimit + Send + Sync + 'static,
+        proofs: Arc<dyn Proofs>,
         max_waiting: usize,
         board: Option<&Arc<Board>>,
     ) -> Self {
@@ -99,6 +114,7 @@ impl Guards {
             apps: ArcSwap::default(),
             paces: Mutex::default(),
             limit: Box::new(limit),
+            proofs,
             max_waiting,
             board: board.cloned(),
             workers: AtomicU32::new(1),
@@ -110,7 +126,7 @@ impl Guards {
         if let Some(guard) = self.known(&app.id) {
             return guard;
         }
-        let made = Arc::new(AppGuard::new(app, self.0.pace_of(&app.id)));
+        let made = Arc::new(AppGuard::new(app, self.0.pace_of(&app.id), Arc::clone(&self.0.proofs)));
         self.0.apps.rcu(|apps| {
             let mut apps = HashMap::clone(apps);
             apps.entry(app.id.clone()).or_insert_with(|| Arc::clone(&made));
@@ -130,6 +146,7 @@ impl Guards {
             info!(%app, "an app is released: it has new credentials");
         }
         guard.removals.reset();
+        guard.is_proven.store(guard.proofs.is_proven(app), Ordering::Relaxed);
     }
 
     /// Forgets an app that is gone.
@@ -216,7 +233,7 @@ impl fmt::Debug for Shared {
 }
 
 impl AppGuard {
-    fn new(app: &App, pace: Arc<Pace>) -> Self {
+    fn new(app: &App, pace: Arc<Pace>, proofs: Arc<dyn Proofs>) -> Self {
         let name = app.id.to_string();
         let gauges = Gauges {
             breaker_open: metrics::gauge!("provider_breaker_open", "app" => name.clone()),
@@ -227,6 +244,9 @@ impl AppGuard {
         };
         Self {
             app: app.id.clone(),
+            is_proven: AtomicBool::new(proofs.is_proven(&app.id)),
+            needs_proof: app.provider == Provider::Apns,
+            proofs,
             removals: RemovalGuard::new(app.provider),
             isolation: Isolation::default(),
             breaker: Breaker::new(),
@@ -234,6 +254,26 @@ impl AppGuard {
             pace,
             gauges,
         }
+    }
+
+    /// Notes a push that the provider took: the app works, and so do its credentials.
+    pub(crate) fn accepted(&self) {
+        self.removals.accepted();
+        if !self.is_proven.load(Ordering::Relaxed) && !self.is_proven.swap(true, Ordering::Relaxed) {
+            self.proofs.prove(&self.app);
+        }
+    }
+
+    /// Says whether a device may be called dead that the provider calls bad: not before it has accepted anything
+    /// under these credentials, which may be another environment's.
+    pub(crate) fn may_remove(&self, device: DeviceId) -> bool {
+        let is_proven = !self.needs_proof || self.is_proven.load(Ordering::Relaxed) || {
+            // Another process may have proven them.
+            let known = self.proofs.is_proven(&self.app);
+            self.is_proven.store(known, Ordering::Relaxed);
+            known
+        };
+        self.removals.may_remove(device) && is_proven
     }
 
     /// Lets an attempt be made, or says why not.
@@ -273,6 +313,12 @@ impl AppGuard {
         self.gauges.paused.set(flag(self.pace.is_paused()));
         #[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
         self.gauges.tenants_isolated.set(self.isolation.count() as f64);
+    }
+}
+
+impl fmt::Debug for AppGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppGuard").field("app", &self.app).finish_non_exhaustive()
     }
 }
 

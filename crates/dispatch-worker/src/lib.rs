@@ -18,5 +18,5 @@ mod slots;
 mod worker;
 
 pub use config::Config;
-pub use guards::{Guards, PaceLimit};
+pub use guards::{Guards, PaceLimit, Proofs};
 pub use worker::{Parts, SenderSource, Worker};

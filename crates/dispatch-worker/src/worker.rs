@@ -243,13 +243,13 @@ impl Worker {
         let reason = outcome.reason().cloned();
         let answer = match outcome {
             Outcome::Accepted => {
-                guard.removals.accepted();
+                guard.accepted();
                 self.note(job, DeviceState::Active, None);
                 Answer::Ok
             }
             Outcome::TokenDead { reason, .. } => {
                 let certain = matches!(reason.as_str(), "Unregistered" | "ExpiredToken");
-                if certain || guard.removals.may_remove(device) {
+                if certain || guard.may_remove(device) {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
@@ -258,7 +258,7 @@ impl Worker {
                 }
             }
             Outcome::WrongApp { reason } => {
-                if guard.removals.may_remove(device) && guard.removals.is_proven() {
+                if guard.may_remove(device) && guard.removals.is_proven() {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {

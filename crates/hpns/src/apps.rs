@@ -20,6 +20,7 @@ use crate::app_directory::AppDirectory;
 use crate::config::{AppConfig, Config};
 use crate::credentials::{Credentials, Fingerprint, Stamps, Workshop};
 use crate::expiry::Expiry;
+use crate::proofs::Proven;
 use crate::switch::Switch;
 
 /// The apps of a process.
@@ -32,6 +33,7 @@ pub(crate) struct Apps {
     managed: Mutex<BTreeMap<String, Arc<Managed>>>,
     /// Grows whenever an app goes, or is described anew.
     generation: AtomicU64,
+    pub(crate) proven: Proven,
 }
 
 /// One app, and where its pushes are sent from.
@@ -77,6 +79,7 @@ impl Apps {
             workshop,
             managed: Mutex::default(),
             generation: AtomicU64::new(0),
+            proven: Proven::default(),
         };
         apps.refresh(None);
         Ok(apps)
@@ -148,7 +151,14 @@ impl Apps {
     pub(crate) fn guards(self: &Arc<Self>, board: Option<&Arc<Board>>) -> Guards {
         let apps = Arc::clone(self);
         let limit = move |app: &AppId| apps.pace_of(app);
-        Guards::new(limit, self.config.worker.slots / 2, board)
+        Guards::new(limit, Arc::clone(self) as _, self.config.worker.slots / 2, board)
+    }
+
+    /// What stands for an app's credentials of the moment, and for where they are used; none while it has none.
+    pub(crate) fn standing(&self, app: &AppId) -> Option<String> {
+        let app = self.find(app)?;
+        let used = app.lock().used?;
+        Some(used.at(&app.config).to_string())
     }
 
     /// How fast pushes to an app may leave: apps under one credential keep to the slowest that any of them asks for.

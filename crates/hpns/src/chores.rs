@@ -9,6 +9,7 @@ use gateway::{Gate, Gateway, Outages};
 use push_domain::{AppId, Clock};
 use rand::RngExt;
 use tenant_registry::Recorder;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -20,6 +21,7 @@ use crate::registry::Ledger;
 const FLUSH_DEVICES: Duration = Duration::from_secs(1);
 const TALK: Duration = Duration::from_millis(500);
 const PUBLISH_GUARDS: Duration = Duration::from_millis(500);
+const READ_PROOFS: Duration = Duration::from_mins(1);
 const FORGET_DEVICES: Duration = Duration::from_hours(1);
 
 /// Waits, and says whether to go on.
@@ -135,6 +137,29 @@ pub(crate) async fn record_devices(recorder: Recorder, stop: CancellationToken) 
             warn!(%error, "devices cannot be recorded; they will be tried again");
         }
     }
+}
+
+/// Keeps which credentials are proven in the registry.
+pub(crate) async fn keep_proofs(
+    apps: Arc<Apps>,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let ledger = ledger.ledger();
+    let (mut read_at, mut goes) = (None, true);
+    while goes {
+        let mut done = apps.proven.write(&*ledger, clock.now().day()).await;
+        if done.is_ok() && read_at.is_none_or(|at: Instant| at.elapsed() >= READ_PROOFS) {
+            done = apps.proven.read(&*ledger).await;
+            read_at = done.is_ok().then(Instant::now);
+        }
+        if let Err(error) = done {
+            warn!(%error, "which credentials are proven is not in the registry; it will be tried again");
+        }
+        goes = goes_on(&stop, FLUSH_DEVICES).await;
+    }
+    let _ = apps.proven.write(&*ledger, clock.now().day()).await;
 }
 
 /// Forgets devices whose time is over. Every worker does it; not all at the same moment.

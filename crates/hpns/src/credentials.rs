@@ -43,6 +43,22 @@ pub(crate) struct Workshop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Fingerprint([u8; 8]);
 
+impl Fingerprint {
+    /// Tells one use of the files from another: the same key for another topic, or in another environment, is not proven.
+    pub(crate) fn at(self, app: &AppConfig) -> Self {
+        let mut digest = Digest::new(&SHA256);
+        digest.update(&self.0);
+        digest.update(app.destination().as_bytes());
+        Self::of(digest)
+    }
+
+    fn of(digest: Digest) -> Self {
+        let mut fingerprint = [0; 8];
+        fingerprint.copy_from_slice(&digest.finish().as_ref()[..8]);
+        Self(fingerprint)
+    }
+}
+
 impl std::fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -98,9 +114,7 @@ impl Workshop {
                 Err(error) => digest.update(error.to_string().as_bytes()),
             }
         }
-        let mut fingerprint = [0; 8];
-        fingerprint.copy_from_slice(&digest.finish().as_ref()[..8]);
-        Fingerprint(fingerprint)
+        Fingerprint::of(digest)
     }
 
     /// Reads and proves the credentials of one app.

@@ -18,6 +18,7 @@ mod lifecycle;
 mod listener_tls;
 mod operator;
 mod outbound;
+mod proofs;
 mod registry;
 mod secret_file;
 mod seed;

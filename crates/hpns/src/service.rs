@@ -223,8 +223,10 @@ impl Process {
             }
         }
         if let (Some(delivering), Some(back)) = (delivering, &self.back) {
-            let Delivering { guards, recorder, .. } = delivering.clone();
+            let Delivering { apps, guards, recorder } = delivering.clone();
             self.tasks.spawn(chores::publish_guards(guards));
+            let ledger = back.ledger.clone();
+            self.tasks.spawn(chores::keep_proofs(apps, ledger, Arc::clone(clock), stop.clone()));
             self.tasks.spawn(chores::record_devices(recorder, stop.clone()));
             self.tasks.spawn(chores::forget_devices(back.ledger.clone(), Arc::clone(clock), stop.clone()));
         }

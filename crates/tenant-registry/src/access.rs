@@ -88,6 +88,13 @@ pub trait DeliveryLedger: Send + Sync {
     /// Forgets devices that were last seen before one day, and removed ones that were before another.
     /// Returns how many they were; with many to forget, it may be a part of them.
     async fn forget(&self, seen_before: u32, removed_before: u32) -> Result<u64, RegistryError>;
+
+    /// Notes that a provider has accepted a push to an app under credentials of this fingerprint. Of an app that
+    /// had many, the latest eight are remembered. Idempotent.
+    async fn prove(&self, app: &str, fingerprint: &str, day: u32) -> Result<(), RegistryError>;
+
+    /// Lists the apps and fingerprints that were proven.
+    async fn proofs(&self) -> Result<Vec<(String, String)>, RegistryError>;
 }
 
 /// For those who run tenants.

@@ -22,10 +22,11 @@ pub(crate) trait Registry {
 pub(crate) const ACT: Act<'static> = Act::new("test", NOW);
 
 /// Every table and column that may exist.
-pub(crate) const ALLOWED_SCHEMA: [&str; 10] = [
+pub(crate) const ALLOWED_SCHEMA: [&str; 11] = [
     "admin_token: id name role tenant_id mac created_at created_by expires_at revoked_at last_used_day",
     "audit_event: seq at actor action object tenant_id detail prev_hash hash",
     "audit_head: only_row seq hash",
+    "credential_proof: app fingerprint proven_day",
     "device: tenant_id id app platform first_seen last_seen state reason",
     "licence: id tenant_id plan regions rate_per_second burst not_before expires_at suspended revision created_at \
      grace_days in_flight devices privacy terms_version terms_accepted_at terms_accepted_by suspended_at suspended_by \
@@ -52,6 +53,7 @@ pub(crate) fn schema(columns: Vec<(String, String)>) -> Vec<String> {
 macro_rules! registry_conformance {
     ($fresh:expr) => {
         $crate::conformance::registry_conformance!($fresh,
+            credentials_that_were_proven_are_remembered_the_latest_eight_of_each_app,
             a_name_is_taken_only_once,
             a_key_opens_its_licence_and_no_other_region,
             a_key_with_a_wrong_secret_opens_nothing,
@@ -620,4 +622,22 @@ pub(crate) async fn devices_are_forgotten_in_time(registry: &impl Registry) {
         left.push(registry.admin().device(sighting.tenant, sighting.device).await.unwrap().is_some());
     }
     assert_eq!(left, [false, true, false]);
+}
+
+pub(crate) async fn credentials_that_were_proven_are_remembered_the_latest_eight_of_each_app(
+    registry: &impl Registry,
+) {
+    let ledger = registry.ledger();
+    ledger.prove("other", "one", 1).await.unwrap();
+    for day in 1..=10 {
+        for _ in 0..2 {
+            ledger.prove("ios", &format!("{day:02}"), day).await.unwrap();
+        }
+    }
+
+    let proofs = ledger.proofs().await.unwrap();
+
+    let of_ios: Vec<_> = proofs.iter().filter(|(app, _)| app == "ios").map(|(_, it)| it.as_str()).collect();
+    assert_eq!(of_ios, ["03", "04", "05", "06", "07", "08", "09", "10"]);
+    assert!(proofs.contains(&("other".into(), "one".into())));
 }

@@ -253,6 +253,14 @@ impl DeliveryLedger for PostgresLedger {
         }
         Ok(forgotten)
     }
+
+    async fn prove(&self, app: &str, fingerprint: &str, day: u32) -> Result<(), RegistryError> {
+        crate::sql::proofs::prove!(self.pool, app, fingerprint, day)
+    }
+
+    async fn proofs(&self) -> Result<Vec<(String, String)>, RegistryError> {
+        crate::sql::proofs::proofs!(self.pool)
+    }
 }
 
 impl fmt::Debug for PostgresRegistry {

@@ -122,6 +122,14 @@ mod tests {
         async fn forget(&self, _: u32, _: u32) -> Result<u64, RegistryError> {
             Ok(0)
         }
+
+        async fn prove(&self, _: &str, _: &str, _: u32) -> Result<(), RegistryError> {
+            Ok(())
+        }
+
+        async fn proofs(&self) -> Result<Vec<(String, String)>, RegistryError> {
+            Ok(Vec::new())
+        }
     }
 
     fn note(recorder: &Recorder, day: u32, state: DeviceState) {

@@ -6,13 +6,13 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use dispatch_stream::{InProcess, Submit};
 use push_domain::{
-    App, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification, ProviderRequest,
-    SystemClock, TenantId,
+    ApnsRequest, App, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification,
+    Priority, ProviderRequest, PushType, SystemClock, TenantId,
 };
 use tenant_registry::{DeliveryLedger, RegistryError};
 
 use super::*;
-use crate::PaceLimit;
+use crate::{PaceLimit, Proofs};
 
 type Senders = HashMap<AppId, Arc<dyn PushSender>>;
 
@@ -51,6 +51,14 @@ impl DeliveryLedger for NoLedger {
     async fn forget(&self, _: u32, _: u32) -> Result<u64, RegistryError> {
         Ok(0)
     }
+
+    async fn prove(&self, _: &str, _: &str, _: u32) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
+    async fn proofs(&self) -> Result<Vec<(String, String)>, RegistryError> {
+        Ok(Vec::new())
+    }
 }
 
 fn busy(scope: RetryScope) -> Outcome {
@@ -76,31 +84,51 @@ async fn deliver(outcomes: Vec<Outcome>, pushes: u8) -> (Vec<Verdict>, u32) {
     (verdicts, sends)
 }
 
+/// Whether every app has had a success.
+struct Proven(bool);
+
+impl Proofs for Proven {
+    fn is_proven(&self, _: &AppId) -> bool {
+        self.0
+    }
+
+    fn prove(&self, _: &AppId) {}
+}
+
 async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
+    deliver_as(true, Provider::Fcm, senders, pushes).await
+}
+
+async fn deliver_as(is_proven: bool, provider: Provider, senders: Senders, pushes: u8) -> Vec<Verdict> {
     let queue = InProcess::new(1000);
     let tasks = TaskTracker::new();
     let config =
         Config { slots: 300, apns_attempt_timeout_ms: 4000, fcm_attempt_timeout_ms: 4000, quick_retries: 2 };
     let worker = Worker::new(Parts {
-        guards: Guards::new(|_| PaceLimit { credential: "test".into(), per_second: 0 }, 100, None),
+        guards: Guards::new(
+            |_| PaceLimit { credential: "test".into(), per_second: 0 },
+            Arc::new(Proven(is_proven)),
+            100,
+            None,
+        ),
         senders: Box::new(senders),
         recorder: Recorder::new(Arc::new(NoLedger)),
         clock: Arc::new(SystemClock),
         config,
         tasks: tasks.clone(),
     });
-    let loop_ended = tasks.spawn(worker.run(Arc::new(queue.clone()), Provider::Fcm, 300));
+    let loop_ended = tasks.spawn(worker.run(Arc::new(queue.clone()), provider, 300));
     let mut verdicts = Vec::new();
     if pushes > 10 {
         let mut at_once = tokio::task::JoinSet::new();
         for number in 0..pushes {
             let queue = queue.clone();
-            at_once.spawn(async move { queue.submit(a_job(number)).await.unwrap() });
+            at_once.spawn(async move { queue.submit(a_job(provider, number)).await.unwrap() });
         }
         verdicts = at_once.join_all().await;
     } else {
         for number in 0..pushes {
-            verdicts.push(queue.submit(a_job(number)).await.unwrap());
+            verdicts.push(queue.submit(a_job(provider, number)).await.unwrap());
         }
     }
     queue.close();
@@ -108,16 +136,36 @@ async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
     verdicts
 }
 
-fn a_job(number: u8) -> Job {
-    let token = DeviceToken::parse(Provider::Fcm, format!("token{number}")).unwrap();
-    let request = FcmRequest { token, body: Content::new("{}"), data_bytes: 0 };
+fn a_job(provider: Provider, number: u8) -> Job {
+    let id = JobId::new();
+    let token = |text: String| DeviceToken::parse(provider, text).unwrap();
+    let request = match provider {
+        Provider::Fcm => ProviderRequest::Fcm(FcmRequest {
+            token: token(format!("token{number}")),
+            body: Content::new("{}"),
+            data_bytes: 0,
+        }),
+        Provider::Apns => ProviderRequest::Apns(ApnsRequest {
+            token: token(format!("{number:064x}")),
+            id,
+            push_type: PushType::Alert,
+            priority: Priority::High,
+            expires_at: None,
+            collapse_id: None,
+            body: Content::new("{}"),
+        }),
+    };
+    let app = match provider {
+        Provider::Fcm => an_app(),
+        Provider::Apns => App { id: AppId::new("ios"), provider, topic: "com.example".into(), ..an_app() },
+    };
     let notification = Notification {
-        id: JobId::new(),
+        id,
         tenant: TenantId::new(),
-        app: Arc::new(an_app()),
+        app: Arc::new(app),
         device: DeviceId::from_bytes([number; 32]),
         kind: Kind::Message,
-        request: ProviderRequest::Fcm(request),
+        request,
     };
     let accepted_at = Instant::now();
     Job { notification: Arc::new(notification), accepted_at, deadline: accepted_at + Duration::from_secs(10) }
@@ -228,4 +276,23 @@ async fn a_paused_credential_is_told_at_once() {
 
     assert!(verdicts.iter().all(|it| it.answer == Answer::Fail(FailReason::ProviderBusy)));
     assert_eq!(sends, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_apple_calls_bad_is_not_dead_before_its_app_had_a_success() {
+    let bad = || Outcome::TokenDead { since: None, reason: Reason::known("BadDeviceToken") };
+    let gone = || Outcome::TokenDead { since: None, reason: Reason::known("Unregistered") };
+    let answers = async |is_proven, outcomes: Vec<Outcome>| {
+        let count = u8::try_from(outcomes.len()).unwrap();
+        let sender = Arc::new(Scripted { outcomes: Mutex::new(outcomes.into()), ..Scripted::default() });
+        let senders: Senders = [(AppId::new("ios"), sender as Arc<dyn PushSender>)].into();
+        let verdicts = deliver_as(is_proven, Provider::Apns, senders, count).await;
+        verdicts.into_iter().map(|verdict| verdict.answer).collect::<Vec<_>>()
+    };
+    let misconfigured = Answer::Fail(FailReason::AppMisconfigured);
+
+    let fresh = answers(false, vec![bad(), gone(), bad(), Outcome::Accepted, bad()]).await;
+    assert_eq!(fresh, [misconfigured, Answer::Remove, misconfigured, Answer::Ok, Answer::Remove]);
+    // Another process had one, or this one before it was started again.
+    assert_eq!(answers(true, vec![bad()]).await, [Answer::Remove]);
 }

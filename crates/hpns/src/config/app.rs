@@ -203,6 +203,15 @@ impl AppConfig {
         files.into_iter().filter_map(|file| file.as_deref())
     }
 
+    /// Names what its credentials are used for: a key that is good for one may be bad for another.
+    pub(crate) fn destination(&self) -> String {
+        let endpoint = self.custom_endpoint();
+        match self {
+            Self::Apns(app) => format!("{:?} {} {endpoint:?}", app.environment, app.topic),
+            Self::Fcm(app) => format!("{} {endpoint:?}", app.project),
+        }
+    }
+
     /// Returns how fast pushes may leave under its credential: a team's key or certificate, or a project.
     pub(crate) fn pace(&self) -> PaceLimit {
         match self {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Body;
 use dispatch_stream::InProcess;
-use dispatch_worker::{Guards, PaceLimit, Worker};
+use dispatch_worker::{Guards, PaceLimit, Proofs, Worker};
 use gateway::{Access, Entrance, Gate, Gateway, Version};
 use http::Request;
 use push_domain::{
@@ -120,6 +120,25 @@ impl DeliveryLedger for NoLedger {
     async fn forget(&self, _: u32, _: u32) -> Result<u64, RegistryError> {
         Ok(0)
     }
+
+    async fn prove(&self, _: &str, _: &str, _: u32) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
+    async fn proofs(&self) -> Result<Vec<(String, String)>, RegistryError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Every app has had a success.
+struct Proven;
+
+impl Proofs for Proven {
+    fn is_proven(&self, _: &AppId) -> bool {
+        true
+    }
+
+    fn prove(&self, _: &AppId) {}
 }
 
 /// Everything between a caller and the provider.
@@ -171,7 +190,7 @@ impl Story {
         let sender: Arc<dyn PushSender> = Arc::new(Fickle { worker: number, dice, sent });
         let limit = |_: &AppId| PaceLimit { credential: "one".into(), per_second: 200 };
         let worker = Worker::new(dispatch_worker::Parts {
-            guards: Guards::new(limit, 10, None),
+            guards: Guards::new(limit, Arc::new(Proven), 10, None),
             senders: Box::new(HashMap::from([(AppId::new("android"), sender)])),
             recorder: Recorder::new(Arc::new(NoLedger)),
             clock: Arc::clone(&self.clock),

@@ -228,7 +228,7 @@ impl JobSink for Ticket {
         has && !stands && !state.ended.contains(&self.worker)
     }
 
-    fn abandon(&self) {
+    fn abandon(self: Box<Self>) {
         self.shifts.leave(self.worker, self.job);
     }
 }

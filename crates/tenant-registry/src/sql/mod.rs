@@ -8,6 +8,7 @@ mod devices;
 mod insert;
 mod licences;
 mod operators;
+pub(crate) mod proofs;
 mod read;
 mod seed;
 mod tenants;

@@ -1,0 +1,63 @@
+//! Which credentials are proven: a provider has accepted a push to their app under them. What one process learns, the
+//! others read in the registry, also after a restart.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dispatch_worker::Proofs;
+use push_domain::AppId;
+use tenant_registry::{DeliveryLedger, RegistryError};
+
+use crate::apps::Apps;
+
+/// An app, and what stands for its credentials and for where they are used.
+type Proof = (String, String);
+
+/// What is known, and what the registry has not been told.
+#[derive(Debug, Default)]
+pub(crate) struct Proven {
+    known: Mutex<HashSet<Proof>>,
+    news: Mutex<Vec<Proof>>,
+}
+
+impl Proven {
+    fn known(&self) -> MutexGuard<'_, HashSet<Proof>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn news(&self) -> MutexGuard<'_, Vec<Proof>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what the registry knows.
+    pub(crate) async fn read(&self, ledger: &dyn DeliveryLedger) -> Result<(), RegistryError> {
+        let mut proofs: HashSet<_> = ledger.proofs().await?.into_iter().collect();
+        proofs.extend(self.news().iter().cloned());
+        *self.known() = proofs;
+        Ok(())
+    }
+
+    /// Tells the registry what is new. What fails is told the next time.
+    pub(crate) async fn write(&self, ledger: &dyn DeliveryLedger, day: u32) -> Result<(), RegistryError> {
+        loop {
+            let Some((app, fingerprint)) = self.news().last().cloned() else { return Ok(()) };
+            ledger.prove(&app, &fingerprint, day).await?;
+            self.news().retain(|told| told.0 != app || told.1 != fingerprint);
+        }
+    }
+}
+
+impl Proofs for Apps {
+    fn is_proven(&self, app: &AppId) -> bool {
+        let proof = self.standing(app).map(|standing| (app.to_string(), standing));
+        proof.is_some_and(|proof| self.proven.known().contains(&proof))
+    }
+
+    fn prove(&self, app: &AppId) {
+        let Some(standing) = self.standing(app) else { return };
+        let proof = (app.to_string(), standing);
+        if self.proven.known().insert(proof.clone()) {
+            self.proven.news().push(proof);
+        }
+    }
+}
