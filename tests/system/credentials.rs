@@ -3,7 +3,7 @@
 use provider_sim::{ProviderName, Script, ScriptedAnswer};
 use serde_json::{Value, json};
 
-use crate::harness::{Deployment, android, eventually, ios, put};
+use crate::harness::{Deployment, Service, android, eventually, ios, put};
 use crate::load::{Load, Push, at_once, to_android, to_iphone};
 
 const OFTEN: &str = "[gateway]\naccess = \"open\"\n[credentials]\npoll_ms = 20";
@@ -295,4 +295,33 @@ async fn a_certificate_stands_in_for_a_key() {
     assert!(deployment.received().iter().all(|received| !received.headers.contains_key("authorization")));
     let days = deployment.metric("app_credential_days_left", "ios\"").await;
     assert!(days > 1000.0, "{days}");
+}
+
+#[tokio::test]
+async fn a_success_is_remembered_when_the_service_is_started_again() {
+    let mut deployment = Deployment::start();
+    assert_eq!(deployment.push(&to_iphone(1)).await.json(), ok());
+    deployment.service.terminate();
+    deployment.service.child.wait().unwrap();
+    deployment.service = Service::start(&deployment.config);
+
+    deployment.simulator.script(refuses(ProviderName::Apns, 400, "BadDeviceToken"));
+
+    assert_eq!(deployment.push(&to_iphone(2)).await.json(), json!({ "status": "REMOVE" }));
+}
+
+#[tokio::test]
+async fn a_google_that_refuses_a_part_of_all_requests_is_not_asked_for_ever_more_tokens() {
+    let deployment = Deployment::start();
+    assert_eq!(deployment.push(&to_android(0)).await.json(), ok());
+    let mut refuses = refuses(ProviderName::Fcm, 401, "UNAUTHENTICATED");
+    refuses.percent = 30;
+    deployment.simulator.script(refuses);
+
+    for number in 1..100 {
+        deployment.push(&to_android(number)).await;
+    }
+
+    let requests = deployment.simulator.stats().token_requests;
+    assert!((2..=5).contains(&requests), "{requests}");
 }

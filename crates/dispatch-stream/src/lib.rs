@@ -17,6 +17,7 @@ mod in_process;
 mod job;
 mod redis;
 mod seal;
+mod vital;
 mod wire;
 
 pub use board::{AppState, Board, Evidence, LaneDepth, Lease, LineState, ProcessState, Summary, TenantState};
@@ -24,3 +25,4 @@ pub use in_process::InProcess;
 pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Timing, Verdict};
 pub use redis::{GatewayThread, InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker, WorkerThread};
 pub use seal::{InvalidKeyRing, KeyRing};
+pub use vital::VitalTasks;

@@ -19,6 +19,8 @@ use crate::shards::{client, tls_config};
 use crate::{ClientError, ServiceAccount, Settings};
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a token that Google has taken may be given up because it refuses it.
+const GIVE_UP_EVERY: Duration = Duration::from_secs(10);
 /// A token is not used in its last 30 s, and replaced some 5 minutes before its end.
 const LAST_USE: Duration = Duration::from_secs(30);
 const REFRESH_AHEAD: Duration = Duration::from_mins(5);
@@ -76,6 +78,8 @@ struct Failure {
 struct Memory {
     generation: u64,
     failure: Option<Failure>,
+    /// When the next token would be given up, at an even pace.
+    give_up_at: Option<Instant>,
 }
 
 /// The token source of one project, for all senders and threads of a process. Cheap to clone; all
@@ -168,6 +172,8 @@ impl TokenSource {
         let current = self.shared.current.load();
         match current.as_ref().filter(|token| token.generation == generation) {
             Some(token) if token.is_hopeless() => false,
+            // Refused for a part of the requests, a token is good all the same: another one would be as well.
+            Some(_) if !self.shared.may_give_up() => true,
             Some(_) => {
                 self.shared.current.compare_and_swap(&*current, None);
                 true
@@ -218,6 +224,17 @@ impl TokenSource {
 impl Shared {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether one more token may be given up: three at once, and one in ten seconds.
+    fn may_give_up(&self) -> bool {
+        let (now, mut memory) = (Instant::now(), self.memory());
+        let next = memory.give_up_at.map_or(now, |at| at.max(now)) + GIVE_UP_EVERY;
+        let may = next <= now + 3 * GIVE_UP_EVERY;
+        if may {
+            memory.give_up_at = Some(next);
+        }
+        may
     }
 
     /// Lets the old token serve for a while before a failed refresh is tried again.

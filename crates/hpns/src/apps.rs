@@ -251,6 +251,8 @@ impl Managed {
                 expiry.renewed();
                 expiry.check(new.expires_at(), workshop.clock.now());
                 (*credentials, *used) = (Some(new), Some(now));
+                // The guards look at what is used now.
+                drop(state);
                 guards.renew(&AppId::new(name));
                 show_usable(name, true);
                 info!(app = name, fingerprint = %now, "an app has new credentials");

@@ -31,6 +31,8 @@ impl Signals {
 
 /// How a process goes.
 pub(crate) struct Goodbye {
+    /// Without being asked, when this says that a task is lost.
+    pub(crate) lost: CancellationToken,
     /// First it is not ready any more, and its answers end their connections,
     pub(crate) leaving: CancellationToken,
     /// for so long;
@@ -41,7 +43,7 @@ pub(crate) struct Goodbye {
     pub(crate) grace: Duration,
 }
 
-/// Waits for a signal, or for a serving thread that ends by itself; then says goodbye.
+/// Waits for a signal, or for a serving thread or a vital task that ends by itself; then says goodbye.
 ///
 /// Returns `Err` when something ended that should not have, or when requests under way were lost.
 pub(crate) async fn until_stopped(
@@ -58,6 +60,7 @@ pub(crate) async fn until_stopped(
     let mut fault = tokio::select! {
         () = signals.next() => None,
         _ = ends.join_next() => Some(anyhow::anyhow!("a serving thread ended by itself")),
+        () = goodbye.lost.cancelled() => Some(anyhow::anyhow!("a task without which nothing goes on has panicked")),
     };
     info!("asked to stop");
     goodbye.leaving.cancel();

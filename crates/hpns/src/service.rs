@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use admin_api::Admin;
 use anyhow::{Context, ensure};
-use dispatch_stream::Board;
+use dispatch_stream::{Board, VitalTasks};
 use gateway::{Gate, Gateway, Parts, Version};
 use push_domain::{AppCatalogue, Clock, SystemClock};
 use tenant_registry::{Keys, Recorder};
@@ -202,37 +202,41 @@ impl Process {
             }
         }
         let lanes = lanes.map(Arc::new);
-        let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
-        let shared = Shared { config, process, accepting, delivering, lanes, clock, leaving, stop };
+        let (leaving, stop, lost) = Default::default();
+        let shared = Shared { config, process, accepting, delivering, lanes, clock, leaving, stop, lost };
         let at_the_end = CancellationToken::new();
         Ok(Self { shared, front, back, desk, apps, board, telemetry, tasks, at_the_end })
     }
 
     /// Starts what goes on beside the pushes, once what they need is there.
     async fn begin_chores(&mut self) -> anyhow::Result<()> {
-        let Shared { config, delivering, clock, stop, .. } = &self.shared;
+        let Shared { config, delivering, clock, stop, lost, .. } = &self.shared;
+        let tasks = VitalTasks::new(self.tasks.clone(), lost.clone());
         if let Some(front) = &mut self.front {
             let reader = front.registry.reader();
             front.gate.load(&*reader).await.context("the licences cannot be read")?;
             let every = Duration::from_millis(config.registry.poll_ms);
             let gate = Arc::clone(&front.gate);
-            self.tasks.spawn(gateway::keep_fresh(gate, reader, every, stop.clone()));
+            tasks.spawn(gateway::keep_fresh(gate, reader, every, stop.clone()));
             if let Some(tls) = front.tls.take() {
                 let every = Duration::from_millis(config.credentials.poll_ms);
-                self.tasks.spawn(chores::keep_certificate_fresh(tls, Arc::clone(clock), every, stop.clone()));
+                tasks.spawn(chores::keep_certificate_fresh(tls, Arc::clone(clock), every, stop.clone()));
             }
         }
         if let (Some(delivering), Some(back)) = (delivering, &self.back) {
             let Delivering { apps, guards, recorder } = delivering.clone();
-            self.tasks.spawn(chores::publish_guards(guards));
-            let ledger = back.ledger.clone();
-            self.tasks.spawn(chores::keep_proofs(apps, ledger, Arc::clone(clock), stop.clone()));
-            self.tasks.spawn(chores::record_devices(recorder, stop.clone()));
-            self.tasks.spawn(chores::forget_devices(back.ledger.clone(), Arc::clone(clock), stop.clone()));
+            tasks.spawn(chores::publish_guards(guards));
+            let (ledger, known) = (back.ledger.clone(), back.ledger.ledger());
+            // A registry that does not answer is no reason not to deliver; the chore goes on asking.
+            let read = Box::pin(apps.proven.read(&*known));
+            let _ = tokio::time::timeout(Duration::from_secs(2), read).await;
+            tasks.spawn(chores::keep_proofs(apps, ledger, Arc::clone(clock), stop.clone()));
+            tasks.spawn(chores::record_devices(recorder, stop.clone()));
+            tasks.spawn(chores::forget_devices(back.ledger.clone(), Arc::clone(clock), stop.clone()));
         }
         let every = Duration::from_millis(config.credentials.poll_ms);
         let guards = delivering.as_ref().map(|it| it.guards.clone());
-        self.tasks.spawn(chores::keep_apps_fresh(Arc::clone(&self.apps), guards, every, stop.clone()));
+        tasks.spawn(chores::keep_apps_fresh(Arc::clone(&self.apps), guards, every, stop.clone()));
         let outages = self.shared.accepting.as_ref().map(|it| it.gateway.outages());
         let gate = self.front.as_ref().map(|front| Arc::clone(&front.gate));
         let neighbours = Neighbours {
@@ -249,7 +253,7 @@ impl Process {
         };
         // Who only serves operators listens, and says nothing.
         if self.front.is_some() || self.back.is_some() {
-            self.tasks.spawn(chores::keep_in_touch(neighbours, stop.clone()));
+            tasks.spawn(chores::keep_in_touch(neighbours, stop.clone()));
         }
         Ok(())
     }
@@ -313,8 +317,9 @@ impl Process {
     }
 
     fn goodbye(&self) -> Goodbye {
-        let Shared { config, leaving, stop, .. } = &self.shared;
+        let Shared { config, leaving, stop, lost, .. } = &self.shared;
         Goodbye {
+            lost: lost.clone(),
             leaving: leaving.clone(),
             drain: Duration::from_secs(config.server.drain_seconds),
             stop: stop.clone(),

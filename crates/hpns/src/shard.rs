@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch_stream::{GatewayThread, InProcess, JobSource, RedisWorker, Submit, WorkerThread};
+use dispatch_stream::{GatewayThread, InProcess, JobSource, RedisWorker, Submit, VitalTasks, WorkerThread};
 use dispatch_worker::{Guards, Parts, Worker};
 use gateway::Gateway;
 use http_edge::{Farewell, Tls};
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) leaving: CancellationToken,
     /// Takes no more.
     pub(crate) stop: CancellationToken,
+    /// A task that the process cannot do without has panicked.
+    pub(crate) lost: CancellationToken,
 }
 
 /// What takes pushes.
@@ -96,8 +98,9 @@ impl Shard {
         let tasks = TaskTracker::new();
         let body = move || {
             runtime.block_on(async {
-                tasks.spawn(heart.beat());
-                let dispatch = Dispatch::start(number, &shared, &tasks);
+                let vital = VitalTasks::new(tasks.clone(), shared.lost.clone());
+                vital.spawn(heart.beat());
+                let dispatch = Dispatch::start(number, &shared, &vital);
                 let delivery = shared.delivering.as_ref();
                 let delivery = delivery.map(|delivering| deliver(delivering, &dispatch, &shared, &tasks));
                 match (&shared.accepting, listeners) {
@@ -154,7 +157,7 @@ enum Dispatch {
 }
 
 impl Dispatch {
-    fn start(number: usize, shared: &Shared, tasks: &TaskTracker) -> Self {
+    fn start(number: usize, shared: &Shared, tasks: &VitalTasks) -> Self {
         let settings = &shared.config.dispatch;
         let Some(lanes) = &shared.lanes else {
             return Self::InProcess(InProcess::new(settings.capacity));
@@ -216,9 +219,10 @@ fn deliver(
         tasks: tasks.clone(),
     });
     let loops = TaskTracker::new();
+    let vital = VitalTasks::new(loops.clone(), shared.lost.clone());
     if let Some(source) = dispatch.source() {
         for provider in [Provider::Apns, Provider::Fcm] {
-            loops.spawn(Arc::clone(&worker).run(Arc::clone(&source), provider, shared.config.worker.slots));
+            vital.spawn(Arc::clone(&worker).run(Arc::clone(&source), provider, shared.config.worker.slots));
         }
     }
     loops.close();

@@ -49,6 +49,7 @@ impl<W: Write> Write for Gathered<W> {
         self.0.write(line)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this thread only writes the log")]
     fn flush(&mut self) -> io::Result<()> {
         std::thread::sleep(GATHERED);
         self.0.flush()

@@ -20,8 +20,25 @@ pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), 
             error
         }
     })?;
-    let fault = fault(&answer);
-    fault.map_or(Ok(()), |fault| Err(refusal(fault)))
+    if let Some(fault) = fault(&answer) {
+        return Err(refusal(fault));
+    }
+    // Whoever may not ask has a server that was not known to be a bad one.
+    let info: String = cmd("INFO").arg("server").query_async(connection).await.unwrap_or_default();
+    if has_unreliable_blocking(&info) {
+        return Err(refusal(
+            "Redis 7.2.0 to 7.2.4 restart the time-out of a blocked read at every signal: use 7.2.5 or later"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Says whether blocked reads may never time out. Valkey names a Redis version that it is compatible with, and its own.
+fn has_unreliable_blocking(info: &str) -> bool {
+    let value = |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+    let patch = value("redis_version").and_then(|version| version.strip_prefix("7.2.")?.parse::<u32>().ok());
+    value("valkey_version").is_none() && patch.is_some_and(|patch| patch <= 4)
 }
 
 /// Says what is wrong with a configuration.
@@ -69,6 +86,18 @@ mod tests {
         assert!(fault(&config("no", "3600 1", "noeviction")).unwrap().starts_with("save"));
         assert!(fault(&config("no", "", "allkeys-lru")).unwrap().starts_with("maxmemory-policy"));
         assert!(fault(&HashMap::new()).is_some());
+    }
+
+    #[test]
+    fn a_server_whose_blocked_reads_may_never_end_is_refused() {
+        for bad in ["redis_version:7.2.0", "# Server\r\nredis_version:7.2.4\r\nos:Linux"] {
+            assert!(has_unreliable_blocking(bad), "{bad}");
+        }
+        for good in
+            ["", "redis_version:7.0.15", "redis_version:7.2.5", "redis_version:7.2.4\r\nvalkey_version:8.0.1"]
+        {
+            assert!(!has_unreliable_blocking(good), "{good}");
+        }
     }
 
     #[test]

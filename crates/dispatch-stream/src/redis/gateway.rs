@@ -9,7 +9,6 @@ use bytes::Bytes;
 use push_domain::FailReason;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::enqueue::{self, Handover};
@@ -17,7 +16,7 @@ use super::waiters::{Event, Waiters, tell_callers};
 use super::ways::Ways;
 use super::{Lane, pause, replies};
 use crate::seal::{Binding, Sealer};
-use crate::{Job, KeyRing, Submit, SubmitError, Verdict, wire};
+use crate::{Job, KeyRing, Submit, SubmitError, Verdict, VitalTasks, wire};
 
 /// A job without a verdict is submitted again after so long: its entry or its reply may be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -79,7 +78,7 @@ impl RedisGateway {
 
     /// Starts a thread's share of the lanes, number `thread` of `threads`, and returns the thread's end. The tasks run
     /// on `tasks` until the gateway and all its ends are dropped. Call it once a thread, on the thread.
-    pub fn serve(&self, thread: usize, threads: usize, tasks: &TaskTracker) -> GatewayThread {
+    pub fn serve(&self, thread: usize, threads: usize, tasks: &VitalTasks) -> GatewayThread {
         let (news, told) = mpsc::unbounded_channel();
         self.shared.waiters.add_thread(thread, news);
         tasks.spawn(tell_callers(told));

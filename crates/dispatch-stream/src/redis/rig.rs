@@ -11,13 +11,14 @@ use data_encoding::HEXLOWER;
 use push_domain::{App, AppCatalogue, Clock, JobId, Provider, SystemClock};
 use tempfile::TempDir;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::link::Link;
 use super::{GatewayThread, Lane, RedisGateway, RedisWorker, WorkerThread, value};
 
 use crate::conformance::{BothEnds, the_app};
-use crate::{Claimed, Job, JobSource, KeyRing, Submit, SubmitError, Verdict};
+use crate::{Claimed, Job, JobSource, KeyRing, Submit, SubmitError, Verdict, VitalTasks};
 
 const KEY: &str = "00000000000000a1 1111111111111111111111111111111111111111111111111111111111111111";
 
@@ -180,7 +181,7 @@ impl Rig {
 pub(super) fn a_gateway(name: &str, servers: &[&Server], capacity: usize, tasks: &TaskTracker) -> Gateway {
     let lanes: Vec<_> = servers.iter().map(|server| server.lane("gateway")).collect();
     let process = RedisGateway::new(name.into(), &lanes, ring(), 1000, capacity);
-    let thread = process.serve(0, 1, tasks);
+    let thread = process.serve(0, 1, &vital(tasks));
     Gateway { process, thread }
 }
 
@@ -194,8 +195,12 @@ pub(super) fn a_worker_of(app: App, name: &str, servers: &[&Server], tasks: &Tas
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let process = RedisWorker::new(name, &lanes, 1, &clock);
     let apps = Arc::new(AppCatalogue::new([app]).unwrap());
-    let thread = Arc::new(process.serve(0, 1, apps, ring(), tasks));
+    let thread = Arc::new(process.serve(0, 1, apps, ring(), &vital(tasks)));
     Worker { process, thread }
+}
+
+fn vital(tasks: &TaskTracker) -> VitalTasks {
+    VitalTasks::new(tasks.clone(), CancellationToken::new())
 }
 
 fn ring() -> Arc<KeyRing> {

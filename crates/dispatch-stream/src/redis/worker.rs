@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use push_domain::{AppCatalogue, Clock, FailReason, JobId, Provider};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::beat::{self, Heart};
@@ -21,7 +20,7 @@ use super::value::StreamEntry;
 use super::{Lane, care, read};
 use crate::seal::{Binding, Sealer};
 use crate::wire::Parcel;
-use crate::{Claimed, Job, JobSource, KeyRing, Verdict, wire};
+use crate::{Claimed, Job, JobSource, KeyRing, Verdict, VitalTasks, wire};
 
 /// Claims jobs from all lanes: one for a process, with one set of connections a lane. Each of its threads takes
 /// them from an end of its own.
@@ -105,7 +104,7 @@ impl RedisWorker {
         threads: usize,
         apps: Arc<AppCatalogue>,
         ring: Arc<KeyRing>,
-        tasks: &TaskTracker,
+        tasks: &VitalTasks,
     ) -> WorkerThread {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, end) in self.ends.iter().enumerate().filter(|(number, _)| number % threads == thread) {
