@@ -5,6 +5,7 @@
 #![expect(clippy::too_many_lines, reason = "a table is as long as it is")]
 
 mod acks;
+mod apps;
 mod architecture;
 mod binary;
 mod canary;

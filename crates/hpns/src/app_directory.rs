@@ -97,6 +97,16 @@ pub(crate) fn read(directory: &Path, name: &str, custom_endpoints: bool) -> anyh
     let path = directory.join(format!("{name}.toml"));
     let bytes = secret_file::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = std::str::from_utf8(&bytes).context("it is not UTF-8")?;
+    parsed(name, text, directory, custom_endpoints)
+}
+
+/// The same of a text; the files that it names begin in the directory.
+pub(crate) fn parsed(
+    name: &str,
+    text: &str,
+    directory: &Path,
+    custom_endpoints: bool,
+) -> anyhow::Result<AppConfig> {
     let mut app: AppConfig =
         Figment::from(Toml::string(text)).extract().map_err(|error| anyhow::anyhow!(explained(&error)))?;
     app.move_files(directory);

@@ -119,7 +119,7 @@ async fn check_apps(
 
 /// Asks the provider, with a push to a device that does not exist: what it says tells whether it takes
 /// our credentials.
-async fn proven(credentials: &Credentials, tasks: &TaskTracker) -> anyhow::Result<(bool, String)> {
+pub(crate) async fn proven(credentials: &Credentials, tasks: &TaskTracker) -> anyhow::Result<(bool, String)> {
     let sender = credentials.sender(tasks)?;
     let attempt = Attempt { number: 1, deadline: Instant::now() + DRY_RUN, isolate: false };
     let outcome = sender.send(&to_nobody(credentials)?, attempt).await;

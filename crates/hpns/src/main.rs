@@ -1,6 +1,7 @@
 //! `hpns`: the one binary. Reads the command line, and runs what it asks for.
 
 mod app_directory;
+mod app_files;
 mod apps;
 mod check;
 mod chores;

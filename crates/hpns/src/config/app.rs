@@ -205,10 +205,9 @@ impl AppConfig {
 
     /// Names what its credentials are used for: a key that is good for one may be bad for another.
     pub(crate) fn destination(&self) -> String {
-        let endpoint = self.custom_endpoint();
         match self {
-            Self::Apns(app) => format!("{:?} {} {endpoint:?}", app.environment, app.topic),
-            Self::Fcm(app) => format!("{} {endpoint:?}", app.project),
+            Self::Apns(app) => format!("{:?} {} {:?}", app.environment, app.topic, app.endpoint),
+            Self::Fcm(app) => format!("{} {:?}", app.project, app.base_url),
         }
     }
 

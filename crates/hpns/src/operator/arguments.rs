@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use secrecy::SecretString;
 
+use crate::app_files::{AddOptions, RemoveOptions};
+
 /// Where the admin API is, and who asks.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
@@ -327,6 +329,16 @@ pub(crate) enum DeviceCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AppCommand {
+    /// Puts an app into the watched directory (apps_dir), once its credentials are proven. Run it on workers first.
+    Add(Box<AddOptions>),
+    /// Takes an app out of the watched directory, with its credentials. Run it on gateways first.
+    Remove(RemoveOptions),
+    #[command(flatten)]
+    Api(AppQuestion),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AppQuestion {
     /// Lists apps with the health of their credentials.
     #[command(after_help = "Example:\n  hpns app list")]
     List,

@@ -5,24 +5,32 @@ use std::io::Write;
 use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 
-use super::arguments::{AdminTokenCommand, AppCommand, AuditCommand, DeviceCommand, OperatorCommand};
+use super::arguments::{
+    AdminTokenCommand, AppCommand, AppQuestion, AuditCommand, DeviceCommand, OperatorCommand,
+};
 use super::client::{Client, Refused, encoded};
 use super::customers::{key, licence, server, tenant};
 use super::output::{confirm, items, lines};
+use crate::app_files;
 
-/// Runs a command.
-pub(super) async fn run(command: &OperatorCommand, client: &Client) -> anyhow::Result<()> {
+/// Runs a command. Who only writes files here needs no API.
+pub(super) async fn run(command: &OperatorCommand) -> anyhow::Result<()> {
+    let client = || Client::new(command.connection());
     match command {
-        OperatorCommand::Status(_) => status(client).await,
-        OperatorCommand::Tenant(it) => tenant(&it.command, client).await,
-        OperatorCommand::Licence(it) => licence(&it.command, client).await,
-        OperatorCommand::Key(it) => key(&it.command, client).await,
-        OperatorCommand::Server(it) => server(&it.command, client).await,
-        OperatorCommand::Device(it) => device(&it.command, client).await,
-        OperatorCommand::App(it) => app(&it.command, client).await,
-        OperatorCommand::Queue(_) => queue(client).await,
-        OperatorCommand::Audit(it) => audit(&it.command, client).await,
-        OperatorCommand::AdminToken(it) => admin_token(&it.command, client).await,
+        OperatorCommand::Status(_) => status(&client()?).await,
+        OperatorCommand::Tenant(it) => tenant(&it.command, &client()?).await,
+        OperatorCommand::Licence(it) => licence(&it.command, &client()?).await,
+        OperatorCommand::Key(it) => key(&it.command, &client()?).await,
+        OperatorCommand::Server(it) => server(&it.command, &client()?).await,
+        OperatorCommand::Device(it) => device(&it.command, &client()?).await,
+        OperatorCommand::App(it) => match &it.command {
+            AppCommand::Add(options) => app_files::add(options).await,
+            AppCommand::Remove(options) => app_files::remove(options),
+            AppCommand::Api(question) => app(question, &client()?).await,
+        },
+        OperatorCommand::Queue(_) => queue(&client()?).await,
+        OperatorCommand::Audit(it) => audit(&it.command, &client()?).await,
+        OperatorCommand::AdminToken(it) => admin_token(&it.command, &client()?).await,
     }
 }
 
@@ -68,9 +76,9 @@ async fn device(command: &DeviceCommand, client: &Client) -> anyhow::Result<()> 
     }
 }
 
-async fn app(command: &AppCommand, client: &Client) -> anyhow::Result<()> {
+async fn app(command: &AppQuestion, client: &Client) -> anyhow::Result<()> {
     match command {
-        AppCommand::List => {
+        AppQuestion::List => {
             let columns = [
                 ("app", "name"),
                 ("health", "health"),
@@ -85,7 +93,7 @@ async fn app(command: &AppCommand, client: &Client) -> anyhow::Result<()> {
             ];
             client.rows(items(client.get("/apps").await?), &columns)
         }
-        AppCommand::TestPush { platform, device, message } => {
+        AppQuestion::TestPush { platform, device, message } => {
             let keys = lines()?;
             let [key] = &*keys else { bail!("one licence key, or push URL, is expected on standard input") };
             let body = json!({ "key": key, "platform": platform, "token": device, "message": message });

@@ -12,14 +12,12 @@ use std::process::ExitCode;
 pub(crate) use arguments::OperatorCommand;
 
 use arguments::Connection;
-use client::Client;
 
 /// Runs one command against the admin API.
 pub(crate) fn run(command: &OperatorCommand) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = Client::new(command.connection())?;
-        match commands::run(command, &client).await {
+        match commands::run(command).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => match error.downcast_ref::<client::Refused>() {
                 Some(refused) => {
