@@ -7,7 +7,9 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod crowd;
 mod growth;
+mod lanes;
 mod scale;
 
 use std::io::Write;
@@ -148,7 +150,18 @@ fn main() -> anyhow::Result<()> {
     if scales {
         let before = baseline.as_deref().map(|build| ("baseline", build));
         let builds: Vec<_> = before.into_iter().chain([("this", hpns.as_path())]).collect();
-        return scale::run(&builds, Duration::from_secs(seconds));
+        let (time, chosen) =
+            (Duration::from_secs(seconds), |part| only.as_deref().is_none_or(|it| it == part));
+        if chosen("apps") {
+            scale::run(&builds, time)?;
+        }
+        if chosen("lanes") {
+            lanes::run(time)?;
+        }
+        if chosen("crowd") {
+            crowd::run(&hpns, time)?;
+        }
+        return Ok(());
     }
     let mut out = std::io::stdout();
     writeln!(

@@ -74,9 +74,18 @@ pub(crate) fn noisy_tenant(scale: &Scale) -> anyhow::Result<Outcome> {
 /// The same without a licence's limit, with more than the providers' answers leave room for: so pushes wait,
 /// and only the order in which they go keeps the quiet ones well.
 pub(crate) fn crowded(scale: &Scale) -> anyhow::Result<Outcome> {
+    crowded_with(scale, &Size::default())
+}
+
+/// The same with sixteen threads that take pushes, each with a window of its own.
+pub(crate) fn crowded_with_many_threads(scale: &Scale) -> anyhow::Result<Outcome> {
+    crowded_with(scale, &Size { gateways: 4, threads: 4, ..Size::default() })
+}
+
+fn crowded_with(scale: &Scale, size: &Size) -> anyhow::Result<Outcome> {
     let time = Duration::from_secs(scale.of(30, 300));
     let gateway_settings = "connections_per_address = 20000".to_owned();
-    let size = Size { tenants: QUIET + 1, gateway_settings, ..Size::default() };
+    let size = Size { tenants: QUIET + 1, gateway_settings, ..size.clone() };
     let mut place = Place::start(&size, r#"{"p50_ms":500,"p95_ms":600}"#)?;
     let Beside { before_ms, flood, mut outcome, .. } = beside_a_flood(&mut place, time, 600, 3000, 2500.0)?;
     let waited = flood.percentile_ms(0.5, |_| true);

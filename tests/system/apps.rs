@@ -12,6 +12,7 @@ fn google(deployment: &Deployment) -> Vec<String> {
     let app = text.split("[apps.").find(|app| app.starts_with("android]")).unwrap();
     let pair = |line: &str| line.split_once(" = ").map(|(key, value)| (key.to_owned(), value.to_owned()));
     app.lines()
+        .take_while(|line| !line.starts_with('['))
         .filter_map(pair)
         .filter(|(key, _)| !["provider", "platform", "audience"].contains(&&**key))
         .flat_map(|(key, value)| match &*key {
