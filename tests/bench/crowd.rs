@@ -13,8 +13,9 @@ use system_tests::process::SimulatorOptions;
 use system_tests::proxy::{Fault, Proxy};
 
 const TENANTS: u32 = 1000;
-/// Pushes a second of all but one.
+/// Pushes a second of all but one, and of the one whose provider is silent.
 const RATE: f64 = 1000.0;
+const SILENT_RATE: f64 = 200.0;
 
 /// Prints what the others notice.
 pub(crate) fn run(hpns: &Path, time: Duration) -> anyhow::Result<()> {
@@ -51,7 +52,7 @@ pub(crate) fn run(hpns: &Path, time: Duration) -> anyhow::Result<()> {
     client::run(&others, time)?;
     let calm = client::run(&others, time)?;
     silent.misbehave(Fault::Blackhole);
-    let flood = load(0..1, 1500, None);
+    let flood = load(0..1, 1500, Some(SILENT_RATE));
     let (beside, flood) = std::thread::scope(|scope| {
         let flood = scope.spawn(|| client::run(&flood, time));
         let beside = client::run(&others, time);

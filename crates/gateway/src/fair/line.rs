@@ -174,7 +174,10 @@ impl Line {
             }
         }
         match left {
-            Left::After { took, lying } => state.window.took(took, lying, now),
+            Left::After { took, lying } => {
+                let under_way = state.under_way + 1;
+                state.window.took(took, lying, under_way, now);
+            }
             Left::Refused => state.window.refused(now),
             Left::Unknown => {}
         }
