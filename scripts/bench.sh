@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Release build, then the benchmark: service, simulator and load client in a process each, on loopback.
 #   scripts/bench.sh [SECONDS] [COMMIT]
-#   scripts/bench.sh scale [COMMIT]    what a push costs beside very many apps (some minutes)
+#   scripts/bench.sh scale [COMMIT]    very many apps: what a push costs beside them, what a lane carries and takes while
+#                               it is idle, and what a thousand notice of one whose provider is silent (some minutes)
 #   scripts/bench.sh growth     what tenants and devices cost as they become many (some minutes, 4 GB of disk)
 # SECONDS is the length of each run. With a COMMIT that commit is built too (under target/baseline), every
 # run is made with both builds in turn, and ratios are printed.
