@@ -321,6 +321,26 @@ async fn a_rate_survives_a_lane_whose_clock_goes_back() {
 }
 
 #[tokio::test]
+async fn a_lane_that_hangs_holds_no_rate_back_even_while_it_is_asked_for_other_things() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("redis://{}", silent.local_addr().unwrap());
+    let lane = super::Lane::new("silent", &address.into(), "hpns", false, None).unwrap();
+    let board = Board::new("one", &[lane]);
+
+    let began = tokio::time::Instant::now();
+    let leases = async {
+        for _ in 0..3 {
+            assert_eq!(board.lease("fcm", 1000.0, 100, 20).await, None);
+        }
+        began.elapsed()
+    };
+    let talk = tokio::time::timeout(Duration::from_secs(5), board.publish(ProcessState::default(), false));
+    let (took, _) = tokio::join!(leases, talk);
+
+    assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+#[tokio::test]
 async fn eight_workers_that_lease_a_rate_keep_to_it() {
     let server = Server::start();
     server.admin(&cmd("PING")).await;

@@ -116,7 +116,9 @@ impl FairQueue {
 fn left(submitted: &Result<Verdict, SubmitError>, took: Duration) -> Left {
     match submitted {
         Err(SubmitError::Full)
-        | Ok(Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. }) => Left::Refused,
+        | Ok(Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. })
+        // No worker had a place for it, or a turn.
+        | Ok(Verdict { answer: Answer::Fail(FailReason::ProviderBusy), attempts: 0, .. }) => Left::Refused,
         // That nothing leads to the workers says nothing of how much they can take.
         Err(SubmitError::NoWay | SubmitError::NotServed | SubmitError::Closed) => Left::Unknown,
         // What was never sent says nothing of how long sending takes.
@@ -128,5 +130,25 @@ fn left(submitted: &Result<Verdict, SubmitError>, took: Duration) -> Left {
 impl fmt::Debug for FairQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FairQueue").field("lines", &self.lines().len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_worker_had_a_place_for_is_refused_and_what_a_provider_refuses_says_nothing_of_the_way() {
+        let told = |answer, attempts| {
+            let verdict = Verdict { attempts, ..Verdict::unsent(answer) };
+            left(&Ok(verdict), Duration::from_millis(5))
+        };
+
+        assert!(matches!(told(FailReason::ProviderBusy, 0), Left::Refused));
+        assert!(matches!(told(FailReason::Deadline, 0), Left::Refused));
+        assert!(matches!(told(FailReason::ProviderBusy, 1), Left::After { .. }));
+        assert!(matches!(told(FailReason::AppMisconfigured, 0), Left::Unknown));
+        assert!(matches!(left(&Err(SubmitError::Full), Duration::ZERO), Left::Refused));
+        assert!(matches!(left(&Err(SubmitError::NoWay), Duration::ZERO), Left::Unknown));
     }
 }
