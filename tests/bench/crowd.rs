@@ -59,19 +59,28 @@ pub(crate) fn run(hpns: &Path, time: Duration) -> anyhow::Result<()> {
         (beside, flood.join())
     });
     let (beside, flood) = (beside?, flood.map_err(|_| anyhow::anyhow!("the flood"))??);
+    report(&hosted, &calm, &beside, flood.samples.len())
+}
+
+/// Says what the others noticed.
+fn report(
+    hosted: &Hosted,
+    calm: &client::Outcome,
+    beside: &client::Outcome,
+    open: usize,
+) -> anyhow::Result<()> {
     let of = |outcome: &client::Outcome, share| {
         outcome.percentile_ms(share, |it: &Sample| it.status == Status::Ok)
     };
     let ok = beside.count(Status::Ok) as f64 / beside.samples.len() as f64;
     let mut out = std::io::stdout();
     writeln!(out, "\n| | p50, ms | p99, ms | served, % |\n| --- | ---: | ---: | ---: |")?;
-    writeln!(out, "| {} apps, all well | {:.1} | {:.1} | 100 |", TENANTS, of(&calm, 0.5), of(&calm, 0.99))?;
-    let open = flood.samples.len();
+    writeln!(out, "| {} apps, all well | {:.1} | {:.1} | 100 |", TENANTS, of(calm, 0.5), of(calm, 0.99))?;
     writeln!(
         out,
         "| the others, one silent with {open} pushes | {:.1} | {:.1} | {:.2} |",
-        of(&beside, 0.5),
-        of(&beside, 0.99),
+        of(beside, 0.5),
+        of(beside, 0.99),
         ok * 100.0
     )?;
     let memory = hosted.workers.iter().map(|worker| resident_mb(worker.id())).sum::<anyhow::Result<f64>>()?;
@@ -104,7 +113,7 @@ fn own_apps(hosted: &Hosted) -> anyhow::Result<Proxy> {
             match line.split_once(" = ").map(|(key, _)| key) {
                 Some("platform") => writeln!(text, "platform = \"own{number}\"")?,
                 Some("endpoint") if number == 0 => {
-                    writeln!(text, "endpoint = \"localhost:{}\"", proxy.address.port())?
+                    writeln!(text, "endpoint = \"localhost:{}\"", proxy.address.port())?;
                 }
                 _ => writeln!(text, "{line}")?,
             }

@@ -86,7 +86,9 @@ async fn carried(apps: usize, time: Duration) -> anyhow::Result<(f64, f64)> {
     let submit = Arc::new(gateway.serve(0, 1, &vital));
     tasks.spawn(async move {
         while let Some(jobs) = source.claim(Provider::Fcm, UNDER_WAY).await {
-            jobs.into_iter().for_each(|claimed| claimed.finish(accepted()));
+            for claimed in jobs {
+                claimed.finish(accepted());
+            }
         }
     });
     while !gateway.is_served() {

@@ -148,20 +148,7 @@ fn main() -> anyhow::Result<()> {
         return growth::run(&hpns, Duration::from_secs(seconds));
     }
     if scales {
-        let before = baseline.as_deref().map(|build| ("baseline", build));
-        let builds: Vec<_> = before.into_iter().chain([("this", hpns.as_path())]).collect();
-        let (time, chosen) =
-            (Duration::from_secs(seconds), |part| only.as_deref().is_none_or(|it| it == part));
-        if chosen("apps") {
-            scale::run(&builds, time)?;
-        }
-        if chosen("lanes") {
-            lanes::run(time)?;
-        }
-        if chosen("crowd") {
-            crowd::run(&hpns, time)?;
-        }
-        return Ok(());
+        return very_many(&hpns, baseline.as_deref(), Duration::from_secs(seconds), only.as_deref());
     }
     let mut out = std::io::stdout();
     writeln!(
@@ -265,6 +252,23 @@ fn measure(hpns: &Path, simulator: &Path, run: &Run, time: Duration) -> anyhow::
         "hpns_rss_mb": rss_mb(service.id())?,
         "provider_connections": simulator.stat("apns_connections")? + simulator.stat("fcm_connections")?,
     }))
+}
+
+/// Measures what very many apps cost, all of it or a part.
+fn very_many(hpns: &Path, baseline: Option<&Path>, time: Duration, only: Option<&str>) -> anyhow::Result<()> {
+    let chosen = |part| only.is_none_or(|it| it == part);
+    if chosen("apps") {
+        let before = baseline.map(|build| ("baseline", build));
+        let builds: Vec<_> = before.into_iter().chain([("this", hpns)]).collect();
+        scale::run(&builds, time)?;
+    }
+    if chosen("lanes") {
+        lanes::run(time)?;
+    }
+    if chosen("crowd") {
+        crowd::run(hpns, time)?;
+    }
+    Ok(())
 }
 
 /// Measures the hosted shape: one gateway, one worker and two lanes; the simulator is of the

@@ -31,7 +31,7 @@ fn beside_a_flood(
     time: Duration,
     connections: usize,
     per_second: f64,
-    flood: Flood,
+    flood: &Flood,
 ) -> anyhow::Result<Beside> {
     let mut prefixes = place.hosted.prefixes();
     let noisy = prefixes.pop().unwrap_or_default();
@@ -75,7 +75,7 @@ pub(crate) fn noisy_tenant(scale: &Scale) -> anyhow::Result<Outcome> {
     let size = Size { tenants: QUIET + 1, rate: 500, ..Size::default() };
     let mut place = Place::start(&size, r#"{"p50_ms":20,"p95_ms":40}"#)?;
     let Beside { flood, mut outcome, .. } =
-        beside_a_flood(&mut place, time, 400, QUIET_RATE, Flood { connections: 600, per_second: 5000.0 })?;
+        beside_a_flood(&mut place, time, 400, QUIET_RATE, &Flood { connections: 600, per_second: 5000.0 })?;
     let offered = flood.samples.len() as f64 / time.as_secs_f64();
     outcome.demand(offered > 4500.0, format!("the noisy one offered only {offered:.0}/s"));
     outcome.also = format!("{}{} served", outcome.also, flood.count(Status::Ok));
@@ -90,7 +90,7 @@ pub(crate) fn crowded(scale: &Scale) -> anyhow::Result<Outcome> {
     let size = Size { tenants: QUIET + 1, gateway_settings, ..Size::default() };
     let mut place = Place::start(&size, r#"{"p50_ms":500,"p95_ms":600}"#)?;
     let Beside { before_ms, flood, mut outcome, .. } =
-        beside_a_flood(&mut place, time, 600, QUIET_RATE, Flood { connections: 3000, per_second: 2500.0 })?;
+        beside_a_flood(&mut place, time, 600, QUIET_RATE, &Flood { connections: 3000, per_second: 2500.0 })?;
     let waited = flood.percentile_ms(0.5, |_| true);
     outcome.demand(waited > before_ms, "the noisy one did not wait: there was room for all");
     let per_second = flood.count(Status::Ok) as f64 / time.as_secs_f64();
@@ -112,7 +112,7 @@ pub(crate) fn crowded_with_many_threads(scale: &Scale) -> anyhow::Result<Outcome
     };
     let mut place = Place::start(&size, r#"{"p50_ms":500,"p95_ms":600}"#)?;
     let flood = Flood { connections: 1500, per_second: 600.0 };
-    let Beside { flood, mut outcome, .. } = beside_a_flood(&mut place, time, 200, 100.0, flood)?;
+    let Beside { flood, mut outcome, .. } = beside_a_flood(&mut place, time, 200, 100.0, &flood)?;
     let per_second = flood.count(Status::Ok) as f64 / time.as_secs_f64();
     outcome.demand(per_second < 590.0, "the noisy one did not wait: there was room for all");
     outcome.also = format!("{}{per_second:.0}/s of 600/s served", outcome.also);

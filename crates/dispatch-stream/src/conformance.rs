@@ -215,7 +215,9 @@ pub(crate) async fn a_caller_that_leaves_does_not_stop_the_job(ends: impl BothEn
     let claimed = claim_all(&ends, 2).await;
 
     assert_eq!(claimed[0].job().notification.id, job.notification.id);
-    claimed.into_iter().for_each(|claimed| claimed.finish(a_verdict(2)));
+    for claimed in claimed {
+        claimed.finish(a_verdict(2));
+    }
     assert_eq!(caller.await.unwrap(), Ok(a_verdict(2)));
 }
 

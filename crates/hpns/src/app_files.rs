@@ -104,7 +104,9 @@ pub(crate) async fn add(options: &AddOptions) -> anyhow::Result<()> {
     let mut written = Vec::new();
     if let Err(error) = write_all(options, &directory, &mut written) {
         // Half an app would be in the way of the next try.
-        written.iter().for_each(|path| drop(fs::remove_file(path)));
+        for path in &written {
+            let _ = fs::remove_file(path);
+        }
         return Err(error);
     }
     writeln!(std::io::stdout(), "app {name}: added to {}", directory.display())?;

@@ -166,7 +166,9 @@ impl Calls {
             let jobs = queues.iter().filter(|jobs| !jobs.is_empty());
             let jobs: Vec<Vec<_>> = jobs.map(|jobs| jobs.iter().map(|it| it.job).collect()).collect();
             // Before it is sent: news of a job may come sooner than the answer to this call.
-            jobs.iter().for_each(|jobs| shared.waiters.taken(jobs, lane, self.life));
+            for jobs in &jobs {
+                shared.waiters.taken(jobs, lane, self.life);
+            }
             self.sent = Some(Sent { number: self.number, jobs });
         }
         let answer = Answer::read(self.step.run(&call, &mut self.link).await?);
@@ -186,7 +188,9 @@ impl Calls {
             if has_lost_all {
                 shared.waiters.taken(taken, lane, self.life);
             }
-            left.iter().for_each(|job| shared.waiters.returned(*job, lane));
+            for job in left {
+                shared.waiters.returned(*job, lane);
+            }
             if is_this {
                 let event = if counts.is_some() { Event::Full } else { Event::LaneFailed };
                 shared.waiters.tell(thread, left.iter().map(|job| (*job, event.clone())));

@@ -115,10 +115,12 @@ impl FairQueue {
 /// What a push's way through tells of the way.
 fn left(submitted: &Result<Verdict, SubmitError>, took: Duration) -> Left {
     match submitted {
+        // Past its time, or without a worker's place or turn.
         Err(SubmitError::Full)
-        | Ok(Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. })
-        // No worker had a place for it, or a turn.
-        | Ok(Verdict { answer: Answer::Fail(FailReason::ProviderBusy), attempts: 0, .. }) => Left::Refused,
+        | Ok(
+            Verdict { answer: Answer::Fail(FailReason::Deadline | FailReason::Busy), .. }
+            | Verdict { answer: Answer::Fail(FailReason::ProviderBusy), attempts: 0, .. },
+        ) => Left::Refused,
         // That nothing leads to the workers says nothing of how much they can take.
         Err(SubmitError::NoWay | SubmitError::NotServed | SubmitError::Closed) => Left::Unknown,
         // What was never sent says nothing of how long sending takes.

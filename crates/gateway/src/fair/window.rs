@@ -64,12 +64,12 @@ struct Spell {
     /// Whether the window was full, so that a larger one might have helped.
     was_full: bool,
     /// How many pushes were under way at most.
-    most: usize,
+    most: f64,
 }
 
 impl Spell {
     fn new(now: Instant) -> Self {
-        Self { began: now, sum_ms: 0.0, lying_ms: 0.0, count: 0, refused: false, was_full: false, most: 0 }
+        Self { began: now, sum_ms: 0.0, lying_ms: 0.0, count: 0, refused: false, was_full: false, most: 0.0 }
     }
 }
 
@@ -105,7 +105,7 @@ impl Window {
     /// Notes how long a push took, and for how much of that it lay on the way before a worker began with it; with it so
     /// many were under way.
     pub(super) fn took(&mut self, time: Duration, lying: Duration, under_way: usize, now: Instant) {
-        self.spell.most = self.spell.most.max(under_way);
+        self.spell.most = self.spell.most.max(f64::from(u32::try_from(under_way).unwrap_or(u32::MAX)));
         self.spell.sum_ms += time.as_secs_f64() * 1000.0;
         self.spell.lying_ms += lying.as_secs_f64() * 1000.0;
         self.spell.count += 1;
@@ -133,7 +133,7 @@ impl Window {
             let (used, least) = if was_full || refused {
                 (self.size, SMALLEST)
             } else {
-                (self.size.min(most as f64), self.size.min(LITTLE))
+                (self.size.min(most), self.size.min(LITTLE))
             };
             self.size = (used * SHRINK.min(excess.max(SHRINK_MOST))).max(least);
             self.base = None;

@@ -329,7 +329,7 @@ pub(crate) enum DeviceCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AppCommand {
-    /// Puts an app into the watched directory (apps_dir), once its credentials are proven. Run it on workers first.
+    /// Puts an app into the watched directory of apps, once its credentials are proven. Run it on workers first.
     Add(Box<AddOptions>),
     /// Takes an app out of the watched directory, with its credentials. Run it on gateways first.
     Remove(RemoveOptions),
