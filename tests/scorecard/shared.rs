@@ -18,30 +18,24 @@ struct Beside {
     outcome: Outcome,
 }
 
-/// How the noisy one pushes.
-struct Flood {
-    connections: usize,
-    per_second: f64,
-}
-
 /// Lets the quiet tenants of a place push alone, and then the last one beside them. Each quiet push goes through
 /// one of so many connections.
 fn beside_a_flood(
     place: &mut Place,
     time: Duration,
     connections: usize,
-    per_second: f64,
-    flood: &Flood,
+    flood_connections: usize,
+    flood_rate: f64,
 ) -> anyhow::Result<Beside> {
     let mut prefixes = place.hosted.prefixes();
     let noisy = prefixes.pop().unwrap_or_default();
-    let quiet = Load { prefixes, connections, ..place.load(per_second) };
+    let quiet = Load { prefixes, connections, ..place.load(QUIET_RATE) };
     let loud = Load {
         prefixes: vec![noisy],
         first: 1 << 40,
-        connections: flood.connections,
+        connections: flood_connections,
         calls: 0,
-        ..place.load(flood.per_second)
+        ..place.load(flood_rate)
     };
     let calm = place.under(&quiet, time, |_, _| Ok(()))?;
     let quiet = Load { first: 1 << 32, ..quiet };
@@ -51,8 +45,6 @@ fn beside_a_flood(
         Ok(())
     })?;
     let (before_ms, after_ms) = (p99(&calm), p99(&beside));
-    let half = |outcome: &client::Outcome| outcome.percentile_ms(0.5, |_| true);
-    let (half_before, half_after) = (half(&calm), half(&beside));
     let served = beside.count(Status::Ok) as f64 / beside.samples.len() as f64;
     let mut all = calm;
     all.extra_answers += beside.extra_answers + flood.extra_answers;
@@ -63,9 +55,7 @@ fn beside_a_flood(
     let bound = (before_ms * 2.0).max(before_ms + 20.0);
     outcome.demand(after_ms <= bound, format!("their p99 rose to {after_ms:.0} ms"));
     outcome.demand(outcome.books.lost == 0, "pushes were not answered");
-    outcome.also = format!(
-        "quiet: {percent:.2} % served, half {half_before:.0} → {half_after:.0}, p99 {before_ms:.0} → {after_ms:.0} ms; noisy: "
-    );
+    outcome.also = format!("quiet: {percent:.2} % served, p99 {before_ms:.0} → {after_ms:.0} ms; noisy: ");
     Ok(Beside { before_ms, flood, outcome })
 }
 
@@ -74,8 +64,7 @@ pub(crate) fn noisy_tenant(scale: &Scale) -> anyhow::Result<Outcome> {
     let time = Duration::from_secs(scale.of(60, 600));
     let size = Size { tenants: QUIET + 1, rate: 500, ..Size::default() };
     let mut place = Place::start(&size, r#"{"p50_ms":20,"p95_ms":40}"#)?;
-    let Beside { flood, mut outcome, .. } =
-        beside_a_flood(&mut place, time, 400, QUIET_RATE, &Flood { connections: 600, per_second: 5000.0 })?;
+    let Beside { flood, mut outcome, .. } = beside_a_flood(&mut place, time, 400, 600, 5000.0)?;
     let offered = flood.samples.len() as f64 / time.as_secs_f64();
     outcome.demand(offered > 4500.0, format!("the noisy one offered only {offered:.0}/s"));
     outcome.also = format!("{}{} served", outcome.also, flood.count(Status::Ok));
@@ -89,33 +78,11 @@ pub(crate) fn crowded(scale: &Scale) -> anyhow::Result<Outcome> {
     let gateway_settings = "connections_per_address = 20000".to_owned();
     let size = Size { tenants: QUIET + 1, gateway_settings, ..Size::default() };
     let mut place = Place::start(&size, r#"{"p50_ms":500,"p95_ms":600}"#)?;
-    let Beside { before_ms, flood, mut outcome, .. } =
-        beside_a_flood(&mut place, time, 600, QUIET_RATE, &Flood { connections: 3000, per_second: 2500.0 })?;
+    let Beside { before_ms, flood, mut outcome, .. } = beside_a_flood(&mut place, time, 600, 3000, 2500.0)?;
     let waited = flood.percentile_ms(0.5, |_| true);
     outcome.demand(waited > before_ms, "the noisy one did not wait: there was room for all");
     let per_second = flood.count(Status::Ok) as f64 / time.as_secs_f64();
     outcome.also = format!("{}{per_second:.0}/s served, half of them after {waited:.0} ms", outcome.also);
-    Ok(outcome)
-}
-
-/// The same with sixteen threads that take pushes, each with a window of its own. The workers' places are what is scarce,
-/// and not this machine.
-pub(crate) fn crowded_with_many_threads(scale: &Scale) -> anyhow::Result<Outcome> {
-    let time = Duration::from_secs(scale.of(30, 300));
-    let size = Size {
-        tenants: QUIET + 1,
-        gateways: 4,
-        threads: 4,
-        settings: "[worker]\nslots = 32\n".into(),
-        gateway_settings: "connections_per_address = 20000".into(),
-        ..Size::default()
-    };
-    let mut place = Place::start(&size, r#"{"p50_ms":500,"p95_ms":600}"#)?;
-    let flood = Flood { connections: 1500, per_second: 600.0 };
-    let Beside { flood, mut outcome, .. } = beside_a_flood(&mut place, time, 200, 100.0, &flood)?;
-    let per_second = flood.count(Status::Ok) as f64 / time.as_secs_f64();
-    outcome.demand(per_second < 590.0, "the noisy one did not wait: there was room for all");
-    outcome.also = format!("{}{per_second:.0}/s of 600/s served", outcome.also);
     Ok(outcome)
 }
 
