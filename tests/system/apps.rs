@@ -30,9 +30,13 @@ fn google(deployment: &Deployment) -> Vec<String> {
         .collect()
 }
 
-fn app(deployment: &Deployment, arguments: &[&str]) -> Output {
+/// Runs a command beside the simulator, which it may ask.
+async fn app(deployment: &Deployment, arguments: &[&str]) -> Output {
     let config = deployment.config.to_str().unwrap();
-    run(&[&["app"], arguments, &["--config", config]].concat())
+    let all = [&["app"], arguments, &["--config", config]].concat();
+    let all: Vec<_> = all.into_iter().map(str::to_owned).collect();
+    let run = move || run(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 fn own_android() -> Value {
@@ -63,16 +67,16 @@ async fn an_app_of_one_tenant_comes_and_goes_without_a_restart() {
         "--dry-run",
     ];
     add.extend(google.iter().map(String::as_str));
-    let added = app(&deployment, &add);
+    let added = app(&deployment, &add).await;
     assert!(added.status.success(), "{added:?}");
     deployment.service.until_logged("apps came or went").await;
 
     assert_eq!(deployment.push(&own_android()).await.json(), json!({ "status": "OK" }));
     assert!(deployment.push_of_other(&own_android()).await.error().contains("missing platform"));
-    let again = app(&deployment, &add);
+    let again = app(&deployment, &add).await;
     assert!(String::from_utf8_lossy(&again.stderr).contains("there is an app own already"), "{again:?}");
 
-    let removed = app(&deployment, &["remove", "own"]);
+    let removed = app(&deployment, &["remove", "own"]).await;
     assert!(removed.status.success(), "{removed:?}");
     let log_of = || deployment.service.log().matches("apps came or went").count();
     eventually("the app is gone", || log_of() == 2).await;
@@ -95,16 +99,17 @@ async fn an_app_whose_credentials_are_no_good_is_not_added() {
         ["--provider", "fcm", "--platform", "android_own", "--project", "demo", "--service-account-file"];
 
     for (file, told) in [(&broken, "service account"), (&broken.with_extension("gone"), "broken.gone")] {
-        let refused = app(&deployment, &[&["add", "own"], &fcm[..], &[file.to_str().unwrap()]].concat());
+        let refused =
+            app(&deployment, &[&["add", "own"], &fcm[..], &[file.to_str().unwrap()]].concat()).await;
         assert!(!refused.status.success());
         assert!(String::from_utf8_lossy(&refused.stderr).contains(told), "{refused:?}");
     }
     let twice = ["--provider", "fcm", "--platform", "android_rn"];
     let google = google(&deployment);
     let google: Vec<_> = google.iter().map(String::as_str).collect();
-    let refused = app(&deployment, &[&["add", "own"], &twice[..], &google].concat());
+    let refused = app(&deployment, &[&["add", "own"], &twice[..], &google].concat()).await;
     assert!(String::from_utf8_lossy(&refused.stderr).contains("android_rn"), "{refused:?}");
     assert!(!deployment.directory.path().join("apps.d/own.toml").exists());
-    let unknown = app(&deployment, &["remove", "own"]);
+    let unknown = app(&deployment, &["remove", "own"]).await;
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no app own"), "{unknown:?}");
 }

@@ -33,7 +33,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "provider-sim",
         ],
     ),
-    ("system-tests", &["hpns", "provider-sim", "push-domain"]),
+    ("system-tests", &["hpns", "provider-sim", "push-domain", "dispatch-stream"]),
 ];
 
 fn root() -> &'static Path {

@@ -11,7 +11,7 @@ use crate::{KeyRing, wire};
 
 const RING: &str = "00000000000000a1 1111111111111111111111111111111111111111111111111111111111111111";
 
-/// Reads bytes as an envelope, as the record inside one, and as a verdict. What can be read is written and read
+/// Reads bytes as an envelope, as the record inside one, as a parcel, as a verdict and as a list of them. What can be read is written and read
 /// again; nothing else may open.
 ///
 /// # Panics
@@ -41,6 +41,13 @@ pub fn entry(bytes: &[u8]) {
         let again =
             wire::read_push(wire::write_push(&read).into(), job, &app, &apps, deadline).expect("our own");
         assert_eq!(read.notification.device, again.notification.device);
+    }
+    if let Ok(read) = wire::read_parcel(bytes.to_vec().into()) {
+        let again = wire::write_parcel(read.job, &read.gateway, &read.app, &read.envelope);
+        assert_eq!(wire::read_parcel(again).expect("our own").envelope, read.envelope);
+    }
+    if let Ok(told) = wire::read_told(bytes.to_vec().into()) {
+        told.for_each(drop);
     }
     if let Ok(verdict) = wire::read_verdict(bytes) {
         assert_eq!(wire::read_verdict(&wire::write_verdict(&verdict)).as_ref(), Ok(&verdict));

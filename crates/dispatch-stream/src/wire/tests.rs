@@ -155,3 +155,28 @@ proptest! {
         let _ = read_verdict(&bytes);
     }
 }
+
+#[test]
+fn a_parcel_and_what_gateways_are_told_are_read_as_they_were_written() {
+    let (one, other, app) = (JobId::new(), JobId::new(), AppId::new("ios"));
+    let parcel = read_parcel(write_parcel(one, "gateway", &app, b"envelope")).unwrap();
+    assert_eq!((parcel.job, &*parcel.gateway, &parcel.app), (one, "gateway", &app));
+    assert_eq!(parcel.envelope, &b"envelope"[..]);
+
+    let verdict = Verdict::unsent(FailReason::Poison);
+    let mut told = Vec::new();
+    tell(&mut told, one, &write_verdict(&verdict));
+    tell(&mut told, other, b"");
+    let read: Vec<_> = read_told(told.into()).unwrap().collect();
+    assert_eq!(read, [(one, Ok(Some(verdict))), (other, Ok(None))]);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_parcel_or_none_and_verdicts_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read_parcel(bytes.clone().into());
+        if let Ok(told) = read_told(bytes.into()) {
+            told.for_each(drop);
+        }
+    }
+}
