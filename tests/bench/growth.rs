@@ -71,17 +71,7 @@ fn tenants_cost(hpns: &Path, tenants: u32, time: Duration, out: &mut impl Write)
     let started = Instant::now();
     hosted.add_gateway()?;
     let start = started.elapsed();
-    let load = Load {
-        address: hosted.gateways[0].address,
-        prefixes: hosted.prefixes(),
-        platforms: vec!["apple_rn-v2"],
-        devices: 100_000,
-        first: 0,
-        connections: 64,
-        per_second: None,
-        padding: 0,
-        calls: 0,
-    };
+    let load = Load::closed(hosted.gateways[0].address, hosted.prefixes());
     client::run(&load, Duration::from_secs(2))?;
     let used = || -> anyhow::Result<[Cpu; 2]> {
         let gateway = Cpu::of(hosted.gateways[0].id())?;

@@ -39,17 +39,7 @@ fn measure(apps: usize, name: &str, hpns: &Path, time: Duration, out: &mut impl 
         ..Size::default()
     };
     let hosted = Hosted::start(hpns, directory.path(), &size)?;
-    let load = Load {
-        address: hosted.gateways[0].address,
-        prefixes: hosted.prefixes(),
-        platforms: vec!["apple_rn-v2"],
-        devices: 100_000,
-        first: 0,
-        connections: 64,
-        per_second: None,
-        padding: 0,
-        calls: 0,
-    };
+    let load = Load::closed(hosted.gateways[0].address, hosted.prefixes());
     client::run(&load, WARM_UP)?;
     let lanes = || hosted.lanes.iter().map(|lane| Cpu::of(lane.id())).sum::<anyhow::Result<Cpu>>();
     let used = || -> anyhow::Result<[f64; 3]> {

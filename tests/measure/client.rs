@@ -49,6 +49,24 @@ pub struct Load {
     pub calls: u64,
 }
 
+impl Load {
+    /// A closed loop over 64 connections, to iPhones, of which there are a hundred thousand.
+    #[must_use]
+    pub fn closed(address: SocketAddr, prefixes: Vec<String>) -> Self {
+        Self {
+            address,
+            prefixes,
+            platforms: vec!["apple_rn-v2"],
+            devices: 100_000,
+            first: 0,
+            connections: 64,
+            per_second: None,
+            padding: 0,
+            calls: 0,
+        }
+    }
+}
+
 /// What a push was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
