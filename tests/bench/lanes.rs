@@ -91,9 +91,6 @@ async fn carried(apps: usize, time: Duration) -> anyhow::Result<(f64, f64)> {
             }
         }
     });
-    while !gateway.is_served() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
     let all = apps.all();
     let (began, end) =
         (Instant::now() + Duration::from_secs(1), Instant::now() + Duration::from_secs(1) + time);
@@ -145,6 +142,7 @@ async fn idle(workers: usize, apps: usize, time: Duration) -> anyhow::Result<f64
             drop(worker);
         });
     }
+    // What starting costs is not what idling costs.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = Cpu::of(redis.id())?;
     tokio::time::sleep(time).await;

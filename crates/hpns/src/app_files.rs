@@ -122,10 +122,10 @@ fn write_all(options: &AddOptions, directory: &Path, written: &mut Vec<PathBuf>)
         written.push(path.clone());
         anyhow::Ok(path)
     };
-    for (_, source) in options.files() {
+    for (key, source) in options.files() {
         let content =
             secret_file::read(source).with_context(|| format!("cannot read {}", source.display()))?;
-        write(own_name(name, source)?, &content)?;
+        write(own_name(name, key), &content)?;
     }
     let hidden = write(format!(".{name}.toml"), options.text(Some(name))?.as_bytes())?;
     let file = directory.join(format!("{name}.toml"));
@@ -216,7 +216,7 @@ impl AddOptions {
         }
         for (key, source) in self.files() {
             let shown = match own {
-                Some(app) => own_name(app, source)?,
+                Some(app) => own_name(app, key),
                 None => std::path::absolute(source)?.to_string_lossy().into_owned(),
             };
             line(key, &shown)?;
@@ -231,10 +231,9 @@ impl AddOptions {
     }
 }
 
-/// What the copy of a file is called.
-fn own_name(app: &str, source: &Path) -> anyhow::Result<String> {
-    let name = source.file_name().with_context(|| format!("{} is no file", source.display()))?;
-    Ok(format!("{app}.{}", name.to_string_lossy()))
+/// What the copy of a file is called: by its key, because two may have one name, and none may look like an app.
+fn own_name(app: &str, key: &str) -> String {
+    format!("{app}.{key}")
 }
 
 /// Writes a file that only its owner reads; one that is there already stays as it is.

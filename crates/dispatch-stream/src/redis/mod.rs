@@ -63,6 +63,8 @@ async fn pause() {
 }
 
 #[cfg(test)]
+mod board_tests;
+#[cfg(test)]
 mod deaths;
 #[cfg(test)]
 mod model;

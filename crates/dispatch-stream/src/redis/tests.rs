@@ -9,9 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::rig::{Rig, Server, a_gateway, a_worker, until};
 use super::{LaneFault, value};
 use crate::conformance::{a_job, a_verdict, claim_all, submitted};
-use crate::{
-    AppState, Board, Evidence, JobSource, Lease, ProcessState, Submit, SubmitError, Summary, Verdict,
-};
+use crate::{JobSource, Submit, SubmitError, Verdict};
 
 crate::conformance::dispatch_conformance!(
     #[tokio::test]
@@ -251,130 +249,10 @@ async fn a_full_server_refuses_what_is_new_and_lets_out_what_is_there() {
     let _taken = submitted(&rig, &a_job(Kind::Message)).await;
 }
 
-#[tokio::test]
-async fn processes_know_of_each_other_by_a_sum_that_one_of_them_makes() {
-    let server = Server::start();
-    server.admin(&cmd("PING")).await;
-    let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
-    let admin = Board::new("admin", &[server.lane("admin")]);
-    let apps = [("ios".to_owned(), AppState { is_broken: true, ..AppState::default() })].into();
-    let state = ProcessState { process: "one".into(), is_worker: true, apps, ..ProcessState::default() };
-    let other = ProcessState { process: "two".into(), is_gateway: true, ..ProcessState::default() };
-
-    assert_eq!(two.publish(other.clone(), false).await, None, "nobody has added up");
-    let sum = Summary { gateways: 1, workers: 1, broken: vec!["ios".into()] };
-    assert_eq!(one.publish(state.clone(), true).await, Some(sum.clone()));
-    assert_eq!(two.publish(other.clone(), false).await, Some(sum));
-
-    assert!(!two.is_watched());
-    let states = admin.states().await.unwrap();
-    assert!(states.contains(&state) && states.contains(&other) && states.len() == 2, "{states:?}");
-    two.publish(other, false).await;
-    assert!(two.is_watched());
-}
-
 /// A server's time.
-async fn seconds(server: &Server) -> u64 {
+pub(super) async fn seconds(server: &Server) -> u64 {
     let time = value::list(server.admin(&cmd("TIME")).await);
     time.into_iter().next().and_then(value::text).unwrap().parse().unwrap()
-}
-
-#[tokio::test]
-async fn what_workers_have_seen_of_an_app_adds_up_whatever_their_clocks_and_the_lanes_say() {
-    let server = Server::start();
-    server.admin(&cmd("PING")).await;
-    let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
-    let app = push_domain::AppId::new("ios");
-    let seen = |dead, accepted, ago: Option<u64>, paused| {
-        let accepted_ago = ago.map(Duration::from_secs);
-        [(app.clone(), Evidence { dead, accepted, accepted_ago, paused: Duration::from_secs(paused) })]
-    };
-
-    one.exchange(&seen(7, 1, Some(5), 30)).await;
-    let heard = two.exchange(&seen(3, 0, None, 0)).await[0].unwrap();
-    assert_eq!((heard.dead, heard.accepted), (10, 1));
-    assert!((5..8).contains(&heard.accepted_ago.unwrap().as_secs()));
-    assert!((25..=30).contains(&heard.paused.as_secs()));
-
-    // The lane's clock goes back by an hour: what it has written lies ahead.
-    let moment = (seconds(&server).await + 3600) * 1000;
-    let mut set = cmd("HSET");
-    set.arg("hpns:guard:ios").arg("l").arg(moment).arg("p").arg(moment).arg("o").arg(30_000);
-    server.admin(&set).await;
-    let heard = two.exchange(&seen(0, 0, None, 0)).await[0].unwrap();
-    assert_eq!(heard.accepted_ago.unwrap().as_secs(), 0);
-    assert!(heard.paused <= Duration::from_secs(30), "{heard:?}");
-}
-
-#[tokio::test]
-async fn a_rate_survives_a_lane_whose_clock_goes_back() {
-    let server = Server::start();
-    server.admin(&cmd("PING")).await;
-    let board = Board::new("one", &[server.lane("worker")]);
-    let Some(Lease::Granted(_)) = board.lease("fcm", 1000.0, 100, 20).await else { panic!() };
-    let ahead = (seconds(&server).await + 3600) * 1_000_000;
-    server.admin(cmd("SET").arg("hpns:rl:fcm").arg(ahead)).await;
-
-    let Some(Lease::Wait(time)) = board.lease("fcm", 1000.0, 100, 20).await else { panic!() };
-
-    assert!(time <= Duration::from_millis(100), "{time:?}");
-}
-
-#[tokio::test]
-async fn a_lane_that_hangs_holds_no_rate_back_even_while_it_is_asked_for_other_things() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("redis://{}", silent.local_addr().unwrap());
-    let lane = super::Lane::new("silent", &address.into(), "hpns", false, None).unwrap();
-    let board = Board::new("one", &[lane]);
-
-    let began = tokio::time::Instant::now();
-    let leases = async {
-        for _ in 0..3 {
-            assert_eq!(board.lease("fcm", 1000.0, 100, 20).await, None);
-        }
-        began.elapsed()
-    };
-    let talk = tokio::time::timeout(Duration::from_secs(5), board.publish(ProcessState::default(), false));
-    let (took, _) = tokio::join!(leases, talk);
-
-    assert!(took < Duration::from_millis(500), "{took:?}");
-}
-
-#[tokio::test]
-async fn eight_workers_that_lease_a_rate_keep_to_it() {
-    let server = Server::start();
-    server.admin(&cmd("PING")).await;
-    let boards: Vec<_> = (0..8).map(|n| Board::new(&n.to_string(), &[server.lane("worker")])).collect();
-    let began = tokio::time::Instant::now();
-    let end = began + Duration::from_millis(1500);
-
-    let workers = boards.iter().map(|board| async move {
-        let mut granted = 0;
-        while tokio::time::Instant::now() < end {
-            match board.lease("fcm", 1000.0, 100, 20).await.unwrap() {
-                Lease::Granted(turns) => granted += turns,
-                Lease::Wait(time) => tokio::time::sleep(time).await,
-            }
-        }
-        granted
-    });
-    let mut all = 0;
-    let mut working: Vec<_> = workers.map(Box::pin).collect();
-    // All of them make progress together.
-    std::future::poll_fn(|context| {
-        working.retain_mut(|worker| match worker.as_mut().poll(context) {
-            std::task::Poll::Ready(granted) => {
-                all += granted;
-                false
-            }
-            std::task::Poll::Pending => true,
-        });
-        if working.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-
-    let ideal = 1000.0 * began.elapsed().as_secs_f64() + 100.0;
-    assert!(f64::from(all) <= ideal * 1.05 && f64::from(all) >= ideal * 0.8, "{all} of {ideal}");
 }
 
 #[tokio::test]
