@@ -104,6 +104,7 @@ impl Dialler {
             ping,
             pulse: Pulse::new(self.ping_interval),
             timer: Box::pin(tokio::time::sleep(WATCH.min(self.ping_interval))),
+            rests: false,
         };
         Ok((requests, driver))
     }
@@ -149,17 +150,20 @@ pub(crate) struct Driver {
     ping: PingPong,
     pulse: Pulse,
     timer: Pin<Box<Sleep>>,
+    /// Whether it is looked after less often, because nobody uses it.
+    rests: bool,
 }
 
 impl Driver {
     /// Runs until the connection ends. `limit_changed` hears how many requests Apple allows at once;
-    /// `is_busy` tells whether any are open; after `retired` the connection ends by itself once they are
-    /// answered.
+    /// `is_busy` tells whether any are open; `unused` hears that there were none for long; after `retired` the connection
+    /// ends by itself once they are answered.
     pub(crate) async fn run(
         mut self,
         retired: CancellationToken,
         limit_changed: impl Fn(usize),
         is_busy: impl Fn() -> bool,
+        unused: impl Fn(),
     ) -> Result<(), ConnectionError> {
         let mut retirement = pin!(retired.cancelled());
         poll_fn(|cx| {
@@ -174,7 +178,7 @@ impl Driver {
             if ended.is_ready() {
                 return ended;
             }
-            self.poll_pulse(cx, &is_busy).map(Err)
+            self.poll_pulse(cx, &is_busy, &unused).map(Err)
         })
         .await
     }
@@ -189,7 +193,17 @@ impl Driver {
     }
 
     /// Ready only when the connection is found dead.
-    fn poll_pulse(&mut self, cx: &mut Context<'_>, is_busy: &impl Fn() -> bool) -> Poll<ConnectionError> {
+    fn poll_pulse(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_busy: &impl Fn() -> bool,
+        unused: &impl Fn(),
+    ) -> Poll<ConnectionError> {
+        // A request wakes this task.
+        if self.rests && is_busy() {
+            self.rests = false;
+            self.timer.as_mut().reset(Instant::now() + WATCH.min(self.pulse.interval));
+        }
         if self.pulse.pong_due.is_some() && self.ping.poll_pong(cx).is_ready() {
             self.pulse.answered(Instant::now());
         }
@@ -197,6 +211,7 @@ impl Driver {
             let now = Instant::now();
             match self.pulse.look(now, self.drain.reads(), is_busy()) {
                 Look::Well => {}
+                Look::Unused => unused(),
                 Look::Dead => return Poll::Ready(ConnectionError::PingTimeout),
                 Look::Ask => {
                     if let Err(error) = self.ping.send_ping(Ping::opaque()) {
@@ -205,7 +220,9 @@ impl Driver {
                     cx.waker().wake_by_ref();
                 }
             }
-            self.timer.as_mut().reset(now + WATCH.min(self.pulse.interval));
+            let (next, rests) = self.pulse.next_look(now);
+            self.rests = rests;
+            self.timer.as_mut().reset(next);
         }
         Poll::Pending
     }

@@ -253,7 +253,8 @@ impl Pool {
         let pool = self.clone();
         self.shared.tasks.spawn(async move {
             let is_busy = || pool.shared.lock().link(id).is_some_and(|link| link.in_flight > 0);
-            let ended = driver.run(retired, |limit| pool.limit_changed(id, limit), is_busy).await;
+            let limit_changed = |limit| pool.limit_changed(id, limit);
+            let ended = driver.run(retired, limit_changed, is_busy, || pool.retire(id)).await;
             pool.closed(id, ended);
         });
     }

@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 /// How often a connection is looked after.
 pub(crate) const WATCH: Duration = Duration::from_millis(500);
+/// A connection without a request for so long is closed: an app that is hardly used costs no connection. Apple asks to keep
+/// those that are used for hours to days.
+const UNUSED: Duration = Duration::from_hours(1);
 /// A PING on an idle connection has to be answered in this share of the interval: 15 s of a minute.
 const PING_SHARE: u32 = 4;
 /// The same where requests are open and nothing has come for a while.
@@ -21,6 +24,7 @@ pub(crate) struct Pulse {
     pub(crate) pong_due: Option<Instant>,
     reads: u64,
     was_busy: bool,
+    used_at: Instant,
     /// Not doubted before this time.
     trusted_until: Instant,
 }
@@ -32,12 +36,22 @@ pub(crate) enum Look {
     /// A PING should be sent.
     Ask,
     Dead,
+    /// Nobody has used it for long.
+    Unused,
 }
 
 impl Pulse {
     pub(crate) fn new(interval: Duration) -> Self {
         let now = Instant::now();
-        Self { interval, asked_at: now, pong_due: None, reads: 0, was_busy: false, trusted_until: now }
+        Self {
+            interval,
+            asked_at: now,
+            pong_due: None,
+            reads: 0,
+            was_busy: false,
+            used_at: now,
+            trusted_until: now,
+        }
     }
 
     /// A PING was answered.
@@ -51,6 +65,11 @@ impl Pulse {
     pub(crate) fn look(&mut self, now: Instant, reads: u64, busy: bool) -> Look {
         let silent = busy && self.was_busy && reads == self.reads && now >= self.trusted_until;
         (self.reads, self.was_busy) = (reads, busy);
+        if busy {
+            self.used_at = now;
+        } else if now.duration_since(self.used_at) >= UNUSED {
+            return Look::Unused;
+        }
         if let Some(due) = self.pong_due {
             return if now >= due { Look::Dead } else { Look::Well };
         }
@@ -61,6 +80,16 @@ impl Pulse {
         self.asked_at = now;
         self.pong_due = Some(now + if silent { DOUBTFUL_PING_TIMEOUT } else { self.interval / PING_SHARE });
         Look::Ask
+    }
+
+    /// When to look again: often while there are requests or an answer is due, else when it is time for a PING, so that
+    /// idle connections cost next to nothing. Says also whether that is so.
+    pub(crate) fn next_look(&self, now: Instant) -> (Instant, bool) {
+        let soon = now + WATCH.min(self.interval);
+        if self.was_busy || self.pong_due.is_some() {
+            return (soon, false);
+        }
+        (soon.max(self.asked_at + self.interval), true)
     }
 }
 
@@ -102,6 +131,25 @@ mod tests {
         let mut pulse = Pulse::new(Duration::from_mins(1));
 
         assert_eq!(seen(&mut pulse, 150, |_| 7, false).await, [(120, Look::Ask), (150, Look::Dead)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_uses_is_looked_at_once_a_minute_and_closed_after_an_hour() {
+        let mut pulse = Pulse::new(Duration::from_mins(1));
+        let (start, mut looks) = (Instant::now(), 0);
+        loop {
+            let (next, rests) = pulse.next_look(Instant::now());
+            tokio::time::sleep_until(next).await;
+            looks += 1;
+            match pulse.look(Instant::now(), 7, false) {
+                Look::Unused => break,
+                Look::Ask => pulse.answered(Instant::now()),
+                other => assert!(rests && other == Look::Well, "{other:?}"),
+            }
+        }
+
+        assert!(start.elapsed() < UNUSED + Duration::from_mins(2), "{:?}", start.elapsed());
+        assert!(looks <= 62, "{looks}");
     }
 
     #[tokio::test(start_paused = true)]
