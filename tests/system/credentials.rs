@@ -1,6 +1,6 @@
 //! Credentials that change, are refused, or are of another kind; and apps that are set up wrongly.
 
-use provider_sim::{ProviderName, Script, ScriptedAnswer};
+use provider_sim::{Blow, Latency, ProviderName, Script, ScriptedAnswer};
 use serde_json::{Value, json};
 
 use crate::harness::{Deployment, Service, android, eventually, ios, put};
@@ -277,17 +277,55 @@ async fn a_tenant_whose_tokens_are_bad_travels_over_connections_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_certificate_stands_in_for_a_key() {
-    let deployment = Deployment::configured("[gateway]\naccess = \"open\"", |config| {
-        let ios = config.split("[apps.").find(|app| app.starts_with("ios]")).unwrap().to_owned();
-        let without: Vec<_> =
-            ios.lines().filter(|line| !line.starts_with("team_id") && !line.starts_with("key_id")).collect();
-        let with = without
-            .join("\n")
-            .replace("key_file", "certificate_file")
-            .replace("apns.p8", "apns-certificate.pem");
-        config.replace(&ios, &format!("{with}\n"))
+async fn an_isolated_tenant_whose_pushes_pile_up_is_told_so_and_keeps_no_places() {
+    let deployment = Deployment::configured("[server]\nthreads = 1", |config| config);
+    let mut junk = refuses(ProviderName::Apns, 400, "BadDeviceToken");
+    junk.token = "ffff*".into();
+    deployment.simulator.script(junk);
+    for number in 0..60 {
+        let head = if number % 3 == 0 { "ffff" } else { "0000" };
+        deployment.push(&ios(json!({ "device_id": format!("{head}{number:060x}") }))).await;
+    }
+    deployment.until_metric("app_tenants_isolated", "ios\"", 1.0).await;
+    deployment.simulator.conduct(ProviderName::Apns, |conduct| {
+        conduct.streams = 1;
+        conduct.latency = Some(Latency { p50_ms: 500.0, p95_ms: 500.0 });
     });
+    deployment.simulator.strike(ProviderName::Apns, Blow::GoAway);
+
+    let pushes = (0..400).map(|number| ios(json!({ "device_id": format!("0000{:060x}", 1000 + number) })));
+    let answers = at_once(&deployment, pushes).await;
+
+    // A hundred may wait, and eight connections carry some meanwhile.
+    let told = |it: &&Value| it["error"].as_str().unwrap_or_default().starts_with("provider_busy: ");
+    let refused = answers.others().into_iter().filter(told).count();
+    assert!((200..=300).contains(&refused), "{refused} {:?}", answers.others().first());
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_for_calls_is_told_at_the_start() {
+    // Of this name the certificate has the topic, and not the one for its calls.
+    let deployment = Deployment::configured("[gateway]\naccess = \"open\"", |config| {
+        with_certificate(&config).replacen("topic = \"com.example.mm\"", "topic = \"com.example.mm.voip\"", 1)
+    });
+
+    deployment.service.until_logged("Apple will refuse the app's calls").await;
+}
+
+/// The app `ios` with a certificate in place of its key.
+fn with_certificate(config: &str) -> String {
+    let ios = config.split("[apps.").find(|app| app.starts_with("ios]")).unwrap();
+    let without: Vec<_> =
+        ios.lines().filter(|line| !line.starts_with("team_id") && !line.starts_with("key_id")).collect();
+    let with =
+        without.join("\n").replace("key_file", "certificate_file").replace("apns.p8", "apns-certificate.pem");
+    config.replace(ios, &format!("{with}\n"))
+}
+
+#[tokio::test]
+async fn a_certificate_stands_in_for_a_key() {
+    let deployment =
+        Deployment::configured("[gateway]\naccess = \"open\"", |config| with_certificate(&config));
 
     assert_eq!(deployment.push(&ios(json!({}))).await.json(), ok());
     assert_eq!(deployment.push(&ios(json!({ "transport": "voip", "sub_type": "calls" }))).await.json(), ok());

@@ -349,4 +349,17 @@ mod tests {
 
         assert!((500..=600).contains(&left), "{left}");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_way_back_after_a_pause_is_shared_by_all_processes() {
+        let pace = Pace::shared(1000, 10, "fcm", Arc::new(Board::new("one", &[])));
+        pace.share_among(10);
+        pace.pause_exactly(Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+
+        let left = leaving(&pace, 10_000, Duration::from_secs(2)).await;
+
+        // A tenth of the rate for all, a tenth of that for each, and what leaves at once.
+        assert!((15..=50).contains(&left), "{left}");
+    }
 }

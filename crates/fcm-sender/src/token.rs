@@ -60,6 +60,11 @@ impl AccessToken {
         self.proven.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it may be used, when the machine has been suspended for `slept` in all.
+    fn is_good(&self, now: Instant, slept: Duration) -> bool {
+        now + slept.saturating_sub(self.slept) < self.last_use
+    }
+
     /// New and never accepted: another one would be refused too.
     fn is_hopeless(&self) -> bool {
         !self.proven.load(Ordering::Relaxed) && self.granted_at.elapsed() < FRESH
@@ -184,8 +189,7 @@ impl TokenSource {
 
     fn usable(&self, now: Instant) -> Option<AccessToken> {
         let slept = self.shared.clock.slept();
-        let good = |token: &&AccessToken| now + slept.saturating_sub(token.slept) < token.last_use;
-        self.shared.current.load().as_deref().filter(good).cloned()
+        self.shared.current.load().as_deref().filter(|token| token.is_good(now, slept)).cloned()
     }
 
     async fn fetch(&self) -> Result<AccessToken, NoToken> {
@@ -323,5 +327,29 @@ impl Shared {
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSource").field("app", &self.shared.app).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_ends_in_time_also_while_the_machine_is_suspended() {
+        let (now, slept) = (Instant::now(), Duration::from_mins(7));
+        let token = AccessToken {
+            header: HeaderValue::from_static("Bearer"),
+            generation: 1,
+            proven: Arc::default(),
+            granted_at: now,
+            slept,
+            refresh_at: now + Duration::from_mins(50),
+            last_use: now + Duration::from_mins(59),
+        };
+
+        assert!(token.is_good(now + Duration::from_mins(58), slept));
+        assert!(!token.is_good(now + Duration::from_mins(60), slept));
+        // The steady clock has seen a minute only.
+        assert!(!token.is_good(now + Duration::from_mins(1), slept + Duration::from_hours(1)));
     }
 }
