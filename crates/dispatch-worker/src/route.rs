@@ -1,5 +1,6 @@
 //! The way to one app: its sender, and what one worker keeps for it.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +21,32 @@ pub(crate) struct Route {
     pub(crate) sender: Arc<dyn PushSender>,
     pub(crate) retries: TpsBudget,
     last_alert: Mutex<Option<Instant>>,
+    /// How long the provider takes to accept a push, smoothed; microseconds.
+    accepts_in: AtomicU64,
 }
+
+/// A new answer counts as one of so many in what is usual.
+const SMOOTHING: u64 = 8;
 
 impl Route {
     pub(crate) fn new(sender: Arc<dyn PushSender>) -> Self {
         let retries = TpsBudget::new(Duration::from_secs(10), RETRIES_PER_SECOND, 0.1);
-        Self { sender, retries, last_alert: Mutex::default() }
+        Self { sender, retries, last_alert: Mutex::default(), accepts_in: AtomicU64::new(0) }
+    }
+
+    /// Notes how long the provider took to accept a push.
+    pub(crate) fn accepted(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // Two threads at once may lose one of their notes: it is an average.
+        let usual = self.accepts_in.load(Relaxed);
+        self.accepts_in.store(usual - usual / SMOOTHING + took / SMOOTHING, Relaxed);
+    }
+
+    /// How long before its last moment a job may still be tried: an attempt that is cut off is told to have failed, and may
+    /// arrive all the same. Twice what is usual, and at most a quarter of the job's whole time, so that a slow provider is
+    /// never given up.
+    pub(crate) fn time_to_try(&self, whole: Duration) -> Duration {
+        Duration::from_micros(self.accepts_in.load(Relaxed).saturating_mul(2)).min(whole / 4)
     }
 
     /// Tells the operator of an app whose set-up is wrong, in a metric each time and in the log once a

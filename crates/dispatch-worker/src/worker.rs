@@ -159,17 +159,19 @@ impl Worker {
         let job = claimed.job();
         let push = &job.notification;
         // The verdict has to be out before the caller stops waiting for it.
-        let last_moment = job.deadline - ANSWER_TIME.min(job.deadline.duration_since(job.accepted_at) / 2);
+        let whole = job.deadline.duration_since(job.accepted_at);
+        let last_moment = job.deadline - ANSWER_TIME.min(whole / 2);
         let mut number = 0;
         let mut last = None;
         loop {
-            let turn = guard.pace.turn(last_moment).await;
+            let last_start = last_moment - route.time_to_try(whole);
+            let turn = guard.pace.turn(last_start).await;
             let now = Instant::now();
             if !claimed.may_send() {
                 return None; // Also after an attempt: whoever has it now may be answered better.
             }
             if let Some(outcome) = &last
-                && (turn.is_err() || now >= last_moment)
+                && (turn.is_err() || now >= last_start)
             {
                 return Some(self.conclude(route, guard, job, outcome, number));
             }
@@ -177,7 +179,7 @@ impl Worker {
                 let paced = Some(Reason::known("Paced"));
                 return Some(Verdict { reason: paced, ..Verdict::unsent(FailReason::ProviderBusy) });
             }
-            if now >= last_moment {
+            if now >= last_start {
                 return Some(Verdict::unsent(FailReason::Deadline));
             }
             let admission = match guard.admit(push.tenant) {
@@ -195,7 +197,10 @@ impl Worker {
             let took = now.elapsed();
             self.attempts[push.app.provider as usize].record(took);
             self.requests[push.app.provider as usize].record(took);
-            let left = last_moment.saturating_duration_since(Instant::now());
+            if outcome == Outcome::Accepted {
+                route.accepted(took);
+            }
+            let left = last_start.saturating_duration_since(Instant::now());
             let wait = retry::wait(&outcome, number, self.config.quick_retries, left, &mut rand::rng());
             match wait.filter(|_| guard.is_well() && route.retries.withdraw()) {
                 Some(wait) => {

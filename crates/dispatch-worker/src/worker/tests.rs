@@ -34,6 +34,10 @@ impl PushSender for Scripted {
                 tokio::time::sleep_until(attempt.deadline).await;
                 busy(RetryScope::Attempt)
             }
+            Some(Outcome::Refused { reason }) if reason.as_str() == "slow" => {
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+                Outcome::Accepted
+            }
             Some(outcome) => outcome,
             None => Outcome::Accepted,
         }
@@ -240,6 +244,16 @@ async fn a_provider_that_hangs_to_the_end_is_told_as_such() {
     assert_eq!((verdicts[0].answer, sends), (Answer::Fail(FailReason::ProviderDown), 3));
     assert_eq!(verdicts[0].attempts, 3);
     assert!(verdicts[0].timing.sending > Duration::from_secs(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_begins_that_would_probably_be_cut_off() {
+    let [slow, hangs] = ["slow", "hang"].map(|word| Outcome::Refused { reason: Reason::known(word) });
+    let (verdicts, sends) = deliver([vec![slow; 9], vec![hangs; 3]].concat(), 10).await;
+
+    // Two attempts of 4 s leave less than twice what the provider usually takes.
+    assert_eq!(verdicts[9].answer, Answer::Fail(FailReason::ProviderDown));
+    assert_eq!((verdicts[9].attempts, sends), (2, 11));
 }
 
 fn refused() -> Outcome {
