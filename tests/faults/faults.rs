@@ -1,5 +1,7 @@
 //! The faults: how each begins and ends, in the simulator's words.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use system_tests::process::Process;
@@ -61,10 +63,12 @@ pub(crate) struct Fault {
     pub(crate) is_ambiguous: bool,
     /// Devices are called dead.
     pub(crate) removes: bool,
+    /// How long it goes on.
+    pub(crate) time: Duration,
 }
 
 const fn fault(name: &'static str, kind: Kind) -> Fault {
-    Fault { name, kind, is_ambiguous: false, removes: false }
+    Fault { name, kind, is_ambiguous: false, removes: false, time: Duration::from_secs(3) }
 }
 
 const fn ambiguous(name: &'static str, kind: Kind) -> Fault {
@@ -73,7 +77,7 @@ const fn ambiguous(name: &'static str, kind: Kind) -> Fault {
 
 use Kind::{Answers, Blow, Conduct, Door, Revoke};
 
-pub(crate) const FAULTS: [Fault; 29] = [
+pub(crate) const FAULTS: [Fault; 30] = [
     ambiguous("connections refused", Door("shut")),
     ambiguous("new connections never answered", Door("dark")),
     ambiguous("certificate expired", Door("expired")),
@@ -98,6 +102,14 @@ pub(crate) const FAULTS: [Fault; 29] = [
         "never an answer, 20 %",
         Answers(20, r#"{"action":"hang","status":503}"#, r#"{"action":"hang","status":503}"#),
     ),
+    // Longer than any connection waits for an answer that nobody needs any more, so what is not given back adds up.
+    Fault {
+        time: Duration::from_secs(75),
+        ..fault(
+            "never an answer, 8 %, for 75 s",
+            Answers(8, r#"{"action":"hang","status":503}"#, r#"{"action":"hang","status":503}"#),
+        )
+    },
     fault(
         "500",
         Answers(
@@ -203,6 +215,11 @@ impl Fault {
             Door(door) => door != "dark",
             Blow { .. } | Conduct(..) | Revoke => false,
         }
+    }
+
+    /// Says whether most pushes are answered well, each by chance: then the provider is in order.
+    pub(crate) const fn leaves_the_breaker(&self) -> bool {
+        matches!(self.kind, Answers(0..=20, ..))
     }
 
     /// Says whether it has to be begun again and again.

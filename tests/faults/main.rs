@@ -1,7 +1,7 @@
 //! `make faults`: what each provider fault costs, as a table.
 //!
 //! For every fault and provider: a service and a simulator of their own, a steady open-loop load to both
-//! providers, 2 s of calm, 3 s of the fault, 12 s after it. Then both ledgers are compared. A cell
+//! providers, 2 s of calm, 3 s of the fault (one lasts longer), 12 s after it. Then both ledgers are compared. A cell
 //! is run three times, and latencies are the median of three. The run fails if a push is lost, if an
 //! answer is not true, if a push arrives twice that should not, if the other provider suffers, or if the
 //! service does not recover.
@@ -21,7 +21,6 @@ use tokio::time::Instant;
 use crate::faults::{FAULTS, Fault, Provider};
 
 const CALM: Duration = Duration::from_secs(2);
-const FAULT: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(12);
 /// A provider that answers no push well is left alone after so long, and back after so long.
 const OPENS: Duration = Duration::from_secs(2);
@@ -169,6 +168,9 @@ impl Cell {
         if fault.opens_the_breaker() && opened > OPENS {
             complaints.push(format!("pushes were refused after {opened:?} only"));
         }
+        if fault.leaves_the_breaker() && self.opened.is_some() {
+            complaints.push("pushes were refused although most would have been answered".into());
+        }
         if self.recovery > CLOSES {
             complaints.push(format!("it took {:?} until all was well", self.recovery));
         }
@@ -207,18 +209,19 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
         client::run(&Load { connections: 4, ..load(&service, platform) }, Duration::from_millis(300))?;
     }
     simulator.ask("POST", "/sim/reset", "")?;
-    let time = CALM + FAULT + AFTER;
+    let end = CALM + fault.time;
+    let time = end + AFTER;
     let (hit, other) = std::thread::scope(|scope| -> anyhow::Result<_> {
         let hit = scope.spawn(|| client::run(&load(&service, provider), time));
         let other = scope.spawn(|| client::run(&load(&service, provider.other()), time));
         let started = Instant::now();
         wait_until(started + CALM);
-        while started.elapsed() < CALM + FAULT {
+        while started.elapsed() < end {
             fault.begin(&simulator, provider)?;
             wait_until(if fault.repeats() {
                 Instant::now() + Duration::from_millis(400)
             } else {
-                started + CALM + FAULT
+                started + end
             });
         }
         fault.end(&simulator, provider)?;
@@ -234,7 +237,7 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
         sample.at >= time.saturating_sub(LAST) && !matches!(sample.status, Status::Ok | Status::Remove)
     };
     let calm = |sample: &Sample| sample.at < CALM;
-    let under_fault = |sample: &Sample| sample.at >= CALM && sample.at < CALM + FAULT;
+    let under_fault = |sample: &Sample| sample.at >= CALM && sample.at < end;
     Ok(Cell {
         sent: hit.samples.len() as u64,
         ok: hit.count(Status::Ok),
@@ -248,8 +251,8 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
         not_ok_at_last: hit.samples.iter().filter(last).count() as u64,
         other_calm_p99_ms: other.percentile_ms(0.99, calm),
         other_p99_ms: other.percentile_ms(0.99, under_fault),
-        opened: opened(&hit),
-        recovery: recovery(&hit),
+        opened: opened(&hit, end),
+        recovery: recovery(&hit, end),
     })
 }
 
@@ -268,17 +271,16 @@ fn load(service: &Process, provider: Provider) -> Load {
 }
 
 /// How long after its beginning the first push was refused without being tried: within a moment.
-fn opened(outcome: &Outcome) -> Option<Duration> {
+fn opened(outcome: &Outcome, end: Duration) -> Option<Duration> {
     let refused = |it: &&Sample| {
         let told_no = matches!(it.status, Status::Fail | Status::Unsent);
-        it.at >= CALM && it.at < CALM + FAULT && told_no && it.took < NOT_TRIED
+        it.at >= CALM && it.at < end && told_no && it.took < NOT_TRIED
     };
     outcome.samples.iter().filter(refused).map(|it| it.at.saturating_sub(CALM)).min()
 }
 
 /// How long after the end of the fault the last push left that was not answered `OK`.
-fn recovery(outcome: &Outcome) -> Duration {
-    let end = CALM + FAULT;
+fn recovery(outcome: &Outcome, end: Duration) -> Duration {
     let late = outcome.samples.iter().filter(|sample| sample.at >= end && sample.status != Status::Ok);
     late.map(|sample| sample.at.saturating_sub(end)).max().unwrap_or_default()
 }

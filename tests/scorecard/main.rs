@@ -37,6 +37,11 @@ const ROWS: &[Row] = &[
         what: "a tenant without a limit fills everything, 200 quiet ones",
         run: shared::crowded,
     },
+    Row {
+        id: "S13d",
+        what: "the same, 4 gateways of 4 threads, workers with little room",
+        run: shared::crowded_by_sixteen,
+    },
     Row { id: "S13b", what: "a flood of messages, calls beside it", run: shared::calls_in_a_flood },
     Row { id: "S14", what: "slow and silent sockets", run: hostile::slow_sockets },
     Row { id: "S15", what: "raw HTTP garbage", run: hostile::garbage },
