@@ -223,6 +223,17 @@ pub(crate) mod tests {
         assert_eq!(token.header().unwrap(), first);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_machine_makes_a_new_token_when_it_wakes() {
+        let clock = a_clock();
+        let token = a_token(&clock);
+        let first = token.header().unwrap();
+
+        clock.suspend(Duration::from_hours(1));
+
+        assert_ne!(token.header().unwrap(), first);
+    }
+
     #[test]
     fn many_callers_at_once_get_one_token() {
         let token = a_token(&a_clock());

@@ -30,7 +30,7 @@ const LEASE: Duration = Duration::from_millis(100);
 /// For so long after somebody looked, details are told.
 const WATCHED: Duration = Duration::from_secs(70);
 /// Evidence is counted by half minutes, and ten of them count.
-const BUCKET: Duration = Duration::from_secs(30);
+pub(super) const BUCKET: Duration = Duration::from_secs(30);
 const BUCKETS: usize = 10;
 
 fn millis(time: Duration) -> u64 {

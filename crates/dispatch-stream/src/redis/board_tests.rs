@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::cmd;
 
+use super::board::BUCKET;
 use super::rig::Server;
 use super::tests::seconds;
 use crate::{AppState, Board, Evidence, Lease, ProcessState, Summary};
@@ -126,4 +127,50 @@ async fn eight_workers_that_lease_a_rate_keep_to_it() {
 
     let ideal = 1000.0 * began.elapsed().as_secs_f64() + 100.0;
     assert!(f64::from(all) <= ideal * 1.05 && f64::from(all) >= ideal * 0.8, "{all} of {ideal}");
+}
+
+/// Every moment that a lane keeps for the board goes back by so many seconds: as if its clock had gone forward.
+const SHIFT: &str = r"
+local seconds, length = tonumber(ARGV[1]), tonumber(ARGV[2])
+local text = function(number) return string.format('%.0f', number) end
+redis.call('SET', KEYS[1], text(redis.call('GET', KEYS[1]) - seconds * 1000000))
+local fields = redis.call('HGETALL', KEYS[2])
+redis.call('DEL', KEYS[2])
+for f = 1, #fields, 2 do
+  local name, value = fields[f], fields[f + 1]
+  local kind, bucket = string.match(name, '^([da])(%d+)$')
+  if kind then name = kind .. text(bucket - math.floor(seconds * 1000 / length)) end
+  if name == 'l' or name == 'p' then value = text(value - seconds * 1000) end
+  redis.call('HSET', KEYS[2], name, value)
+end";
+
+#[tokio::test]
+async fn every_moment_on_the_board_bears_a_clock_that_steps() {
+    for step in [-86_400, -3600, -2, 2, 3600, 86_400] {
+        let server = Server::start();
+        server.admin(&cmd("PING")).await;
+        let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
+        let app = push_domain::AppId::new("ios");
+        let seen = |dead, paused| Evidence { dead, accepted: dead, accepted_ago: None, paused };
+        one.exchange(&[(app.clone(), seen(7, Duration::from_secs(30)))]).await;
+        let Some(Lease::Granted(_)) = one.lease("fcm", 1000.0, 100, 100).await else { panic!() };
+
+        let mut shift = cmd("EVAL");
+        shift.arg(SHIFT).arg(2).arg("hpns:rl:fcm").arg("hpns:guard:ios").arg(step).arg(BUCKET.as_secs() * 1000);
+        server.admin(&shift).await;
+
+        // A rate grants no more than its burst, and lets nobody wait for longer than a turn takes.
+        match two.lease("fcm", 1000.0, 100, 1000).await.unwrap() {
+            Lease::Granted(turns) => assert!(turns <= 100, "{step}: {turns}"),
+            Lease::Wait(time) => assert!(time <= Duration::from_millis(2), "{step}: {time:?}"),
+        }
+        // A pause is never longer than it was told, and evidence is neither made up nor kept for ever.
+        let heard = two.exchange(&[(app.clone(), seen(0, Duration::ZERO))]).await[0].unwrap();
+        assert!(heard.paused <= Duration::from_secs(30), "{step}: {heard:?}");
+        assert!(heard.dead <= 7 && heard.accepted <= 7, "{step}: {heard:?}");
+        // And what is told after it holds.
+        two.exchange(&[(app.clone(), seen(2, Duration::from_secs(20)))]).await;
+        let heard = one.exchange(&[(app.clone(), seen(0, Duration::ZERO))]).await[0].unwrap();
+        assert!(heard.paused > Duration::from_secs(15) && heard.dead >= 2, "{step}: {heard:?}");
+    }
 }
