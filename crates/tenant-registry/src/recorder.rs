@@ -10,11 +10,11 @@ use crate::{DeliveryLedger, DeviceState, RegistryError, Sighting};
 
 /// How many devices are remembered as written, and how many sightings wait at most.
 const MAX_REMEMBERED: usize = 262_144;
-const MAX_WAITING: usize = 65_536;
+const MAX_WAITING: usize = 16_384;
 
 /// Collects sightings of devices. A device costs one write a day, and one whenever its state changes.
 ///
-/// Cheap to clone; all clones are one collector. When the ledger is down, at most 65,536 sightings
+/// Cheap to clone; all clones are one collector. When the ledger is down, at most 16,384 sightings
 /// wait; later ones are forgotten, and the next push of the device brings them again.
 #[derive(Clone)]
 pub struct Recorder {
@@ -25,9 +25,18 @@ pub struct Recorder {
 #[derive(Default)]
 struct State {
     /// What was written lately, and before that: when the first is full, it takes the place of the second.
-    written: HashMap<DeviceId, (u32, DeviceState)>,
-    written_before: HashMap<DeviceId, (u32, DeviceState)>,
+    written: HashMap<Short, (u32, DeviceState)>,
+    written_before: HashMap<Short, (u32, DeviceState)>,
     waiting: VecDeque<Sighting>,
+}
+
+/// The beginning of a device's keyed hash. Two devices of a process that share one are less likely than one in a hundred
+/// million; then a day's write of the second waits for another process or day.
+type Short = u64;
+
+fn short(device: DeviceId) -> Short {
+    let [a, b, c, d, e, f, g, h, ..] = *device.as_bytes();
+    Short::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl Recorder {
@@ -45,15 +54,16 @@ impl Recorder {
         device_state: DeviceState,
         sighting: impl FnOnce() -> Sighting,
     ) {
+        let key = short(device);
         let mut state = self.lock();
-        let known = state.written.get(&device).or_else(|| state.written_before.get(&device));
+        let known = state.written.get(&key).or_else(|| state.written_before.get(&key));
         if known == Some(&(day, device_state)) || state.waiting.len() >= MAX_WAITING {
             return;
         }
         if state.written.len() >= MAX_REMEMBERED {
             state.written_before = std::mem::take(&mut state.written);
         }
-        state.written.insert(device, (day, device_state));
+        state.written.insert(key, (day, device_state));
         state.waiting.push_back(sighting());
     }
 
@@ -73,8 +83,8 @@ impl Recorder {
                 let room = MAX_WAITING.saturating_sub(state.waiting.len());
                 let mut batch = batch;
                 for forgotten in batch.drain(room.min(batch.len())..) {
-                    state.written.remove(&forgotten.device);
-                    state.written_before.remove(&forgotten.device);
+                    state.written.remove(&short(forgotten.device));
+                    state.written_before.remove(&short(forgotten.device));
                 }
                 for sighting in batch.into_iter().rev() {
                     state.waiting.push_front(sighting);

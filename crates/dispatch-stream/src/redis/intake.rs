@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 /// How long a reader sleeps at most before it shows that it lives.
 const TICK: Duration = Duration::from_secs(1);
-/// Another thread helps with an app for each so many of its jobs.
+/// Another thread helps with an app for each so many of its jobs, or for each half of what a thread can have under way.
 const JOBS_A_THREAD: usize = 64;
 
 /// What was claimed, for the threads that take it.
@@ -45,12 +45,14 @@ struct State<T> {
 struct Thread<T> {
     jobs: VecDeque<T>,
     room: usize,
+    /// The most that it ever had room for.
+    most: usize,
 }
 
 impl<T> Intake<T> {
     pub(super) fn new(threads: usize) -> Self {
         let desk = || {
-            let thread = |_| Thread { jobs: VecDeque::new(), room: 0 };
+            let thread = |_| Thread { jobs: VecDeque::new(), room: 0, most: 0 };
             let threads: Vec<_> = (0..threads.max(1)).map(thread).collect();
             let arrived = threads.iter().map(|_| Notify::new()).collect();
             let state = Mutex::new(State { threads, reserved: 0, apps: HashMap::new(), ended: false });
@@ -74,6 +76,7 @@ impl<T> Intake<T> {
                 let mut state = desk.lock();
                 let ended = state.ended;
                 let mine = &mut state.threads[thread];
+                mine.most = mine.most.max(room);
                 let count = mine.jobs.len().min(room);
                 let jobs: Vec<_> = mine.jobs.drain(..count).collect();
                 mine.room = room.saturating_sub(count + mine.jobs.len());
@@ -180,14 +183,17 @@ impl<T> State<T> {
         room
     }
 
-    /// The app's own thread, and the next ones as its jobs become many; one that has room, if any has.
+    /// The app's own thread, and the next ones as its jobs become many; of these the one with most room, or any that has.
     fn thread_for(&self, app: &AppId) -> usize {
         let count = self.threads.len();
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(app);
         let home = usize::try_from(hash % count as u64).unwrap_or_default();
-        let first = home + self.apps.get(app).map_or(0, |jobs| jobs / JOBS_A_THREAD);
-        let mut threads = (0..count).map(|step| (first + step) % count);
-        threads.find(|thread| self.threads[*thread].room > 0).unwrap_or(first % count)
+        let jobs = self.apps.get(app).copied().unwrap_or_default();
+        let helping = 1 + jobs / JOBS_A_THREAD.min(self.threads[home].most / 2).max(1);
+        let mut others = (0..count).map(|step| (home + step) % count);
+        let mine = others.by_ref().take(helping).rev().max_by_key(|thread| self.threads[*thread].room);
+        let mine = mine.unwrap_or(home);
+        if self.threads[mine].room > 0 { mine } else { others.find(|it| self.threads[*it].room > 0).unwrap_or(mine) }
     }
 }
 
@@ -236,6 +242,16 @@ mod tests {
         intake.deliver(APNS, 0, jobs("a", 200));
 
         assert_eq!(with_jobs(&intake), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn threads_that_can_have_little_under_way_are_helped_sooner_and_evenly() {
+        let intake = an_intake(4, 20).await;
+
+        intake.deliver(APNS, 0, jobs("a", 32));
+
+        let jobs: Vec<_> = intake.desk(APNS).lock().threads.iter().map(|thread| thread.jobs.len()).collect();
+        assert!(jobs.iter().all(|jobs| *jobs <= 12), "{jobs:?}");
     }
 
     #[tokio::test(start_paused = true)]
