@@ -39,8 +39,8 @@ const ROWS: &[Row] = &[
     },
     Row {
         id: "S13d",
-        what: "the same, 4 gateways of 4 threads, workers with little room",
-        run: shared::crowded_by_sixteen,
+        what: "the same, 5 gateways of 4 threads, workers with little room",
+        run: shared::crowded_by_twenty,
     },
     Row { id: "S13b", what: "a flood of messages, calls beside it", run: shared::calls_in_a_flood },
     Row { id: "S14", what: "slow and silent sockets", run: hostile::slow_sockets },

@@ -35,6 +35,10 @@ pub struct ProcessState {
     pub is_worker: bool,
     /// Its version.
     pub version: String,
+    /// Its serving threads.
+    pub threads: u32,
+    /// How many pushes of one app it can have under way, if it delivers.
+    pub slots: u32,
     /// The apps that it delivers to.
     pub apps: BTreeMap<String, AppState>,
     /// What waits in it, by app.
@@ -117,6 +121,8 @@ pub struct Summary {
     pub gateways: u32,
     /// Processes that deliver them.
     pub workers: u32,
+    /// A gateway thread's share of the pushes of one app that all workers together can have under way.
+    pub share: u32,
     /// The apps that every worker finds out of order.
     pub broken: Vec<String>,
 }
@@ -135,10 +141,16 @@ impl Summary {
             }
         }
         let workers = count(|state| state.is_worker);
+        let sum = |is: fn(&ProcessState) -> bool, of: fn(&ProcessState) -> u32| {
+            states.iter().filter(|state| is(state)).map(of).fold(0, u32::saturating_add)
+        };
+        let slots = sum(|state| state.is_worker, |state| state.slots);
+        let threads = sum(|state| state.is_gateway, |state| state.threads);
         let broken = broken.into_iter().filter(|(_, count)| *count == workers);
         Self {
             gateways: count(|state| state.is_gateway),
             workers,
+            share: slots / threads.max(1),
             broken: broken.map(|(app, _)| app.to_owned()).collect(),
         }
     }
@@ -318,6 +330,15 @@ mod tests {
         };
         let apps = ["ios", "android"].map(app).into();
         ProcessState { is_worker: true, apps, ..ProcessState::default() }
+    }
+
+    #[test]
+    fn gateway_threads_share_what_all_workers_can_have_under_way() {
+        let worker = ProcessState { is_worker: true, slots: 300, threads: 4, ..ProcessState::default() };
+        let gateway = ProcessState { is_gateway: true, threads: 2, ..ProcessState::default() };
+
+        assert_eq!(Summary::of(&[worker.clone(), gateway.clone(), worker.clone(), gateway]).share, 150);
+        assert_eq!(Summary::of(&[worker]).share, 300);
     }
 
     #[test]

@@ -20,6 +20,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Returns how many pushes of one app a serving thread can have under way at once.
+    #[must_use]
+    pub const fn slots_of_one_app(&self) -> usize {
+        crate::slots::of_one_app(self.slots)
+    }
+
     pub(crate) const fn attempt_timeout(&self, provider: Provider) -> Duration {
         Duration::from_millis(match provider {
             Provider::Apns => self.apns_attempt_timeout_ms,

@@ -6,10 +6,11 @@
 //! may not start yet waits here, without a slot (docs/adr/0024).
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use push_domain::AppId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 /// An app may have so many times what is free.
@@ -27,6 +28,9 @@ struct Shared {
     all: usize,
     free: Arc<Semaphore>,
     apps: Mutex<Apps>,
+    /// Somebody wants to know when so many are free.
+    awaited: AtomicUsize,
+    freed: Notify,
 }
 
 /// Apps that have slots, and what of them waits. One that has none is not here.
@@ -57,15 +61,47 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Crowded;
 
+/// So many of the slots one app alone may have.
+pub(crate) const fn of_one_app(slots: usize) -> usize {
+    slots - slots / (TIMES_FREE + 1)
+}
+
 impl Slots {
     pub(crate) fn new(all: usize) -> Self {
-        Self(Arc::new(Shared { all, free: Arc::new(Semaphore::new(all)), apps: Mutex::default() }))
+        let (awaited, freed) = (AtomicUsize::new(usize::MAX), Notify::new());
+        Self(Arc::new(Shared {
+            all,
+            free: Arc::new(Semaphore::new(all)),
+            apps: Mutex::default(),
+            awaited,
+            freed,
+        }))
     }
 
-    /// Waits until a slot is free, and says how many are.
+    /// Waits until a slot is free, and says how many jobs are welcome: as many as are free, less what waits here already, so that
+    /// more go to who can start them; one at least, that may be another app's.
     pub(crate) async fn free(&self) -> usize {
         drop(self.0.free.acquire().await);
-        self.0.free.available_permits().max(1)
+        self.welcome().max(1)
+    }
+
+    fn welcome(&self) -> usize {
+        let waiting = self.lock().waiting;
+        self.0.free.available_permits().saturating_sub(waiting)
+    }
+
+    /// Waits until twice as many are welcome as were: what was said of them is no longer true.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn doubled(&self, were: usize) {
+        let much = were.saturating_mul(2).min(self.0.all);
+        if were >= much {
+            return std::future::pending().await;
+        }
+        self.0.awaited.store(much, Ordering::Relaxed);
+        while self.welcome() < much {
+            self.0.freed.notified().await;
+        }
     }
 
     /// Takes a slot, as soon as one is free.
@@ -120,7 +156,8 @@ impl Slots {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut guard = self.slots.lock();
+        let slots = self.slots.clone();
+        let mut guard = slots.lock();
         let apps = &mut *guard;
         let Some(load) = apps.loads.get_mut(&self.app) else { return };
         // The next of the same app has the slot, unless the app has more than its share by now.
@@ -138,6 +175,11 @@ impl Drop for Place {
         load.running -= 1;
         if load.running == 0 && load.waiting.is_empty() {
             apps.loads.remove(&self.app);
+        }
+        drop((slot, guard));
+        if self.slots.welcome() >= self.slots.0.awaited.load(Ordering::Relaxed) {
+            self.slots.0.awaited.store(usize::MAX, Ordering::Relaxed);
+            self.slots.0.freed.notify_one();
         }
     }
 }
@@ -211,6 +253,38 @@ mod tests {
 
     async fn futures_pending<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
         tokio::time::timeout(Duration::ZERO, future).await.is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_more_are_welcome_is_told_once_they_are_twice_as_many() {
+        let slots = Slots::new(100);
+        let mut places = Vec::new();
+        for number in 0..90 {
+            let slot = slots.take().await;
+            places.push(slots.share(slot, &app(&number.to_string()), soon()).await.unwrap());
+        }
+        let free = slots.free().await;
+        assert_eq!(free, 10);
+        let mut doubled = Box::pin(slots.doubled(free));
+        places.truncate(81);
+        assert!(futures_pending(&mut doubled).await);
+
+        drop(places.pop());
+
+        doubled.await;
+        assert_eq!(slots.free().await, 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fewer_are_welcome_where_some_wait_already() {
+        let slots = Slots::new(100);
+        let _places = hog(&slots, "slow").await;
+        let free = slots.free().await;
+        let (slot, slow) = (slots.take().await, app("slow"));
+        let mut waiting = Box::pin(slots.share(slot, &slow, soon()));
+        assert!(futures_pending(&mut waiting).await);
+
+        assert_eq!(slots.free().await, free - 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -98,9 +98,12 @@ impl Worker {
         let slots = Slots::new(slots);
         loop {
             let free = slots.free().await;
-            let Some(jobs) = source.claim(provider, free).await else {
-                break;
+            let jobs = tokio::select! {
+                biased;
+                jobs = source.claim(provider, free) => jobs,
+                () = slots.doubled(free) => continue,
             };
+            let Some(jobs) = jobs else { break };
             for claimed in jobs {
                 let slot = slots.take().await;
                 let (worker, slots) = (Arc::clone(&self), slots.clone());

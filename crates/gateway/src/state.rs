@@ -11,7 +11,7 @@ use push_domain::{AppCatalogue, Clock, TenantId};
 use quick_cache::sync::Cache;
 use tokio_util::task::TaskTracker;
 
-use crate::fair::FairQueue;
+use crate::fair::{FairQueue, Share};
 use crate::front::Front;
 use crate::gate::Gate;
 use crate::usage::Usage;
@@ -59,6 +59,7 @@ pub struct Gateway {
     pub(crate) acks: Cache<u64, ()>,
     pub(crate) devices: Rates,
     outages: Arc<Outages>,
+    share: Share,
     /// What its serving threads have.
     threads: Mutex<Vec<Thread>>,
 }
@@ -87,8 +88,8 @@ impl Gateway {
         let devices =
             Rates::per_second(config.device_rate_per_second, config.device_burst, REMEMBERED_DEVICES);
         let (acks, outages) = (Cache::new(REMEMBERED_ACKS), Arc::default());
-        let threads = Mutex::default();
-        Arc::new(Self { config, gate, apps, clock, version, metrics, acks, devices, outages, threads })
+        let (share, threads) = (Share::default(), Mutex::default());
+        Arc::new(Self { config, gate, apps, clock, version, metrics, acks, devices, outages, share, threads })
     }
 
     /// Says what it has to do at the moment, and for whom: the busiest tenants only.
@@ -129,12 +130,17 @@ impl Gateway {
         Arc::clone(&self.outages)
     }
 
+    /// Says how many pushes of one app each serving thread may well have under way: its share of what all workers can.
+    pub fn share(&self, pushes: u32) {
+        self.share.set(pushes);
+    }
+
     /// Returns the service for one serving thread, whose pushes go to `dispatch` and are waited for in
     /// `tasks`: a push is settled, counted and logged also when its caller has left.
     #[must_use]
     pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Front {
         let has_tenants = self.config.access == Access::Licensed;
-        let queue = Arc::new(FairQueue::new(dispatch, self.outages(), has_tenants));
+        let queue = Arc::new(FairQueue::new(dispatch, self.outages(), self.share.clone(), has_tenants));
         let usage = Arc::new(Usage::new());
         let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);

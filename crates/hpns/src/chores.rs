@@ -65,6 +65,9 @@ pub(crate) struct Neighbours {
     pub(crate) process: String,
     pub(crate) board: Arc<Board>,
     pub(crate) front: Option<(Arc<Gate>, Arc<Outages>)>,
+    pub(crate) threads: u32,
+    /// How many pushes of one app this process can have under way.
+    pub(crate) slots: u32,
     pub(crate) gateway: Option<Arc<Gateway>>,
     pub(crate) guards: Option<Guards>,
     pub(crate) apps: Option<Arc<Apps>>,
@@ -97,6 +100,8 @@ impl Neighbours {
         let state = ProcessState {
             process: self.process.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
+            threads: self.threads,
+            slots: self.slots,
             // Who leaves takes no share of anything any more.
             is_gateway: self.gateway.is_some() && !self.leaving.is_cancelled(),
             is_worker: self.guards.is_some() && !self.leaving.is_cancelled(),
@@ -116,6 +121,9 @@ impl Neighbours {
         }
         if let Some((gate, outages)) = &self.front {
             gate.share_among(sum.gateways.max(1));
+            if let Some(gateway) = &self.gateway {
+                gateway.share(sum.share);
+            }
             outages.set(sum.broken.iter().map(|name| AppId::new(name)).collect());
         }
     }

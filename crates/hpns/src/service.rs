@@ -246,6 +246,8 @@ impl Process {
             board: Arc::clone(&self.board),
             // In one process the worker itself answers at once.
             front: gate.zip(outages).filter(|_| self.shared.lanes.is_some()),
+            threads: u32::try_from(config.threads()).unwrap_or(u32::MAX),
+            slots: u32::try_from(config.threads() * config.worker.slots_of_one_app()).unwrap_or(u32::MAX),
             guards: delivering.as_ref().map(|it| it.guards.clone()),
             lanes: self.shared.lanes.clone(),
             leaving: self.shared.leaving.clone(),

@@ -16,11 +16,12 @@ async fn processes_know_of_each_other_by_a_sum_that_one_of_them_makes() {
     let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
     let admin = Board::new("admin", &[server.lane("admin")]);
     let apps = [("ios".to_owned(), AppState { is_broken: true, ..AppState::default() })].into();
-    let state = ProcessState { process: "one".into(), is_worker: true, apps, ..ProcessState::default() };
+    let state =
+        ProcessState { process: "one".into(), is_worker: true, slots: 10, apps, ..ProcessState::default() };
     let other = ProcessState { process: "two".into(), is_gateway: true, ..ProcessState::default() };
 
     assert_eq!(two.publish(other.clone(), false).await, None, "nobody has added up");
-    let sum = Summary { gateways: 1, workers: 1, broken: vec!["ios".into()] };
+    let sum = Summary { gateways: 1, workers: 1, share: 10, broken: vec!["ios".into()] };
     assert_eq!(one.publish(state.clone(), true).await, Some(sum.clone()));
     assert_eq!(two.publish(other.clone(), false).await, Some(sum));
 
@@ -156,7 +157,13 @@ async fn every_moment_on_the_board_bears_a_clock_that_steps() {
         let Some(Lease::Granted(_)) = one.lease("fcm", 1000.0, 100, 100).await else { panic!() };
 
         let mut shift = cmd("EVAL");
-        shift.arg(SHIFT).arg(2).arg("hpns:rl:fcm").arg("hpns:guard:ios").arg(step).arg(BUCKET.as_secs() * 1000);
+        shift
+            .arg(SHIFT)
+            .arg(2)
+            .arg("hpns:rl:fcm")
+            .arg("hpns:guard:ios")
+            .arg(step)
+            .arg(BUCKET.as_secs() * 1000);
         server.admin(&shift).await;
 
         // A rate grants no more than its burst, and lets nobody wait for longer than a turn takes.

@@ -190,10 +190,10 @@ impl<T> State<T> {
         let home = usize::try_from(hash % count as u64).unwrap_or_default();
         let jobs = self.apps.get(app).copied().unwrap_or_default();
         let helping = 1 + jobs / JOBS_A_THREAD.min(self.threads[home].most / 2).max(1);
-        let mut others = (0..count).map(|step| (home + step) % count);
-        let mine = others.by_ref().take(helping).rev().max_by_key(|thread| self.threads[*thread].room);
-        let mine = mine.unwrap_or(home);
-        if self.threads[mine].room > 0 { mine } else { others.find(|it| self.threads[*it].room > 0).unwrap_or(mine) }
+        let nearby = |steps: std::ops::Range<usize>| steps.map(move |step| (home + step) % count);
+        let room = |thread: &usize| self.threads[*thread].room;
+        let mine = nearby(0..helping.min(count)).rev().max_by_key(room).unwrap_or(home);
+        if room(&mine) > 0 { mine } else { nearby(0..count).find(|it| room(it) > 0).unwrap_or(mine) }
     }
 }
 
@@ -250,8 +250,11 @@ mod tests {
 
         intake.deliver(APNS, 0, jobs("a", 32));
 
-        let jobs: Vec<_> = intake.desk(APNS).lock().threads.iter().map(|thread| thread.jobs.len()).collect();
-        assert!(jobs.iter().all(|jobs| *jobs <= 12), "{jobs:?}");
+        let with = || intake.desk(APNS).lock().threads.iter().map(|it| it.jobs.len()).collect::<Vec<_>>();
+        assert!(with().iter().all(|jobs| *jobs <= 12), "{:?}", with());
+        // Whose room is used up gets no more while others have some.
+        intake.deliver(APNS, 0, jobs("a", 48));
+        assert_eq!(with(), [20; 4]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use super::Class;
 use super::class::Turns;
-use super::window::Window;
+use super::window::{Share, Window};
 
 /// How much of one tenant may wait, where there are several. A stock server has up to 512 senders at once.
 const MOST_OF_A_TENANT: usize = 2048;
 /// How much may wait in all.
 const MOST_WAITING: usize = 8192;
-/// While others wait, a tenant has so much of the window, and so many places at least.
+/// While others wait, a tenant has so much of the window, and so many places at least: half of a small window.
 const SHARE: f64 = 0.2;
 const LEAST_PLACES: usize = 32;
 /// While others wait, all callers without a licence have so much of the window together.
@@ -53,6 +53,9 @@ struct Waiter {
     weight: u32,
 }
 
+/// The most time that a push has to have left when its turn comes; less where pushes are usually quicker.
+const MOST_TO_SEND: Duration = Duration::from_millis(2500);
+
 /// The right to have one push under way.
 #[must_use = "a place has to be left"]
 #[derive(Debug)]
@@ -74,9 +77,9 @@ pub(super) enum Left {
 }
 
 impl Line {
-    pub(super) fn new(app: &AppId, has_tenants: bool) -> Self {
+    pub(super) fn new(app: &AppId, share: Share, has_tenants: bool) -> Self {
         let state = State {
-            window: Window::new(Instant::now()),
+            window: Window::new(Instant::now(), share),
             under_way: 0,
             tenants: HashMap::new(),
             unlicensed: 0,
@@ -192,8 +195,9 @@ impl Line {
     /// Gives one place to whoever is next; says whether somebody was.
     fn let_in(self: &Arc<Self>, state: &mut State, now: Instant) -> bool {
         let Some((tenant, waiter)) = state.next() else { return false };
-        // Whoever has left, or comes too late, costs nothing.
-        if waiter.deadline > now {
+        // Whoever has left, or comes too late to be sent before its time is over, costs nothing.
+        let usual = Duration::from_secs_f64(state.window.usual_ms() / 1000.0);
+        if waiter.deadline > now + (usual * 2).min(MOST_TO_SEND) {
             match waiter.turn.send(self.place(tenant)) {
                 Ok(()) => {
                     state.take(tenant, waiter.weight);
@@ -225,7 +229,8 @@ impl State {
     /// Takes out whoever is next: of the highest class in which a tenant waits that has not its share yet;
     /// where all have it, of the highest class, licensed tenants first.
     fn next(&mut self) -> Option<(TenantId, Waiter)> {
-        let (places, unlicensed_places) = (self.share(SHARE).max(LEAST_PLACES), self.share(UNLICENSED_SHARE));
+        let places = self.share(SHARE).max(LEAST_PLACES.min(self.share(0.5).max(1)));
+        let unlicensed_places = self.share(UNLICENSED_SHARE);
         let order = match self.turns % (2 * LOWER_EVERY) {
             turn if turn == LOWER_EVERY - 1 => [2, 1, 0],
             turn if turn == 2 * LOWER_EVERY - 1 => [1, 2, 0],

@@ -20,6 +20,7 @@ use push_domain::{Answer, AppId, FailReason, Kind, Reason, TenantId};
 use tokio::time::Instant;
 
 use self::line::{Left, Line};
+pub(crate) use self::window::Share;
 use crate::Outages;
 
 /// What kind of attention a push gets.
@@ -44,6 +45,7 @@ impl Class {
 pub(crate) struct FairQueue {
     dispatch: Arc<dyn Submit>,
     outages: Arc<Outages>,
+    share: Share,
     has_tenants: bool,
     /// One for each app that was pushed to.
     lines: Mutex<HashMap<AppId, Arc<Line>>>,
@@ -51,8 +53,13 @@ pub(crate) struct FairQueue {
 
 impl FairQueue {
     /// Makes the queue in front of `dispatch`; `has_tenants` says whether callers are told apart.
-    pub(crate) fn new(dispatch: Arc<dyn Submit>, outages: Arc<Outages>, has_tenants: bool) -> Self {
-        Self { dispatch, outages, has_tenants, lines: Mutex::default() }
+    pub(crate) fn new(
+        dispatch: Arc<dyn Submit>,
+        outages: Arc<Outages>,
+        share: Share,
+        has_tenants: bool,
+    ) -> Self {
+        Self { dispatch, outages, share, has_tenants, lines: Mutex::default() }
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Line>>> {
@@ -64,7 +71,7 @@ impl FairQueue {
         if let Some(line) = lines.get(app) {
             return Arc::clone(line);
         }
-        let line = Arc::new(Line::new(app, self.has_tenants));
+        let line = Arc::new(Line::new(app, self.share.clone(), self.has_tenants));
         lines.insert(app.clone(), Arc::clone(&line));
         line
     }

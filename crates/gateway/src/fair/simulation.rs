@@ -11,15 +11,24 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use super::window::Window;
+use super::window::{Share, Window};
 
-const SLOTS: usize = 1000;
-const SERVICE: Duration = Duration::from_millis(80);
-const QUIET_TENANTS: u64 = 200;
-const QUIET_PER_SECOND: f64 = 2.0;
 const TIME: Duration = Duration::from_secs(30);
 /// What comes before says how the windows find their places, not how they keep them.
 const SETTLING: Duration = Duration::from_secs(15);
+
+/// What the workers can do, and what quiet tenants ask of them.
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    gateways: usize,
+    /// How many pushes the busy tenant has open at each gateway, at most.
+    busy: usize,
+    slots: usize,
+    service: Duration,
+    quiet_per_second: f64,
+    /// Whether gateways know their share of the workers' places.
+    is_told: bool,
+}
 
 /// A push of a gateway.
 #[derive(Debug, Clone, Copy)]
@@ -39,13 +48,12 @@ enum Event {
 }
 
 struct World {
+    scene: Scene,
     start: Instant,
     dice: StdRng,
     windows: Vec<Window>,
     under_way: Vec<usize>,
     quiet: Vec<VecDeque<Duration>>,
-    /// How many pushes the busy tenant has open at each gateway, at most.
-    busy: usize,
     busy_under_way: Vec<usize>,
     stream: VecDeque<Push>,
     places: Vec<Option<Push>>,
@@ -55,19 +63,23 @@ struct World {
 }
 
 impl World {
-    fn new(gateways: usize, busy: usize) -> Self {
-        let start = Instant::now();
+    fn new(scene: Scene) -> Self {
+        let Scene { gateways, slots, .. } = scene;
+        let (start, share) = (Instant::now(), Share::default());
+        if scene.is_told {
+            share.set(u32::try_from(slots / gateways).unwrap());
+        }
         Self {
+            scene,
             start,
             dice: StdRng::seed_from_u64(gateways as u64),
-            windows: (0..gateways).map(|_| Window::new(start)).collect(),
+            windows: (0..gateways).map(|_| Window::new(start, share.clone())).collect(),
             under_way: vec![0; gateways],
             quiet: vec![VecDeque::new(); gateways],
-            busy,
             busy_under_way: vec![0; gateways],
             stream: VecDeque::new(),
-            places: vec![None; SLOTS],
-            free: (0..SLOTS).collect(),
+            places: vec![None; slots],
+            free: (0..slots).collect(),
             events: BinaryHeap::new(),
             times: Vec::new(),
         }
@@ -82,14 +94,14 @@ impl World {
         while self.under_way[gateway] < self.windows[gateway].size() {
             let (is_quiet, came) = match self.quiet[gateway].pop_front() {
                 Some(came) => (true, came),
-                None if self.busy_under_way[gateway] < self.busy => (false, now),
+                None if self.busy_under_way[gateway] < self.scene.busy => (false, now),
                 None => break,
             };
             self.busy_under_way[gateway] += usize::from(!is_quiet);
             self.under_way[gateway] += 1;
             self.stream.push_back(Push { gateway, is_quiet, came, handed_over: now, began: now });
         }
-        if self.under_way[gateway] >= self.windows[gateway].size() && self.busy > 0 {
+        if self.under_way[gateway] >= self.windows[gateway].size() && self.scene.busy > 0 {
             self.windows[gateway].full();
         }
         while !self.free.is_empty()
@@ -97,7 +109,7 @@ impl World {
         {
             let place = self.free.pop().unwrap();
             self.places[place] = Some(Push { began: now, ..push });
-            let took = SERVICE.mul_f64(self.dice.random_range(0.6..1.4));
+            let took = self.scene.service.mul_f64(self.dice.random_range(0.6..1.4));
             self.at(now + took, Event::Done(place));
         }
     }
@@ -117,7 +129,7 @@ impl World {
                     let gateway = self.dice.random_range(0..self.windows.len());
                     self.quiet[gateway].push_back(now);
                     self.fill(gateway, now);
-                    let mean = 1.0 / (QUIET_TENANTS as f64 * QUIET_PER_SECOND);
+                    let mean = 1.0 / self.scene.quiet_per_second;
                     let next = -mean * self.dice.random_range(f64::EPSILON..1.0).ln();
                     self.at(now + Duration::from_secs_f64(next), Event::QuietPush);
                 }
@@ -143,16 +155,35 @@ impl World {
     }
 }
 
-#[test]
-fn a_busy_tenant_is_hardly_noticed_by_quiet_ones_however_many_gateways_there_are() {
-    let alone = World::new(16, 0).run();
-    // Without an end of what it has open, and with three thousand pushes, which fill no window where many share them.
-    for (gateways, busy) in [1, 4, 16, 64, 128].into_iter().flat_map(|it| [(it, usize::MAX), (it, 3000 / it)])
-    {
-        let (middle, tail) = World::new(gateways, busy).run();
-        let place =
-            format!("{gateways} gateways, {busy} open at each: {middle:?} and {tail:?}, alone {alone:?}");
+/// A busy tenant without an end of what it has open, and one with three thousand pushes, which fill no window where many
+/// share them.
+fn is_hardly_noticed(calm: Scene, gateways: &[usize]) {
+    let alone = World::new(calm).run();
+    for (gateways, busy) in gateways.iter().flat_map(|it| [(*it, usize::MAX), (*it, 3000 / *it)]) {
+        let scene = Scene { gateways, busy, ..calm };
+        let (middle, tail) = World::new(scene).run();
+        let place = format!("{scene:?}: {middle:?} and {tail:?}, alone {alone:?}");
         assert!(middle <= alone.0 * 2, "{place}");
         assert!(tail <= alone.1 + Duration::from_millis(100), "{place}");
     }
+}
+
+#[test]
+fn a_busy_tenant_is_hardly_noticed_by_quiet_ones_however_many_gateways_there_are() {
+    let service = Duration::from_millis(80);
+    for is_told in [false, true] {
+        let calm = Scene { gateways: 16, busy: 0, slots: 1000, service, quiet_per_second: 400.0, is_told };
+        is_hardly_noticed(calm, &[1, 4, 16, 64, 128]);
+    }
+}
+
+#[test]
+fn a_busy_tenant_is_hardly_noticed_where_workers_have_little_room() {
+    let service = Duration::from_millis(500);
+    let calm = Scene { gateways: 20, busy: 0, slots: 256, service, quiet_per_second: 200.0, is_told: true };
+    is_hardly_noticed(calm, &[4, 8]);
+    // With a dozen places each gateway has too few for its quiet tenants' chance meetings; half of them notice little.
+    let alone = World::new(calm).run();
+    let beside = World::new(Scene { busy: usize::MAX, ..calm }).run();
+    assert!(beside.0 <= alone.0 * 5 / 4 && beside.1 <= alone.1 * 3 / 2, "{alone:?} {beside:?}");
 }

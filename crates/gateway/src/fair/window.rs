@@ -10,7 +10,13 @@
 //! * refusals.
 //!
 //! It grows while that brings more through.
+//!
+//! Windows of many gateways that shrink by what they notice do not become alike by themselves, and small ones notice
+//! little. So each knows its fair share of what the workers can have under way: with that it begins, and as long as it is
+//! small and has no more, it grows without a proof that it helps, and only clear signs make it smaller.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +27,8 @@ const FIRST: f64 = 256.0;
 /// Pushes that lie on the way for longer than that, on average, and for more than that share of their time, are too many.
 const LYING_MS: f64 = 20.0;
 const LYING_SHARE: f64 = 0.25;
+/// The same of a small window: many share what is behind it, and all of them lie.
+const LYING_SHARE_OF_SMALL: f64 = 0.05;
 /// So many pushes are nobody's trouble: who has no more under way keeps that room.
 const LITTLE: f64 = 8.0;
 /// The most that one spell takes away.
@@ -28,7 +36,7 @@ const SHRINK_MOST: f64 = 0.5;
 /// The shortest and the longest spell, and how many answers make one.
 const SPELL: Duration = Duration::from_millis(100);
 const LONGEST_SPELL: Duration = Duration::from_millis(500);
-const ENOUGH: u32 = 20;
+const ENOUGH: f64 = 20.0;
 /// How much a new spell counts in what is usual.
 const SMOOTHING: f64 = 0.2;
 /// Slower than usual by so many mean deviations is too slow,
@@ -41,6 +49,25 @@ const GROWN: f64 = 1.1;
 const BENEFIT: f64 = 1.03;
 /// For so long it does not try again.
 const CONTENT: Duration = Duration::from_secs(10);
+/// A larger window notices enough by itself.
+const SMALL: f64 = 64.0;
+/// Up to its share a small window shrinks only when pushes lie for so many times longer.
+const CLEAR: f64 = 8.0;
+
+/// A gateway thread's share of the pushes of one app that all workers can have under way; for all windows of a
+/// process. 0 while it is not known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Share(Arc<AtomicU32>);
+
+impl Share {
+    pub(crate) fn set(&self, pushes: u32) {
+        self.0.store(pushes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> f64 {
+        self.0.load(Ordering::Relaxed).into()
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Window {
@@ -51,6 +78,8 @@ pub(super) struct Window {
     /// The size from which it grows, and what came through a second then.
     base: Option<(f64, f64)>,
     content_until: Instant,
+    share: Share,
+    is_told: bool,
 }
 
 #[derive(Debug)]
@@ -74,10 +103,30 @@ impl Spell {
 }
 
 impl Window {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, share: Share) -> Self {
         let (usual_ms, base) = (None, None);
         let spell = Spell::new(now);
-        Self { size: FIRST, usual_ms, deviation_ms: 0.0, spell, base, content_until: now }
+        let mut new = Self {
+            size: FIRST,
+            usual_ms,
+            deviation_ms: 0.0,
+            spell,
+            base,
+            content_until: now,
+            share,
+            is_told: false,
+        };
+        new.learn();
+        new
+    }
+
+    /// Begins with no more than its share, as soon as that is known.
+    fn learn(&mut self) {
+        let share = self.share.get();
+        if !self.is_told && share > 0.0 {
+            self.is_told = true;
+            self.size = self.size.min(share.max(SMALLEST));
+        }
     }
 
     /// How many pushes may be under way.
@@ -115,18 +164,25 @@ impl Window {
     fn turn(&mut self, now: Instant) {
         let usual = Duration::from_secs_f64(self.usual_ms() / 1000.0);
         let time = now - self.spell.began;
-        // Few answers say little of what is usual; that pushes were refused says enough.
-        let enough = self.spell.count >= ENOUGH || self.spell.refused;
+        self.learn();
+        let share = self.share.get().min(SMALL);
+        let is_fair = self.size <= share;
+        // Few answers say little of what is usual; that pushes were refused says enough, and a small window has few.
+        let enough = f64::from(self.spell.count)
+            >= ENOUGH.min(if is_fair { 2.0 * self.size } else { ENOUGH })
+            || self.spell.refused;
         if time < SPELL.max(usual).min(LONGEST_SPELL) || !enough {
             return;
         }
         let Spell { sum_ms, lying_ms, count, refused, was_full, most, .. } =
             std::mem::replace(&mut self.spell, Spell::new(now));
         let mean = |sum: f64| if count == 0 { 0.0 } else { sum / f64::from(count) };
-        let slow = count >= ENOUGH && self.is_slow(mean(sum_ms));
-        let (lying, most_lying) = (mean(lying_ms), LYING_MS.max(mean(sum_ms) * LYING_SHARE));
+        let slow = f64::from(count) >= ENOUGH && self.is_slow(mean(sum_ms));
+        let clear = if is_fair { CLEAR } else { 1.0 };
+        let borne = if self.size > SMALL { LYING_SHARE } else { LYING_SHARE_OF_SMALL };
+        let (lying, most_lying) = (mean(lying_ms), clear * LYING_MS.max(mean(sum_ms) * borne));
         let through = f64::from(count) / time.as_secs_f64();
-        if refused || lying > most_lying || (was_full && slow) {
+        if refused || lying > most_lying || (was_full && slow && !is_fair) {
             // By what is too much of it, so that very many gateways find their places soon.
             let excess = if lying > most_lying { most_lying / lying } else { 1.0 };
             // What a window has and does not use makes no room for anybody.
@@ -135,8 +191,12 @@ impl Window {
             } else {
                 (self.size.min(most), self.size.min(LITTLE))
             };
+            // Who has more than its share gives that back first.
+            let least = if used > share { least.max(share) } else { least };
             self.size = (used * SHRINK.min(excess.max(SHRINK_MOST))).max(least);
             self.base = None;
+        } else if was_full && self.size < share {
+            self.size = (self.size * 2.0).min(share);
         } else if was_full && now >= self.content_until {
             self.grow(through, f64::from(count), now);
         }
@@ -206,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_window_grows_to_what_is_behind_it_and_not_much_further() {
-        let mut window = Window::new(Instant::now());
+        let mut window = Window::new(Instant::now(), Share::default());
         assert_eq!(window.size(), 256);
 
         let size = crowd(&mut window, 500, 60);
@@ -216,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_window_that_is_larger_than_what_is_behind_it_does_not_grow() {
-        let mut window = Window::new(Instant::now());
+        let mut window = Window::new(Instant::now(), Share::default());
 
         let size = crowd(&mut window, 100, 60);
 
@@ -227,7 +287,7 @@ mod tests {
     fn slow_pushes_now_and_then_change_nothing_however_few_there_are() {
         for (every_ms, slow_every) in [(1, 50), (100, 10), (1000, 100)] {
             let start = Instant::now();
-            let mut window = Window::new(start);
+            let mut window = Window::new(start, Share::default());
             for step in 0..20_000_u32 {
                 let took = if step % slow_every == 0 { 4000 } else { 20 };
                 let at = start + Duration::from_millis(every_ms) * step;
@@ -241,7 +301,7 @@ mod tests {
     #[test]
     fn a_window_that_makes_pushes_slower_shrinks() {
         let start = Instant::now();
-        let mut window = Window::new(start);
+        let mut window = Window::new(start, Share::default());
         run(&mut window, start, 5, |_, _| Duration::from_millis(20));
         let before = window.size();
 
@@ -254,7 +314,7 @@ mod tests {
     fn pushes_that_lie_on_the_way_shrink_a_window_full_or_not_and_leave_room_for_a_few() {
         for (is_full, under_way, least) in [(true, 256, 2), (false, 200, 8), (false, 3, 8)] {
             let start = Instant::now();
-            let mut window = Window::new(start);
+            let mut window = Window::new(start, Share::default());
             for step in 0..2000 {
                 if is_full {
                     window.full();
@@ -270,7 +330,7 @@ mod tests {
     #[test]
     fn refusals_shrink_it_as_far_as_it_goes() {
         let start = Instant::now();
-        let mut window = Window::new(start);
+        let mut window = Window::new(start, Share::default());
         for step in 0..100 {
             window.refused(start + SPELL * step);
         }
@@ -279,9 +339,33 @@ mod tests {
     }
 
     #[test]
+    fn a_window_has_its_share_soon_and_gives_back_what_is_more_first() {
+        let (start, share) = (Instant::now(), Share::default());
+        share.set(8);
+        let mut window = Window::new(start, share.clone());
+        assert_eq!(window.size(), 8);
+        share.set(60);
+        run(&mut window, start, 1, |_, _| Duration::from_millis(50));
+        assert!(window.size() >= 60, "{}", window.size());
+
+        share.set(40);
+        let lie = |window: &mut Window, seconds: std::ops::Range<u64>, lying: u64| {
+            for step in seconds.start * 1000..seconds.end * 1000 {
+                let (took, lying) = (Duration::from_millis(50 + lying), Duration::from_millis(lying));
+                window.full();
+                window.took(took, lying, window.size(), start + Duration::from_millis(step));
+            }
+        };
+        lie(&mut window, 1..10, 40);
+        assert!((40..=41).contains(&window.size()), "{}", window.size());
+        lie(&mut window, 10..30, 400);
+        assert!(window.size() < 20, "{}", window.size());
+    }
+
+    #[test]
     fn a_window_that_is_never_full_stays_as_it_is() {
         let start = Instant::now();
-        let mut window = Window::new(start);
+        let mut window = Window::new(start, Share::default());
         for step in 0..10_000 {
             window.took(
                 Duration::from_millis(5),
@@ -298,7 +382,7 @@ mod tests {
         #[test]
         fn it_stays_within_its_bounds(steps: Vec<(u16, u16, bool)>) {
             let mut now = Instant::now();
-            let mut window = Window::new(now);
+            let mut window = Window::new(now, Share::default());
             for (wait, took, refused) in steps {
                 now += Duration::from_millis(wait.into());
                 window.full();

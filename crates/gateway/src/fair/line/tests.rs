@@ -12,7 +12,7 @@ fn tenant(number: u128) -> TenantId {
 }
 
 fn a_line() -> Arc<Line> {
-    Arc::new(Line::new(&AppId::new("ios"), true))
+    Arc::new(Line::new(&AppId::new("ios"), Share::default(), true))
 }
 
 fn soon() -> Instant {
@@ -103,7 +103,7 @@ async fn callers_without_a_licence_have_a_tenth_of_the_window_while_licensed_one
 #[tokio::test(start_paused = true)]
 async fn only_where_there_are_tenants_is_one_of_them_limited() {
     for (has_tenants, most) in [(true, MOST_OF_A_TENANT), (false, MOST_WAITING)] {
-        let line = Arc::new(Line::new(&AppId::new("ios"), has_tenants));
+        let line = Arc::new(Line::new(&AppId::new("ios"), Share::default(), has_tenants));
         let _places = full(&line, tenant(1)).await;
         let mut all = JoinSet::new();
         for number in 0..9000 {
