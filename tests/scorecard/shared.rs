@@ -19,9 +19,9 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// What came of the quiet ones, alone and beside the noisy one.
 struct Beside {
     /// The p50 and p99 of the quiet ones alone, in milliseconds.
-    calm: [f64; 2],
+    before: [f64; 2],
     /// The same beside the noisy one.
-    beside: [f64; 2],
+    after: [f64; 2],
     flood: client::Outcome,
     outcome: Outcome,
 }
@@ -79,7 +79,7 @@ fn beside_a_flood(place: &mut Place, time: Duration, pushes: &Pushes) -> anyhow:
     outcome.also = format!(
         "quiet: {percent:.2} % served, p50 {p50:.0} → {p50_after:.0} ms, p99 {p99:.0} → {p99_after:.0} ms; noisy: "
     );
-    Ok(Beside { calm: before, beside: after, flood, outcome })
+    Ok(Beside { before, after, flood, outcome })
 }
 
 /// S13: one tenant offers ten times what its licence allows, which is much; the others notice nothing.
@@ -132,8 +132,8 @@ fn crowd(scale: &Scale, size: Size, latency: &str, pushes: &Pushes) -> anyhow::R
     let time = Duration::from_secs(scale.of(30, 300));
     let gateway_settings = "connections_per_address = 20000".to_owned();
     let mut place = Place::start(&Size { tenants: QUIET + 1, gateway_settings, ..size }, latency)?;
-    let Beside { calm, beside, flood, mut outcome } = beside_a_flood(&mut place, time, pushes)?;
-    let [before, after] = [calm, beside].map(|times| times[0]);
+    let Beside { before, after, flood, mut outcome } = beside_a_flood(&mut place, time, pushes)?;
+    let [before, after] = [before, after].map(|times| times[0]);
     outcome.demand(after <= before * 2.0, format!("their p50 rose from {before:.0} to {after:.0} ms"));
     let waited = flood.percentile_ms(0.5, |_| true);
     outcome.demand(waited > after, "the noisy one did not wait: there was room for all");

@@ -280,8 +280,8 @@ mod tests {
         let slots = Slots::new(100);
         let _places = hog(&slots, "slow").await;
         let free = slots.free().await;
-        let (slot, slow) = (slots.take().await, app("slow"));
-        let mut waiting = Box::pin(slots.share(slot, &slow, soon()));
+        let (slot, busy) = (slots.take().await, app("slow"));
+        let mut waiting = Box::pin(slots.share(slot, &busy, soon()));
         assert!(futures_pending(&mut waiting).await);
 
         assert_eq!(slots.free().await, free - 1);
@@ -290,20 +290,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn few_slots_refuse_nobody_while_they_move() {
         let slots = Slots::new(8);
-        let mut crowd = Vec::new();
+        let mut crowd = tokio::task::JoinSet::new();
         for _ in 0..500 {
             let slot = slots.take().await;
             let slots = slots.clone();
-            crowd.push(tokio::spawn(async move {
+            crowd.spawn(async move {
                 let place = slots.share(slot, &app("busy"), soon()).await;
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 place.is_ok()
-            }));
+            });
         }
 
-        for job in crowd {
-            assert!(job.await.unwrap());
-        }
+        assert!(crowd.join_all().await.into_iter().all(|was_let_in| was_let_in));
     }
 
     #[tokio::test(start_paused = true)]

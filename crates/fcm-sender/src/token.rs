@@ -348,7 +348,7 @@ mod tests {
         };
 
         assert!(token.is_good(now + Duration::from_mins(58), slept));
-        assert!(!token.is_good(now + Duration::from_mins(60), slept));
+        assert!(!token.is_good(now + Duration::from_hours(1), slept));
         // The steady clock has seen a minute only.
         assert!(!token.is_good(now + Duration::from_mins(1), slept + Duration::from_hours(1)));
     }

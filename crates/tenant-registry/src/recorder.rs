@@ -35,8 +35,7 @@ struct State {
 type Short = u64;
 
 fn short(device: DeviceId) -> Short {
-    let [a, b, c, d, e, f, g, h, ..] = *device.as_bytes();
-    Short::from_be_bytes([a, b, c, d, e, f, g, h])
+    device.as_bytes().first_chunk().copied().map_or(0, Short::from_be_bytes)
 }
 
 impl Recorder {

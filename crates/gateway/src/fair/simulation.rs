@@ -1,8 +1,6 @@
 //! Very many gateways in front of one stream and a fixed number of workers' places, in simulated time: the real
 //! windows, one tenant that pushes as fast as it may through all of them, and two hundred quiet ones.
 
-#![expect(clippy::cast_precision_loss, reason = "some thousands")]
-
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
