@@ -207,7 +207,7 @@ async fn a_wrong_environment_removes_no_device_until_it_is_mended() {
     }
     assert!(answers.iter().all(|answer| answer["status"] == "FAIL"));
     deployment.service.until_logged("MassRemoval").await;
-    deployment.until_metric("app_removals_doubted", "ios\"", 1.0).await;
+    deployment.until_metric("app_tenants_guarded", "ios\"", 1.0).await;
 
     // Mended: the right key is put in place, and a device is really dead.
     let path = deployment.simulator.apns_key_file();
@@ -227,7 +227,7 @@ async fn a_wrong_environment_removes_no_device_until_it_is_mended() {
 }
 
 #[tokio::test]
-async fn a_wrong_topic_or_project_removes_no_device_at_all_and_holds_the_app() {
+async fn a_wrong_topic_or_project_removes_no_device_at_all_and_holds_who_pushes() {
     for (provider, status, reason, push) in [
         (ProviderName::Apns, 400, "DeviceTokenNotForTopic", to_iphone as Push),
         (ProviderName::Fcm, 403, "SENDER_ID_MISMATCH", to_android),
@@ -244,7 +244,7 @@ async fn a_wrong_topic_or_project_removes_no_device_at_all_and_holds_the_app() {
 
         let stats = deployment.simulator.stats();
         assert!(stats.apns_requests + stats.fcm_requests < 120, "{reason}: {stats:?}");
-        deployment.service.until_logged("an app is held").await;
+        deployment.service.until_logged("a tenant is held").await;
     }
 }
 

@@ -20,6 +20,7 @@ mod hosted;
 mod hostile;
 mod http;
 mod load;
+mod neighbours;
 mod operators;
 mod outbound;
 mod pauses;

@@ -13,7 +13,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use push_domain::AppId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -156,7 +155,7 @@ impl Summary {
     }
 }
 
-/// What processes have seen of an app. Times are told as durations: no process believes another's clock.
+/// What processes have seen of an app, or of a tenant's pushes to it. Times are told as durations: no process believes another's clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Devices that were called dead.
@@ -254,17 +253,17 @@ impl Board {
         (!told.is_empty()).then(|| read_states(told.iter().flatten()))
     }
 
-    /// Tells what this process has seen of some apps since it was last asked, and returns, for each, what all
-    /// have seen in the last 5 minutes, this one too; nothing for an app whose lanes do not answer.
-    pub async fn exchange(&self, news: &[(AppId, Evidence)]) -> Vec<Option<Evidence>> {
+    /// Tells what this process has seen of some subjects (an app, or `app/tenant`) since it was last asked, and returns, for
+    /// each, what all have seen in the last 5 minutes, this one too; nothing for a subject whose lanes do not answer.
+    pub async fn exchange(&self, news: &[(String, Evidence)]) -> Vec<Option<Evidence>> {
         let mut heard = vec![None; news.len()];
         let count = self.lanes.len();
         // Two lanes keep what is said of an app: one may be lost.
         for copy in 0..2.min(count) {
             let asked = self.lanes.iter().enumerate().map(async |(number, lane)| {
                 let is_here =
-                    |app: &AppId| home(app.as_str(), count).map(|it| (it + copy) % count) == Some(number);
-                let mine = news.iter().enumerate().filter(|(_, (app, _))| is_here(app));
+                    |subject: &str| home(subject, count).map(|it| (it + copy) % count) == Some(number);
+                let mine = news.iter().enumerate().filter(|(_, (subject, _))| is_here(subject));
                 let (places, mine): (Vec<_>, Vec<_>) = mine.unzip();
                 let answers =
                     if mine.is_empty() { None } else { lane.lock().await.exchange(&mine).await.ok() };

@@ -55,12 +55,17 @@ impl Circuit {
 
     /// Lets everybody pass, or one who tries, or nobody.
     pub(crate) fn pass(&self) -> Option<Passage<'_>> {
+        self.pass_after(Duration::ZERO)
+    }
+
+    /// The same for somebody who tries only if nobody else has for so long.
+    pub(crate) fn pass_after(&self, grace: Duration) -> Option<Passage<'_>> {
         let generation = self.generation.load(Ordering::Relaxed);
         if self.is_open() {
             return Some(Passage { tries: None, generation });
         }
         let mut shut = self.lock();
-        if shut.tried || Instant::now() < shut.until {
+        if shut.tried || Instant::now() < shut.until + grace {
             return None;
         }
         shut.tried = true;

@@ -1,4 +1,4 @@
-//! Holds an app whose credentials or set-up its provider refuses, until a probe is taken.
+//! Holds an app whose credentials or set-up its provider refuses, or a tenant whose devices it refuses, until a probe is taken.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::circuit::{Circuit, Passage, Pauses};
 const REFUSALS: u32 = 3;
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_mins(1) };
 
-/// Watches one app's attempts for refusals of the app itself.
+/// Watches attempts for refusals of one kind.
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) circuit: Circuit,
@@ -35,19 +35,14 @@ impl Hold {
         Self { circuit: Circuit::new(Self::pauses()), refusals: AtomicU32::new(0) }
     }
 
-    /// Takes one attempt's outcome; `doubted` says whether removals are, so that a device of a wrong app
-    /// is one of many. A provider that cannot be reached says nothing about the app.
-    pub(crate) fn note(
-        &self,
-        outcome: &Outcome,
-        doubted: impl FnOnce() -> bool,
-        passage: &mut Passage<'_>,
-    ) -> Change {
+    /// Takes one attempt's outcome; `refused` says whether it speaks against what is watched. A provider that cannot be
+    /// reached says nothing.
+    pub(crate) fn note(&self, outcome: &Outcome, refused: bool, passage: &mut Passage<'_>) -> Change {
         match outcome {
-            Outcome::Misconfigured { .. } => self.refused(passage),
-            Outcome::WrongApp { .. } if doubted() => self.refused(passage),
+            _ if refused => self.refused(passage),
             Outcome::TryLater { scope: RetryScope::Attempt | RetryScope::Credential, .. }
-            | Outcome::WrongApp { .. } => Change::None,
+            | Outcome::WrongApp { .. }
+            | Outcome::Misconfigured { .. } => Change::None,
             Outcome::Accepted
             | Outcome::TokenDead { .. }
             | Outcome::Refused { .. }
@@ -72,7 +67,7 @@ impl Hold {
         if refusals >= REFUSALS && self.circuit.shut() { Change::Held } else { Change::None }
     }
 
-    /// Lets the app go on with new credentials.
+    /// Opens it, and says whether it was shut.
     pub(crate) fn release(&self) -> bool {
         self.refusals.store(0, Ordering::Relaxed);
         self.circuit.open()
@@ -90,16 +85,17 @@ mod tests {
     }
 
     fn note(hold: &Hold, outcome: &Outcome) -> Change {
-        hold.note(outcome, || false, &mut hold.circuit.pass().unwrap())
+        let is_refusal = matches!(outcome, Outcome::Misconfigured { .. });
+        hold.note(outcome, is_refusal, &mut hold.circuit.pass().unwrap())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn devices_of_a_wrong_app_hold_it_once_they_are_many() {
+    async fn what_is_no_refusal_holds_nothing_however_often() {
         let (hold, wrong) =
             (Hold::new(), Outcome::WrongApp { reason: Reason::known("DeviceTokenNotForTopic") });
         (0..10).for_each(|_| assert_eq!(note(&hold, &wrong), Change::None));
 
-        let last = (0..3).map(|_| hold.note(&wrong, || true, &mut hold.circuit.pass().unwrap())).last();
+        let last = (0..3).map(|_| hold.note(&wrong, true, &mut hold.circuit.pass().unwrap())).last();
         assert_eq!(last, Some(Change::Held));
     }
 

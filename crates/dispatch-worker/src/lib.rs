@@ -4,6 +4,7 @@
 //! The worker sees `dyn PushSender`; it knows neither Apple's nor Google's protocol, and nothing of
 //! the faces that made the requests.
 
+mod app_guard;
 mod breaker;
 mod circuit;
 mod config;
@@ -11,12 +12,16 @@ mod guards;
 mod hold;
 mod isolation;
 mod pace;
+mod proof;
 mod removals;
 mod retry;
 mod route;
 mod slots;
+mod suspicion;
+mod tenants;
 mod worker;
 
 pub use config::Config;
-pub use guards::{Guards, PaceLimit, Proofs};
+pub use guards::{Guards, PaceLimit};
+pub use proof::Proofs;
 pub use worker::{Parts, SenderSource, Worker};

@@ -4,7 +4,7 @@
 //! never sends to a removed token again, so `REMOVE` is only said while the app is known to work.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,21 +12,16 @@ use push_domain::{DeviceId, Provider};
 use tokio::time::Instant;
 
 const WINDOW: Duration = Duration::from_mins(5);
-/// A doubted app is believed again after so long with fewer dead devices than three in ten answers.
+/// Who is doubted is believed again after so long with fewer dead devices than three in ten answers.
 const HEALTHY_FOR: Duration = Duration::from_mins(10);
-const NEVER: u64 = u64::MAX;
 /// A window's devices beyond these are not told apart.
 const MAX_REMEMBERED: usize = 10_000;
-/// A verdict on the app itself needs a success in this time before it.
-const PROOF: Duration = Duration::from_mins(10);
 
-/// What other processes have seen of the app in the last minutes.
+/// What other processes have seen in the last minutes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Others {
     dead: usize,
     accepted: usize,
-    /// When one of them last had a push accepted.
-    accepted_at: Option<Instant>,
 }
 
 /// What this process has told of itself.
@@ -38,16 +33,15 @@ struct Told {
     recent: VecDeque<(Instant, u64, u64)>,
 }
 
-/// Watches the removals of one app. A success costs two atomic writes, a removal a lock.
+/// Watches the removals of one tenant's devices of one app. A success costs two atomic writes, a removal a lock.
 #[derive(Debug)]
 pub(crate) struct RemovalGuard {
     /// So many different devices have to be called dead before the guard doubts it.
     threshold: usize,
-    made: Instant,
+    /// Whether any device was called dead lately.
+    has_any: AtomicBool,
     /// Pushes accepted since the window turned.
     accepted: AtomicU32,
-    /// When the last one was, in milliseconds after `made`, or [`NEVER`].
-    last_accepted: AtomicU64,
     /// What the other workers have seen.
     others: Mutex<Others>,
     /// Counts all devices that were called dead, and all pushes that were accepted, for those who are told.
@@ -78,39 +72,31 @@ impl RemovalGuard {
             Provider::Apns => 20,
             Provider::Fcm => 100,
         };
-        let windows = Windows::new();
         Self {
             threshold,
-            made: windows.began,
+            has_any: AtomicBool::new(false),
             accepted: AtomicU32::new(0),
-            last_accepted: AtomicU64::new(NEVER),
             others: Mutex::default(),
             all_dead: AtomicU64::new(0),
             all_accepted: AtomicU64::new(0),
             told: Mutex::default(),
-            windows: Mutex::new(windows),
+            windows: Mutex::new(Windows::new()),
         }
     }
 
     /// Takes what all workers have seen in the last five minutes, this one too.
-    pub(crate) fn hear(&self, dead: u64, accepted: u64, accepted_ago: Option<Duration>) {
+    pub(crate) fn hear(&self, dead: u64, accepted: u64) {
         let (mut mine_dead, mut mine_accepted) = (0, 0);
         for (_, dead, accepted) in &self.told().recent {
             mine_dead += dead;
             mine_accepted += accepted;
         }
         let count = |all: u64, mine: u64| usize::try_from(all.saturating_sub(mine)).unwrap_or(usize::MAX);
-        let accepted_at = accepted_ago.and_then(|ago| Instant::now().checked_sub(ago));
-        *self.others_lock() =
-            Others { dead: count(dead, mine_dead), accepted: count(accepted, mine_accepted), accepted_at };
+        *self.others() = Others { dead: count(dead, mine_dead), accepted: count(accepted, mine_accepted) };
     }
 
-    fn others_lock(&self) -> MutexGuard<'_, Others> {
+    fn others(&self) -> MutexGuard<'_, Others> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn others(&self) -> Others {
-        *self.others_lock()
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -137,18 +123,24 @@ impl RemovalGuard {
         (dead, accepted)
     }
 
-    /// Returns how long ago this process last had a push accepted.
-    pub(crate) fn accepted_ago(&self) -> Option<Duration> {
-        let last = self.last_accepted.load(Ordering::Relaxed);
-        (last != NEVER).then(|| self.made.elapsed().saturating_sub(Duration::from_millis(last)))
+    /// Says whether any device was called dead in the last minutes.
+    pub(crate) fn has_seen_any(&self) -> bool {
+        self.has_any.load(Ordering::Relaxed)
     }
 
-    /// Notes a push that the provider took: the app works.
+    /// Forgets that any was, once that was some minutes ago.
+    pub(crate) fn settle(&self) {
+        let mut windows = self.lock();
+        windows.turn(&self.accepted);
+        if windows.devices == 0 && windows.doubted_at.is_none() {
+            self.has_any.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes a push that the provider took.
     pub(crate) fn accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.all_accepted.fetch_add(1, Ordering::Relaxed);
-        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(NEVER);
-        self.last_accepted.store(now, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Windows> {
@@ -156,8 +148,9 @@ impl RemovalGuard {
     }
 
     /// Notes a device that was called dead, and says whether that may be believed: not once more than
-    /// half of the recent answers said so, about many devices, and until the app has been well for a while.
+    /// half of the recent answers said so, about many devices, and until the tenant has been well for a while.
     pub(crate) fn may_remove(&self, device: DeviceId) -> bool {
+        self.has_any.store(true, Ordering::Relaxed);
         let mut windows = self.lock();
         windows.turn(&self.accepted);
         let before = windows.devices;
@@ -176,17 +169,8 @@ impl RemovalGuard {
         !self.judge(&mut windows)
     }
 
-    /// Forgets its doubts and its proof: the app has new credentials.
-    pub(crate) fn reset(&self) {
-        let mut windows = self.lock();
-        self.accepted.store(0, Ordering::Relaxed);
-        self.last_accepted.store(NEVER, Ordering::Relaxed);
-        *self.others_lock() = Others::default();
-        *windows = Windows::new();
-    }
-
     fn judge(&self, windows: &mut Windows) -> bool {
-        let others = self.others();
+        let others = *self.others();
         let dead = windows.devices + others.dead;
         let accepted =
             (self.accepted.load(Ordering::Relaxed) + windows.accepted_before) as usize + others.accepted;
@@ -203,12 +187,6 @@ impl RemovalGuard {
             windows.doubted_at = None;
         }
         windows.doubted_at.is_none()
-    }
-
-    /// Says whether the provider took a push of this app in the last 10 minutes.
-    pub(crate) fn is_proven(&self) -> bool {
-        let ago = [self.accepted_ago(), self.others().accepted_at.map(|at| at.elapsed())];
-        ago.into_iter().flatten().any(|ago| ago < PROOF)
     }
 }
 
@@ -275,13 +253,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_other_workers_have_seen_counts_too() {
         let guard = RemovalGuard::new(Provider::Apns);
-        guard.hear(19, 0, None);
+        guard.hear(19, 0);
         assert!(!guard.may_remove(device(1)));
 
         let guard = RemovalGuard::new(Provider::Apns);
         tokio::time::advance(WINDOW).await;
-        guard.hear(19, 1000, Some(Duration::from_mins(1)));
-        assert!(guard.may_remove(device(1)) && guard.is_proven());
+        guard.hear(19, 1000);
+        assert!(guard.may_remove(device(1)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,9 +269,9 @@ mod tests {
         assert_eq!(guard.news(), (12, 0));
         assert_eq!(guard.news(), (0, 0));
 
-        guard.hear(12, 0, None);
+        guard.hear(12, 0);
         assert!(guard.may_remove(device(12)));
-        guard.hear(19, 0, None);
+        guard.hear(19, 0);
         assert!(!guard.may_remove(device(13)), "seven of others");
     }
 
@@ -323,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_doubted_app_is_believed_again_after_ten_healthy_minutes() {
+    async fn a_doubted_tenant_is_believed_again_after_ten_healthy_minutes() {
         let guard = a_doubting_guard();
         for _ in 0..20 {
             tokio::time::advance(Duration::from_mins(1)).await;
@@ -336,17 +314,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_does_not_make_an_app_healthy_but_new_credentials_do() {
+    async fn silence_makes_nobody_healthy() {
         let guard = a_doubting_guard();
         tokio::time::advance(HEALTHY_FOR * 3).await;
         assert!(!guard.may_remove(device(20)));
-
-        guard.reset();
-        assert!(guard.may_remove(device(20)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_very_busy_app_is_doubted_too() {
+    async fn a_very_busy_tenant_is_doubted_too() {
         let guard = RemovalGuard::new(Provider::Fcm);
         let device = |number: u32| {
             let mut bytes = [0; 32];
@@ -369,23 +344,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_busy_app_is_believed_also_after_a_long_time_without_removals() {
+    async fn a_busy_tenant_is_believed_also_after_a_long_time_without_removals() {
         let guard = RemovalGuard::new(Provider::Apns);
         tokio::time::advance(WINDOW * 2).await;
         (0..1000).for_each(|_| guard.accepted());
         tokio::time::advance(WINDOW * 2).await;
 
         assert!((0..40).all(|number| guard.may_remove(device(number))));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_app_is_proven_for_ten_minutes_after_a_success() {
-        let guard = RemovalGuard::new(Provider::Fcm);
-        assert!(!guard.is_proven());
-
-        guard.accepted();
-        assert!(guard.is_proven());
-        tokio::time::advance(PROOF).await;
-        assert!(!guard.is_proven());
     }
 }

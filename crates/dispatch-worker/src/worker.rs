@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 use tower::retry::budget::Budget;
 
 use crate::Config;
-use crate::guards::{AppGuard, Barred, Guards};
+use crate::app_guard::{Barred, Guard};
+use crate::guards::Guards;
 use crate::retry;
 use crate::route::Route;
 use crate::slots::Slots;
@@ -128,7 +129,7 @@ impl Worker {
         let queued = started.duration_since(job.accepted_at);
         let verdict = match self.route(&job.notification.app.id) {
             Some(route) => {
-                let guard = self.guards.of(&job.notification.app);
+                let guard = self.guards.of(&job.notification);
                 self.settle(&route, &guard, &claimed).await
             }
             None => Some(Verdict::unsent(FailReason::UnknownPlatform)),
@@ -158,7 +159,7 @@ impl Worker {
     }
 
     /// Tries until there is a verdict; `None` if the job is no longer this worker's.
-    async fn settle(&self, route: &Route, guard: &AppGuard, claimed: &Claimed) -> Option<Verdict> {
+    async fn settle(&self, route: &Route, guard: &Guard, claimed: &Claimed) -> Option<Verdict> {
         let job = claimed.job();
         let push = &job.notification;
         // The verdict has to be out before the caller stops waiting for it.
@@ -168,7 +169,7 @@ impl Worker {
         let mut last = None;
         loop {
             let last_start = last_moment - route.time_to_try(whole);
-            let turn = guard.pace.turn(last_start).await;
+            let turn = guard.pace().turn(last_start).await;
             let now = Instant::now();
             if !claimed.may_send() {
                 return None; // Also after an attempt: whoever has it now may be answered better.
@@ -185,7 +186,7 @@ impl Worker {
             if now >= last_start {
                 return Some(Verdict::unsent(FailReason::Deadline));
             }
-            let admission = match guard.admit(push.tenant) {
+            let admission = match guard.admit() {
                 Ok(admission) => admission,
                 Err(barred) => return Some(self.barred(route, guard, job, barred, last.as_ref(), number)),
             };
@@ -196,7 +197,7 @@ impl Worker {
             let deadline = last_moment.min(now + self.config.attempt_timeout(push.app.provider));
             let attempt = Attempt { number, deadline, isolate: admission.isolate };
             let outcome = route.sender.send(&push.request, attempt).await;
-            admission.conclude(push.tenant, &outcome);
+            admission.conclude(&outcome);
             let took = now.elapsed();
             self.attempts[push.app.provider as usize].record(took);
             self.requests[push.app.provider as usize].record(took);
@@ -219,7 +220,7 @@ impl Worker {
     fn barred(
         &self,
         route: &Route,
-        guard: &AppGuard,
+        guard: &Guard,
         job: &Job,
         barred: Barred,
         last: Option<&Outcome>,
@@ -230,7 +231,9 @@ impl Worker {
         }
         let (fail, word) = match barred {
             Barred::Held => (FailReason::AppMisconfigured, "AppHeld"),
+            Barred::TenantHeld => (FailReason::AppMisconfigured, "TenantHeld"),
             Barred::Broken => (FailReason::ProviderDown, "BreakerOpen"),
+            Barred::TenantPaced => (FailReason::ProviderBusy, "TenantPaced"),
         };
         if barred == Barred::Held {
             route.alert(job, word);
@@ -239,14 +242,7 @@ impl Worker {
     }
 
     /// Turns the last outcome into the answer, and records what it says of the device.
-    fn conclude(
-        &self,
-        route: &Route,
-        guard: &AppGuard,
-        job: &Job,
-        outcome: &Outcome,
-        attempts: u32,
-    ) -> Verdict {
+    fn conclude(&self, route: &Route, guard: &Guard, job: &Job, outcome: &Outcome, attempts: u32) -> Verdict {
         let device = job.notification.device;
         let reason = outcome.reason().cloned();
         let answer = match outcome {
@@ -266,7 +262,7 @@ impl Worker {
                 }
             }
             Outcome::WrongApp { reason } => {
-                if guard.may_remove(device) && guard.removals.is_proven() {
+                if guard.may_remove_as_foreign(device) {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {

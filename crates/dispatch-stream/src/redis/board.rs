@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use push_domain::AppId;
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
@@ -124,7 +123,7 @@ impl LaneBoard {
     }
 
     /// Adds what a process has seen of some apps, and returns what all have.
-    pub(crate) async fn exchange(&mut self, news: &[&(AppId, Evidence)]) -> RedisResult<Vec<Evidence>> {
+    pub(crate) async fn exchange(&mut self, news: &[&(String, Evidence)]) -> RedisResult<Vec<Evidence>> {
         self.listens()?;
         let keys = self.link.lane().keys.clone();
         let mut call = self.guard.call(news.len());

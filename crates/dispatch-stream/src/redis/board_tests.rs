@@ -37,7 +37,7 @@ async fn what_workers_have_seen_of_an_app_adds_up_whatever_their_clocks_and_the_
     let server = Server::start();
     server.admin(&cmd("PING")).await;
     let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
-    let app = push_domain::AppId::new("ios");
+    let app = "ios".to_owned();
     let seen = |dead, accepted, ago: Option<u64>, paused| {
         let accepted_ago = ago.map(Duration::from_secs);
         [(app.clone(), Evidence { dead, accepted, accepted_ago, paused: Duration::from_secs(paused) })]
@@ -151,7 +151,7 @@ async fn every_moment_on_the_board_bears_a_clock_that_steps() {
         let server = Server::start();
         server.admin(&cmd("PING")).await;
         let [one, two] = ["one", "two"].map(|name| Board::new(name, &[server.lane("worker")]));
-        let app = push_domain::AppId::new("ios");
+        let app = "ios".to_owned();
         let seen = |dead, paused| Evidence { dead, accepted: dead, accepted_ago: None, paused };
         one.exchange(&[(app.clone(), seen(7, Duration::from_secs(30)))]).await;
         let Some(Lease::Granted(_)) = one.lease("fcm", 1000.0, 100, 100).await else { panic!() };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use push_domain::{AppId, Provider};
+use push_domain::Provider;
 
 /// How many streams of jobs a lane has.
 pub(super) const QUEUES: usize = 4;
@@ -80,9 +80,9 @@ impl Keys {
         format!("{}:watched", self.prefix)
     }
 
-    /// What the workers have seen of an app.
-    pub(super) fn guard(&self, app: &AppId) -> String {
-        format!("{}:guard:{app}", self.prefix)
+    /// What the workers have seen of an app, or of a tenant in it.
+    pub(super) fn guard(&self, subject: &str) -> String {
+        format!("{}:guard:{subject}", self.prefix)
     }
 
     /// A rate that all processes share.

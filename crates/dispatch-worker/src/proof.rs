@@ -1,0 +1,159 @@
+//! Whether an app works: what its provider has accepted, here and elsewhere.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use push_domain::{App, AppId, Provider};
+use tokio::time::Instant;
+
+/// A verdict on the app itself needs a success in this time before it.
+const RECENT: Duration = Duration::from_mins(10);
+const NEVER: u64 = u64::MAX;
+
+/// Remembers, beyond the life of a process, under which credentials a provider has accepted pushes to an app.
+pub trait Proofs: Send + Sync {
+    /// Says whether a push was ever accepted under the app's present credentials.
+    fn is_proven(&self, app: &AppId) -> bool;
+
+    /// Notes that one was.
+    fn prove(&self, app: &AppId);
+}
+
+/// The proof that one app works. A success costs an atomic write.
+pub(crate) struct Proof {
+    app: AppId,
+    proofs: Arc<dyn Proofs>,
+    /// Whether the present credentials are proven: before, a token that Apple calls bad may be one of another
+    /// environment.
+    is_proven: AtomicBool,
+    is_needed: bool,
+    made: Instant,
+    /// When a push was last accepted, in milliseconds after `made`, or [`NEVER`].
+    last: AtomicU64,
+    /// When another process last had one accepted.
+    others: Mutex<Option<Instant>>,
+    /// Pushes accepted since this was last asked.
+    news: AtomicU64,
+}
+
+impl Proof {
+    pub(crate) fn new(app: &App, proofs: Arc<dyn Proofs>) -> Self {
+        Self {
+            app: app.id.clone(),
+            is_proven: AtomicBool::new(proofs.is_proven(&app.id)),
+            proofs,
+            is_needed: app.provider == Provider::Apns,
+            made: Instant::now(),
+            last: AtomicU64::new(NEVER),
+            others: Mutex::default(),
+            news: AtomicU64::new(0),
+        }
+    }
+
+    fn others(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a push that the provider took: the app works, and so do its credentials.
+    pub(crate) fn accepted(&self) {
+        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(NEVER);
+        self.last.store(now, Ordering::Relaxed);
+        self.news.fetch_add(1, Ordering::Relaxed);
+        if !self.is_proven.load(Ordering::Relaxed) && !self.is_proven.swap(true, Ordering::Relaxed) {
+            self.proofs.prove(&self.app);
+        }
+    }
+
+    /// Says whether a token may be called dead that the provider calls bad: not before it has accepted anything
+    /// under these credentials, which may be another environment's.
+    pub(crate) fn has_credentials_proven(&self) -> bool {
+        !self.is_needed || self.is_proven.load(Ordering::Relaxed) || {
+            // Another process may have proven them.
+            let known = self.proofs.is_proven(&self.app);
+            self.is_proven.store(known, Ordering::Relaxed);
+            known
+        }
+    }
+
+    /// Says whether the provider took a push of this app in the last 10 minutes.
+    pub(crate) fn is_recent(&self) -> bool {
+        let ago = [self.accepted_ago(), self.others().map(|at| at.elapsed())];
+        ago.into_iter().flatten().any(|ago| ago < RECENT)
+    }
+
+    /// Returns how long ago this process last had a push accepted.
+    pub(crate) fn accepted_ago(&self) -> Option<Duration> {
+        let last = self.last.load(Ordering::Relaxed);
+        (last != NEVER).then(|| self.made.elapsed().saturating_sub(Duration::from_millis(last)))
+    }
+
+    /// Returns how many pushes were accepted since this was last asked.
+    pub(crate) fn news(&self) -> u64 {
+        self.news.swap(0, Ordering::Relaxed)
+    }
+
+    /// Takes when any process last had a push accepted.
+    pub(crate) fn hear(&self, accepted_ago: Option<Duration>) {
+        *self.others() = accepted_ago.and_then(|ago| Instant::now().checked_sub(ago));
+    }
+
+    /// Begins anew: the app has new credentials.
+    pub(crate) fn renew(&self) {
+        self.last.store(NEVER, Ordering::Relaxed);
+        *self.others() = None;
+        self.is_proven.store(self.proofs.is_proven(&self.app), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use push_domain::Audience;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Proofs for Nothing {
+        fn is_proven(&self, _: &AppId) -> bool {
+            false
+        }
+
+        fn prove(&self, _: &AppId) {}
+    }
+
+    fn a_proof() -> Proof {
+        let app = App {
+            id: AppId::new("ios"),
+            platform: "apple_rn".into(),
+            audience: Audience::Shared,
+            provider: Provider::Apns,
+            topic: "com.example".into(),
+        };
+        Proof::new(&app, Arc::new(Nothing))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_app_is_proven_for_ten_minutes_after_a_success_here_or_elsewhere() {
+        let proof = a_proof();
+        assert!(!proof.is_recent());
+
+        proof.accepted();
+        assert!(proof.is_recent());
+        tokio::time::advance(RECENT).await;
+        assert!(!proof.is_recent());
+        proof.hear(Some(Duration::from_mins(1)));
+        assert!(proof.is_recent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_are_proven_by_their_first_success_until_there_are_new_ones() {
+        let proof = a_proof();
+        assert!(!proof.has_credentials_proven());
+
+        proof.accepted();
+        assert!(proof.has_credentials_proven());
+        proof.renew();
+        assert!(!proof.has_credentials_proven());
+    }
+}
