@@ -202,6 +202,7 @@ impl Driver {
         // A request wakes this task.
         if self.rests && is_busy() {
             self.rests = false;
+            self.pulse.used(Instant::now());
             self.timer.as_mut().reset(Instant::now() + WATCH.min(self.pulse.interval));
         }
         if self.pulse.pong_due.is_some() && self.ping.poll_pong(cx).is_ready() {

@@ -54,6 +54,11 @@ impl Pulse {
         }
     }
 
+    /// A request was made.
+    pub(crate) fn used(&mut self, now: Instant) {
+        self.used_at = now;
+    }
+
     /// A PING was answered.
     pub(crate) fn answered(&mut self, now: Instant) {
         self.pong_due = None;

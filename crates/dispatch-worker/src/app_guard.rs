@@ -220,17 +220,23 @@ impl Guard {
         self.may_remove(device) && self.app.proof.is_recent()
     }
 
+    /// Says whether the tenant may make no attempt at the moment, whatever its app may: asked first, so that it takes no turn
+    /// of a pace that others share.
+    pub(crate) fn bars_tenant(&self) -> Option<Barred> {
+        if self.tenant.hold.circuit.is_shut() {
+            return Some(Barred::TenantHeld);
+        }
+        (!self.tenant.keeps_pace()).then_some(Barred::TenantPaced)
+    }
+
     /// Lets an attempt be made, or says why not.
     ///
     /// A probe is made by a tenant that is well, if there is one: what comes of another's says little of the app.
     pub(crate) fn admit(&self) -> Result<Admission<'_>, Barred> {
+        let tenant_hold = self.tenant.hold.circuit.pass().ok_or(Barred::TenantHeld)?;
         let grace = if self.tenant.speaks_for_others() { Duration::ZERO } else { LEFT_TO_OTHERS };
         let breaker = self.app.breaker.circuit.pass_after(grace).ok_or(Barred::Broken)?;
         let hold = self.hold().circuit.pass_after(grace).ok_or(Barred::Held)?;
-        let tenant_hold = self.tenant.hold.circuit.pass().ok_or(Barred::TenantHeld)?;
-        if !self.tenant.keeps_pace() {
-            return Err(Barred::TenantPaced);
-        }
         Ok(Admission { isolate: self.tenant.is_isolated(), guard: self, breaker, hold, tenant_hold })
     }
 

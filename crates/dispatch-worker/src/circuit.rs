@@ -72,6 +72,14 @@ impl Circuit {
         Some(Passage { tries: Some(self), generation })
     }
 
+    /// Says whether nobody may pass at the moment.
+    pub(crate) fn is_shut(&self) -> bool {
+        !self.is_open() && {
+            let shut = self.lock();
+            shut.tried || Instant::now() < shut.until
+        }
+    }
+
     /// Shuts the gate, and says whether it was open.
     pub(crate) fn shut(&self) -> bool {
         let mut shut = self.lock();

@@ -42,7 +42,10 @@ impl Hold {
             _ if refused => self.refused(passage),
             Outcome::TryLater { scope: RetryScope::Attempt | RetryScope::Credential, .. }
             | Outcome::WrongApp { .. }
-            | Outcome::Misconfigured { .. } => Change::None,
+            | Outcome::Misconfigured { .. } => {
+                passage.inconclusive();
+                Change::None
+            }
             Outcome::Accepted
             | Outcome::TokenDead { .. }
             | Outcome::Refused { .. }

@@ -12,6 +12,8 @@ use push_domain::{DeviceId, Provider};
 use tokio::time::Instant;
 
 const WINDOW: Duration = Duration::from_mins(5);
+/// What others have seen counts for so long after it was heard.
+const HEARD_FOR: Duration = Duration::from_mins(1);
 /// Who is doubted is believed again after so long with fewer dead devices than three in ten answers.
 const HEALTHY_FOR: Duration = Duration::from_mins(10);
 /// A window's devices beyond these are not told apart.
@@ -22,6 +24,7 @@ const MAX_REMEMBERED: usize = 10_000;
 struct Others {
     dead: usize,
     accepted: usize,
+    heard_at: Option<Instant>,
 }
 
 /// What this process has told of itself.
@@ -92,7 +95,8 @@ impl RemovalGuard {
             mine_accepted += accepted;
         }
         let count = |all: u64, mine: u64| usize::try_from(all.saturating_sub(mine)).unwrap_or(usize::MAX);
-        *self.others() = Others { dead: count(dead, mine_dead), accepted: count(accepted, mine_accepted) };
+        let (dead, accepted) = (count(dead, mine_dead), count(accepted, mine_accepted));
+        *self.others() = Others { dead, accepted, heard_at: Some(Instant::now()) };
     }
 
     fn others(&self) -> MutexGuard<'_, Others> {
@@ -101,6 +105,13 @@ impl RemovalGuard {
 
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to tell: what was before is nobody's news.
+    pub(crate) fn begin_to_tell(&self) {
+        let mut told = self.told();
+        told.dead = self.all_dead.load(Ordering::Relaxed);
+        told.accepted = self.all_accepted.load(Ordering::Relaxed);
     }
 
     /// Returns how many devices were called dead and how many pushes accepted since this was last asked.
@@ -170,7 +181,9 @@ impl RemovalGuard {
     }
 
     fn judge(&self, windows: &mut Windows) -> bool {
-        let others = *self.others();
+        let heard = *self.others();
+        let is_fresh = heard.heard_at.is_some_and(|at| at.elapsed() < HEARD_FOR);
+        let others = if is_fresh { heard } else { Others::default() };
         let dead = windows.devices + others.dead;
         let accepted =
             (self.accepted.load(Ordering::Relaxed) + windows.accepted_before) as usize + others.accepted;

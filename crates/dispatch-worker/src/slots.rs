@@ -98,8 +98,11 @@ impl Slots {
         if were >= much {
             return std::future::pending().await;
         }
-        self.0.awaited.store(much, Ordering::Relaxed);
-        while self.welcome() < much {
+        loop {
+            self.0.awaited.store(much, Ordering::Relaxed);
+            if self.welcome() >= much {
+                return;
+            }
             self.0.freed.notified().await;
         }
     }

@@ -35,6 +35,9 @@ impl Suspicion {
     /// Notes that a tenant that was well is refused now, whatever it sends.
     pub(crate) fn refused(&self, tenant: TenantId) {
         let mut refused = self.lock();
+        if refused.last.is_some_and(|last| last.elapsed() >= LASTS) {
+            refused.tenants.clear();
+        }
         refused.last = Some(Instant::now());
         if refused.tenants.len() < SEVERAL && !refused.tenants.contains(&tenant) {
             refused.tenants.push(tenant);

@@ -20,6 +20,10 @@ use crate::suspicion::Suspicion;
 const MOST: usize = 16_384;
 /// One that was quiet for so long, and well, is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(5);
+/// The same of one that was in trouble.
+const TROUBLE_FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
+/// How often room is made for new ones.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A guarded tenant's attempts a second, and how many at once.
 const GUARDED_PER_SECOND: u32 = 50;
 const GUARDED_BURST: u32 = 50;
@@ -31,9 +35,16 @@ const IN_A_ROW: usize = 3;
 pub(crate) struct Tenants {
     provider: Provider,
     made: Instant,
-    known: RwLock<HashMap<TenantId, Arc<TenantGuard>>>,
+    /// Those with a licence, and those without: these never take the others' place.
+    known: [RwLock<Known>; 2],
     /// Those of which anything bad is known.
     troubled: Mutex<HashMap<TenantId, Arc<TenantGuard>>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    guards: HashMap<TenantId, Arc<TenantGuard>>,
+    swept_at: Option<Instant>,
 }
 
 /// What is known of one tenant's pushes to one app. A success costs some atomic writes.
@@ -48,6 +59,8 @@ pub(crate) struct TenantGuard {
     was_well: AtomicBool,
     is_guarded: AtomicBool,
     is_watched: AtomicBool,
+    /// Whether a device was refused since one was served.
+    is_refused: AtomicBool,
     /// When it last pushed, in milliseconds after its app's first push.
     used: AtomicU64,
     refused: Mutex<Refused>,
@@ -63,15 +76,15 @@ struct Refused {
 
 impl Tenants {
     pub(crate) fn new(provider: Provider) -> Self {
-        Self { provider, made: Instant::now(), known: RwLock::default(), troubled: Mutex::default() }
+        Self { provider, made: Instant::now(), known: Default::default(), troubled: Mutex::default() }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<TenantId, Arc<TenantGuard>>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self, id: TenantId) -> RwLockReadGuard<'_, Known> {
+        self.known[usize::from(id.is_unlicensed())].read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<TenantId, Arc<TenantGuard>>> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self, id: TenantId) -> RwLockWriteGuard<'_, Known> {
+        self.known[usize::from(id.is_unlicensed())].write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn troubled(&self) -> MutexGuard<'_, HashMap<TenantId, Arc<TenantGuard>>> {
@@ -85,44 +98,54 @@ impl Tenants {
     /// Returns a tenant's guard; makes it at its first push.
     pub(crate) fn of(&self, id: TenantId) -> Arc<TenantGuard> {
         let now = self.now();
-        if let Some(known) = self.read().get(&id) {
+        if let Some(known) = self.read(id).guards.get(&id) {
             known.used.store(now, Ordering::Relaxed);
             return Arc::clone(known);
         }
-        let mut known = self.write();
-        if known.len() >= MOST {
-            let forgotten =
-                now.saturating_sub(u64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(u64::MAX));
-            known.retain(|_, guard| guard.used.load(Ordering::Relaxed) > forgotten || !guard.is_well());
+        let mut known = self.write(id);
+        if known.guards.len() >= MOST && known.swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
+            known.swept_at = Some(Instant::now());
+            known.guards.retain(|_, guard| {
+                let quiet = guard.quiet_for(now);
+                quiet < FORGOTTEN_AFTER || (quiet < TROUBLE_FORGOTTEN_AFTER && !guard.is_well())
+            });
+            if known.guards.len() >= MOST {
+                known.guards.retain(|_, guard| !guard.is_well());
+            }
         }
-        if known.len() >= MOST {
-            known.retain(|_, guard| !guard.is_well());
-        }
-        let is_stranger = known.len() >= MOST;
+        let is_stranger = known.guards.len() >= MOST;
         let new = || Arc::new(TenantGuard::new(id, self.provider, is_stranger, now));
-        if is_stranger { new() } else { Arc::clone(known.entry(id).or_insert_with(new)) }
+        if is_stranger { new() } else { Arc::clone(known.guards.entry(id).or_insert_with(new)) }
     }
 
     /// Forgets all of them: the app has new credentials.
     pub(crate) fn renew(&self) {
-        self.write().clear();
+        for known in &self.known {
+            known.write().unwrap_or_else(PoisonError::into_inner).guards.clear();
+        }
         self.troubled().clear();
     }
 
     /// Keeps an eye on a tenant of which something bad is known.
     pub(crate) fn watch(&self, tenant: &Arc<TenantGuard>) {
-        if !tenant.is_watched.swap(true, Ordering::Relaxed) {
+        if !tenant.is_stranger && !tenant.is_watched.swap(true, Ordering::Relaxed) {
+            tenant.removals.begin_to_tell();
             self.troubled().insert(tenant.id, Arc::clone(tenant));
         }
     }
 
     /// Those of which anything bad is known, judged again as time has passed.
     pub(crate) fn in_trouble(&self) -> Vec<Arc<TenantGuard>> {
-        let mut troubled = self.troubled();
-        troubled.retain(|_, guard| {
+        let (now, mut troubled) = (self.now(), self.troubled());
+        troubled.retain(|id, guard| {
             guard.judge();
-            guard.is_watched.store(!guard.is_well(), Ordering::Relaxed);
-            !guard.is_well()
+            let is_gone = guard.quiet_for(now) >= TROUBLE_FORGOTTEN_AFTER;
+            if is_gone {
+                self.write(*id).guards.remove(id);
+            }
+            let stays = !guard.is_well() && !is_gone;
+            guard.is_watched.store(stays, Ordering::Relaxed);
+            stays
         });
         troubled.values().map(Arc::clone).collect()
     }
@@ -139,6 +162,7 @@ impl TenantGuard {
             was_well: AtomicBool::new(false),
             is_guarded: AtomicBool::new(false),
             is_watched: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             used: AtomicU64::new(now),
             refused: Mutex::new(Refused { in_a_row: Vec::new(), next: Instant::now() }),
         }
@@ -154,7 +178,7 @@ impl TenantGuard {
         if !self.was_well.load(Ordering::Relaxed) {
             self.was_well.store(true, Ordering::Relaxed);
         }
-        if self.removals.has_seen_any() {
+        if self.is_refused.swap(false, Ordering::Relaxed) {
             self.refused().in_a_row.clear();
         }
         // A caller without a licence, or with bad tokens, speaks for nobody else.
@@ -166,6 +190,7 @@ impl TenantGuard {
     /// Notes a device that the provider calls bad, and says whether that may be believed.
     pub(crate) fn may_remove(&self, device: DeviceId, suspicion: &Suspicion) -> bool {
         let believed = self.removals.may_remove(device);
+        self.is_refused.store(true, Ordering::Relaxed);
         let is_refused = {
             let in_a_row = &mut self.refused().in_a_row;
             if in_a_row.len() < IN_A_ROW && !in_a_row.contains(&device) {
@@ -215,6 +240,10 @@ impl TenantGuard {
             refused.next = next + step;
         }
         keeps
+    }
+
+    fn quiet_for(&self, now: u64) -> Duration {
+        Duration::from_millis(now.saturating_sub(self.used.load(Ordering::Relaxed)))
     }
 
     fn is_well(&self) -> bool {
@@ -295,11 +324,17 @@ mod tests {
             }
         };
         bring(1, true);
-        bring(3 * MOST, false);
+        bring(2 * MOST, false);
+        tokio::time::advance(SWEEP_EVERY).await;
         bring(MOST, true);
 
-        assert!(tenants.read().len() <= MOST);
+        assert!(tenants.read(bad[0].id).guards.len() <= MOST);
         assert!(Arc::ptr_eq(&bad[0], &tenants.of(bad[0].id)), "nothing bad is forgotten");
         assert!(tenants.of(TenantId::new()).is_isolated() && !bad[0].is_isolated());
+        assert!(!tenants.of(TenantId::unlicensed(1)).is_isolated(), "they have places of their own");
+
+        tokio::time::advance(TROUBLE_FORGOTTEN_AFTER).await;
+        tenants.in_trouble();
+        assert!(!tenants.of(TenantId::new()).is_isolated(), "who left is forgotten");
     }
 }

@@ -168,6 +168,9 @@ impl Worker {
         let mut number = 0;
         let mut last = None;
         loop {
+            if let Some(barred) = guard.bars_tenant() {
+                return Some(self.barred(route, guard, job, barred, last.as_ref(), number));
+            }
             let last_start = last_moment - route.time_to_try(whole);
             let turn = guard.pace().turn(last_start).await;
             let now = Instant::now();
