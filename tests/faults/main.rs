@@ -199,7 +199,13 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
     let directory = tempfile::tempdir()?;
     let options = SimulatorOptions { accept_all: false, delay_ms: 0, rtt_ms: 0 };
     let simulator = Process::simulator(hpns, directory.path(), &options)?;
-    let config = process::config(hpns, directory.path(), &simulator, "access = \"open\"\n", "")?;
+    let config = process::config(
+        hpns,
+        directory.path(),
+        &simulator,
+        "access = \"open\"\nconnections_per_address = 20000\n",
+        "",
+    )?;
     let service = Process::service(hpns, "all", &config, &directory.path().join("hpns.log"))?;
     for provider in [provider, provider.other()] {
         faults::conduct(&simulator, provider, LATENCY)?;
