@@ -124,7 +124,7 @@ async fn carried(apps: usize, time: Duration) -> anyhow::Result<(f64, f64)> {
 /// The share of a core that a lane takes while workers only show that they live.
 async fn idle(workers: usize, apps: usize, time: Duration) -> anyhow::Result<f64> {
     let directory = tempfile::tempdir()?;
-    let redis = Redis::start(directory.path())?;
+    let redis = Arc::new(Redis::start(directory.path())?);
     let (_tasks, vital) = vital();
     let ring = Arc::new(KeyRing::parse(RING)?);
     let apps = catalogue(apps)?;
@@ -142,8 +142,15 @@ async fn idle(workers: usize, apps: usize, time: Duration) -> anyhow::Result<f64
             drop(worker);
         });
     }
-    // What starting costs is not what idling costs.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // What starting costs is not what idling costs: each worker waits for jobs of both providers.
+    let waits = format!("blocked_clients:{}", 2 * workers);
+    loop {
+        let redis = Arc::clone(&redis);
+        let clients = tokio::task::spawn_blocking(move || redis.ask(&["INFO", "clients"])).await??;
+        if clients.lines().any(|line| line.trim_end() == waits) {
+            break;
+        }
+    }
     let before = Cpu::of(redis.id())?;
     tokio::time::sleep(time).await;
     let used = Cpu::of(redis.id())?.micros - before.micros;

@@ -194,27 +194,32 @@ impl Cell {
     }
 }
 
-/// Runs one cell once.
-fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
-    let directory = tempfile::tempdir()?;
+/// Starts a service and its simulator, with connections to the providers that are warm before anything is measured.
+fn start(hpns: &Path, directory: &Path, provider: Provider) -> anyhow::Result<(Process, Process)> {
     let options = SimulatorOptions { accept_all: false, delay_ms: 0, rtt_ms: 0 };
-    let simulator = Process::simulator(hpns, directory.path(), &options)?;
+    let simulator = Process::simulator(hpns, directory, &options)?;
     let config = process::config(
         hpns,
-        directory.path(),
+        directory,
         &simulator,
         "access = \"open\"\nconnections_per_address = 20000\n",
         "",
     )?;
-    let service = Process::service(hpns, "all", &config, &directory.path().join("hpns.log"))?;
+    let service = Process::service(hpns, "all", &config, &directory.join("hpns.log"))?;
     for provider in [provider, provider.other()] {
         faults::conduct(&simulator, provider, LATENCY)?;
     }
-    // The provider's connections are warm before anything is measured.
     for platform in [provider, provider.other()] {
         client::run(&Load { connections: 4, ..load(&service, platform) }, Duration::from_millis(300))?;
     }
     simulator.ask("POST", "/sim/reset", "")?;
+    Ok((simulator, service))
+}
+
+/// Runs one cell once.
+fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
+    let directory = tempfile::tempdir()?;
+    let (simulator, service) = start(hpns, directory.path(), provider)?;
     let end = CALM + fault.time;
     let time = end + AFTER;
     let (hit, other) = std::thread::scope(|scope| -> anyhow::Result<_> {

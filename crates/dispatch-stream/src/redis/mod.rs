@@ -65,6 +65,8 @@ async fn pause() {
 #[cfg(test)]
 mod board_tests;
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod deaths;
 #[cfg(test)]
 mod model;

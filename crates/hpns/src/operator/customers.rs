@@ -4,8 +4,8 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::arguments::{KeyCommand, LicenceCommand, ServerCommand, TenantCommand, Terms};
 use super::client::{Client, encoded};
+use super::customer_arguments::{KeyCommand, LicenceCommand, ServerCommand, TenantCommand, Terms};
 use super::output::{confirm, items};
 
 const LICENCE_COLUMNS: [(&str, &str); 8] = [

@@ -3,6 +3,7 @@
 mod arguments;
 mod client;
 mod commands;
+mod customer_arguments;
 mod customers;
 mod output;
 mod table;

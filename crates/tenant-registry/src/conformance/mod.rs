@@ -1,0 +1,135 @@
+//! The laws that every registry back-end must keep. `registry_conformance!` makes each one a test.
+
+mod devices;
+mod licences;
+mod operators;
+
+use std::time::Duration;
+
+use push_domain::{LicenceId, TenantId, Timestamp};
+
+pub(crate) use self::devices::*;
+pub(crate) use self::licences::*;
+pub(crate) use self::operators::*;
+use crate::{
+    Act, Administration, DeliveryLedger, IssuedKey, Licence, LicenceDraft, Plan, Refusal, Tenant, TenantDraft,
+};
+
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// What a back-end must offer to be held to the laws.
+pub(crate) trait Registry {
+    fn admin(&self) -> &dyn Administration;
+    fn ledger(&self) -> &dyn DeliveryLedger;
+}
+
+/// What somebody does at that time.
+pub(crate) const ACT: Act<'static> = Act::new("test", NOW);
+
+/// Every table and column that may exist.
+pub(crate) const ALLOWED_SCHEMA: [&str; 11] = [
+    "admin_token: id name role tenant_id mac created_at created_by expires_at revoked_at last_used_day",
+    "audit_event: seq at actor action object tenant_id detail prev_hash hash",
+    "audit_head: only_row seq hash",
+    "credential_proof: app fingerprint proven_day",
+    "device: tenant_id id app platform first_seen last_seen state reason",
+    "licence: id tenant_id plan regions rate_per_second burst not_before expires_at suspended revision created_at \
+     grace_days in_flight devices privacy terms_version terms_accepted_at terms_accepted_by suspended_at suspended_by \
+     suspended_reason",
+    "licence_key: kid licence_id mac created_at revoked_at revision pepper ends_at last_used_day",
+    "request_key: actor key fingerprint object created_at",
+    "revision: only_row number key_check",
+    "server: licence_id server_id bound_at",
+    "tenant: id name device_salt created_at revision contact failover_consent",
+];
+
+/// Writes tables and columns, in order, as [`ALLOWED_SCHEMA`] does.
+pub(crate) fn schema(columns: Vec<(String, String)>) -> Vec<String> {
+    let mut schema: Vec<String> = Vec::new();
+    for (table, column) in columns {
+        match schema.last_mut() {
+            Some(line) if line.starts_with(&format!("{table}:")) => line.extend([" ", &column]),
+            _ => schema.push(format!("{table}: {column}")),
+        }
+    }
+    schema
+}
+
+macro_rules! registry_conformance {
+    ($fresh:expr) => {
+        $crate::conformance::registry_conformance!($fresh,
+            credentials_that_were_proven_are_remembered_the_latest_eight_of_each_app,
+            a_name_is_taken_only_once,
+            a_key_opens_its_licence_and_no_other_region,
+            a_key_with_a_wrong_secret_opens_nothing,
+            a_revoked_key_opens_nothing,
+            a_suspended_licence_opens_nothing_until_it_is_resumed,
+            a_licence_without_accepted_terms_is_not_active,
+            a_licence_holds_from_its_first_moment_to_the_end_of_its_grace,
+            a_new_key_ends_the_one_before_after_the_overlap,
+            the_day_of_a_keys_last_use_only_moves_forward,
+            a_licence_is_bound_to_its_servers,
+            a_change_is_made_only_to_what_was_looked_at,
+            tenants_are_listed_by_name_a_page_at_a_time,
+            a_request_that_is_sent_again_creates_nothing_more,
+            licences_that_end_soon_are_listed_with_their_tenants,
+            an_admin_token_opens_until_it_ends_or_is_revoked,
+            every_deed_stands_in_the_audit_log,
+            a_refused_change_leaves_no_trace,
+            devices_are_counted_and_erased,
+            unusual_growth_is_told,
+            many_tenants_are_made_at_once_or_none,
+            a_licence_needs_its_tenant_and_a_key_its_licence,
+            every_change_moves_the_revision,
+            a_device_keeps_its_first_day_and_its_last_state,
+            an_older_sighting_changes_nothing,
+            what_is_new_since_a_revision_brings_a_snapshot_up_to_date,
+            devices_are_forgotten_in_time,
+        );
+    };
+    ($fresh:expr, $($law:ident),+ $(,)?) => {
+        $(#[tokio::test]
+        async fn $law() {
+            let directory = tempfile::tempdir().unwrap();
+            let registry = $fresh(directory.path()).await;
+            $crate::conformance::$law(&registry).await;
+        })+
+    };
+}
+pub(crate) use registry_conformance;
+
+fn a_draft(tenant: TenantId) -> LicenceDraft {
+    LicenceDraft {
+        regions: vec!["us".into(), "de".into()],
+        ..LicenceDraft::new(tenant, Plan::Professional, "us", NOW)
+    }
+}
+
+async fn a_tenant(registry: &impl Registry, name: &str) -> Tenant {
+    registry.admin().create_tenant(&TenantDraft::named(name), ACT).await.unwrap()
+}
+
+/// A licence whose terms are accepted.
+async fn a_licence(registry: &impl Registry, draft: LicenceDraft) -> Licence {
+    let licence = registry.admin().create_licence(draft, ACT).await.unwrap();
+    registry.admin().accept_terms(licence.id, "1", "ada", ACT).await.unwrap()
+}
+
+async fn another_key(registry: &impl Registry, licence: LicenceId) -> IssuedKey {
+    registry.admin().issue_key(licence, "us", Duration::from_hours(1), ACT).await.unwrap()
+}
+
+async fn a_key(registry: &impl Registry) -> IssuedKey {
+    let tenant = a_tenant(registry, "acme").await;
+    let licence = a_licence(registry, a_draft(tenant.id)).await;
+    another_key(registry, licence.id).await
+}
+
+async fn refusal(
+    registry: &impl Registry,
+    issued: &IssuedKey,
+    region: &str,
+    now: Timestamp,
+) -> Option<Refusal> {
+    registry.admin().snapshot().await.unwrap().open(&issued.key, region, now).err()
+}
