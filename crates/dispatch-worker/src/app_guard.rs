@@ -10,6 +10,7 @@ use metrics::Gauge;
 use push_domain::{
     App, AppId, DeviceId, Notification, Outcome, ProviderRequest, PushType, Reason, RetryScope, Timestamp,
 };
+use rand::RngExt;
 use tracing::{error, info, warn};
 
 use crate::breaker::Breaker;
@@ -140,7 +141,13 @@ impl AppGuard {
             let told = Evidence { dead: 0, accepted, accepted_ago: self.proof.accepted_ago(), paused };
             news.push(((self.app.to_string(), told), Hear::App(Arc::clone(self))));
         }
-        for tenant in self.tenants.in_trouble().into_iter().take(MOST_TOLD) {
+        let mut troubled = self.tenants.in_trouble();
+        if troubled.len() > MOST_TOLD {
+            // Not always the same ones.
+            let first = rand::rng().random_range(0..troubled.len());
+            troubled.rotate_left(first);
+        }
+        for tenant in troubled.into_iter().take(MOST_TOLD) {
             let (dead, accepted) = tenant.removals.news();
             if dead > 0 || accepted > 0 || tenant.is_guarded() {
                 let told = Evidence { dead, accepted, ..Evidence::default() };

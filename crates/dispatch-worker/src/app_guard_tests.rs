@@ -1,32 +1,13 @@
 //! The law of the guards: what one tenant sends changes no answer of another.
 
 use proptest::prelude::*;
-use push_domain::{ApnsRequest, Audience, Content, DeviceToken, JobId, Kind, Priority, Provider, TenantId};
+use push_domain::{ApnsRequest, Content, DeviceToken, JobId, Kind, Priority, Provider, TenantId};
 
 use super::*;
-
-struct Proven;
-
-impl Proofs for Proven {
-    fn is_proven(&self, _: &AppId) -> bool {
-        true
-    }
-
-    fn prove(&self, _: &AppId) {}
-}
-
-fn an_app() -> App {
-    App {
-        id: AppId::new("ios"),
-        platform: "apple_rn".into(),
-        audience: Audience::Shared,
-        provider: Provider::Apns,
-        topic: "com.example".into(),
-    }
-}
+use crate::proof::tests::{Proven, an_apple_app};
 
 fn a_guard() -> Arc<AppGuard> {
-    Arc::new(AppGuard::new(&an_app(), Arc::new(Pace::new(0, 10)), Arc::new(Proven)))
+    Arc::new(AppGuard::new(&an_apple_app(), Arc::new(Pace::new(0, 10)), Arc::new(Proven(true))))
 }
 
 fn a_push(tenant: TenantId, number: u8, push_type: PushType) -> Notification {
@@ -34,7 +15,7 @@ fn a_push(tenant: TenantId, number: u8, push_type: PushType) -> Notification {
     Notification {
         id,
         tenant,
-        app: Arc::new(an_app()),
+        app: Arc::new(an_apple_app()),
         device: DeviceId::from_bytes([number; 32]),
         kind: Kind::Message,
         request: ProviderRequest::Apns(ApnsRequest {

@@ -107,30 +107,34 @@ impl Proof {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use push_domain::Audience;
 
     use super::*;
 
-    struct Nothing;
+    /// Whether every app has had a success.
+    pub(crate) struct Proven(pub(crate) bool);
 
-    impl Proofs for Nothing {
+    impl Proofs for Proven {
         fn is_proven(&self, _: &AppId) -> bool {
-            false
+            self.0
         }
 
         fn prove(&self, _: &AppId) {}
     }
 
-    fn a_proof() -> Proof {
-        let app = App {
+    pub(crate) fn an_apple_app() -> App {
+        App {
             id: AppId::new("ios"),
             platform: "apple_rn".into(),
             audience: Audience::Shared,
             provider: Provider::Apns,
             topic: "com.example".into(),
-        };
-        Proof::new(&app, Arc::new(Nothing))
+        }
+    }
+
+    fn a_proof() -> Proof {
+        Proof::new(&an_apple_app(), Arc::new(Proven(false)))
     }
 
     #[tokio::test(start_paused = true)]

@@ -193,10 +193,10 @@ impl RemovalGuard {
             }
             return windows.doubted_at.is_none();
         };
-        // Three in ten, and no evidence at all is no evidence of health.
-        if accepted == 0 || dead * 7 >= accepted * 3 {
+        // Three in ten. No evidence at all is none of health, and none against it: who pushes seldom takes no longer.
+        if dead + accepted > 0 && dead * 7 >= accepted * 3 {
             windows.doubted_at = Some(Instant::now());
-        } else if doubted_at.elapsed() >= HEALTHY_FOR {
+        } else if accepted > 0 && doubted_at.elapsed() >= HEALTHY_FOR {
             windows.doubted_at = None;
         }
         windows.doubted_at.is_none()
@@ -324,6 +324,18 @@ mod tests {
 
         assert!(!guard.doubts());
         assert!(guard.may_remove(device(20)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_pushes_seldom_is_believed_again_too() {
+        let guard = a_doubting_guard();
+        for _ in 0..3 {
+            tokio::time::advance(HEALTHY_FOR).await;
+            guard.doubts();
+            guard.accepted();
+        }
+
+        assert!(!guard.doubts());
     }
 
     #[tokio::test(start_paused = true)]

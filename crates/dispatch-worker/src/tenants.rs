@@ -130,7 +130,9 @@ impl Tenants {
     pub(crate) fn watch(&self, tenant: &Arc<TenantGuard>) {
         if !tenant.is_stranger && !tenant.is_watched.swap(true, Ordering::Relaxed) {
             tenant.removals.begin_to_tell();
-            self.troubled().insert(tenant.id, Arc::clone(tenant));
+            let before = self.troubled().insert(tenant.id, Arc::clone(tenant));
+            // One that was forgotten with the app's old credentials, and had a push under way.
+            before.inspect(|before| before.is_watched.store(false, Ordering::Relaxed));
         }
     }
 

@@ -12,7 +12,8 @@ use push_domain::{
 use tenant_registry::{DeliveryLedger, RegistryError};
 
 use super::*;
-use crate::{PaceLimit, Proofs};
+use crate::PaceLimit;
+use crate::proof::tests::{Proven, an_apple_app};
 
 type Senders = HashMap<AppId, Arc<dyn PushSender>>;
 
@@ -88,17 +89,6 @@ async fn deliver(outcomes: Vec<Outcome>, pushes: u8) -> (Vec<Verdict>, u32) {
     (verdicts, sends)
 }
 
-/// Whether every app has had a success.
-struct Proven(bool);
-
-impl Proofs for Proven {
-    fn is_proven(&self, _: &AppId) -> bool {
-        self.0
-    }
-
-    fn prove(&self, _: &AppId) {}
-}
-
 async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
     deliver_as(true, Provider::Fcm, senders, pushes).await
 }
@@ -161,7 +151,7 @@ fn a_job(provider: Provider, number: u8) -> Job {
     };
     let app = match provider {
         Provider::Fcm => an_app(),
-        Provider::Apns => App { id: AppId::new("ios"), provider, topic: "com.example".into(), ..an_app() },
+        Provider::Apns => an_apple_app(),
     };
     let notification = Notification {
         id,

@@ -27,7 +27,7 @@ const FIRST: f64 = 256.0;
 /// Pushes that lie on the way for longer than that, on average, and for more than that share of their time, are too many.
 const LYING_MS: f64 = 20.0;
 const LYING_SHARE: f64 = 0.25;
-/// The same of a small window: many share what is behind it, and all of them lie.
+/// The same where windows are small: very many share what is behind them, and the pushes of all lie.
 const LYING_SHARE_OF_SMALL: f64 = 0.05;
 /// So many pushes are nobody's trouble: who has no more under way keeps that room.
 const LITTLE: f64 = 8.0;
@@ -178,28 +178,29 @@ impl Window {
             std::mem::replace(&mut self.spell, Spell::new(now));
         let mean = |sum: f64| if count == 0 { 0.0 } else { sum / f64::from(count) };
         let slow = f64::from(count) >= ENOUGH && self.is_slow(mean(sum_ms));
-        let clear = if is_fair { CLEAR } else { 1.0 };
-        let borne = if self.size > SMALL { LYING_SHARE } else { LYING_SHARE_OF_SMALL };
-        let (lying, most_lying) = (mean(lying_ms), clear * LYING_MS.max(mean(sum_ms) * borne));
-        let through = f64::from(count) / time.as_secs_f64();
-        if refused || lying > most_lying || (was_full && slow && !is_fair) {
+        let borne = LYING_MS.max(
+            mean(sum_ms) * if share > 0.0 && self.size <= SMALL { LYING_SHARE_OF_SMALL } else { LYING_SHARE },
+        );
+        let (lying, borne) = (mean(lying_ms), if is_fair { CLEAR * borne } else { borne });
+        if refused || lying > borne || (was_full && slow && !is_fair) {
             // By what is too much of it, so that very many gateways find their places soon.
-            let excess = if lying > most_lying { most_lying / lying } else { 1.0 };
+            let excess = if lying > borne { borne / lying } else { 1.0 };
             // What a window has and does not use makes no room for anybody.
-            let (used, least) = if was_full || refused {
-                (self.size, SMALLEST)
-            } else {
-                (self.size.min(most), self.size.min(LITTLE))
-            };
-            // Who has more than its share gives that back first.
-            let least = if used > share { least.max(share) } else { least };
-            self.size = (used * SHRINK.min(excess.max(SHRINK_MOST))).max(least);
-            self.base = None;
+            let is_used = was_full || refused;
+            self.shrink(excess, if is_used { self.size } else { self.size.min(most) }, is_used, share);
         } else if was_full && self.size < share {
             self.size = (self.size * 2.0).min(share);
         } else if was_full && now >= self.content_until {
-            self.grow(through, f64::from(count), now);
+            self.grow(f64::from(count) / time.as_secs_f64(), f64::from(count), now);
         }
+    }
+
+    /// Makes it smaller than what is `used` of it. Who has more than its share gives that back first.
+    fn shrink(&mut self, excess: f64, used: f64, is_used: bool, share: f64) {
+        let least = if is_used { SMALLEST } else { self.size.min(LITTLE) };
+        let least = if used > share { least.max(share) } else { least };
+        self.size = (used * SHRINK.min(excess.max(SHRINK_MOST))).max(least);
+        self.base = None;
     }
 
     /// Compares a spell's mean with what is usual, and takes it in.
