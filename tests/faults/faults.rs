@@ -65,10 +65,12 @@ pub(crate) struct Fault {
     pub(crate) removes: bool,
     /// How long it goes on.
     pub(crate) time: Duration,
+    /// So many bytes are added to each push.
+    pub(crate) padding: usize,
 }
 
 const fn fault(name: &'static str, kind: Kind) -> Fault {
-    Fault { name, kind, is_ambiguous: false, removes: false, time: Duration::from_secs(3) }
+    Fault { name, kind, is_ambiguous: false, removes: false, time: Duration::from_secs(3), padding: 0 }
 }
 
 const fn ambiguous(name: &'static str, kind: Kind) -> Fault {
@@ -102,12 +104,14 @@ pub(crate) const FAULTS: [Fault; 30] = [
         "never an answer, 20 %",
         Answers(20, r#"{"action":"hang","status":503}"#, r#"{"action":"hang","status":503}"#),
     ),
-    // Longer than any connection waits for an answer that nobody needs any more, so what is not given back adds up.
+    // Longer than any connection waits for an answer that nobody needs any more, and with pushes of which few fit into a
+    // connection's window: what is not given back adds up until there is no place left.
     Fault {
         time: Duration::from_secs(75),
+        padding: 1000,
         ..fault(
-            "never an answer, 8 %, for 75 s",
-            Answers(8, r#"{"action":"hang","status":503}"#, r#"{"action":"hang","status":503}"#),
+            "never an answer, 20 %, for 75 s, 1 kB",
+            Answers(20, r#"{"action":"hang","status":503}"#, r#"{"action":"hang","status":503}"#),
         )
     },
     fault(

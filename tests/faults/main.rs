@@ -210,7 +210,7 @@ fn start(hpns: &Path, directory: &Path, provider: Provider) -> anyhow::Result<(P
         faults::conduct(&simulator, provider, LATENCY)?;
     }
     for platform in [provider, provider.other()] {
-        client::run(&Load { connections: 4, ..load(&service, platform) }, Duration::from_millis(300))?;
+        client::run(&Load { connections: 4, ..load(&service, platform, 0) }, Duration::from_millis(300))?;
     }
     simulator.ask("POST", "/sim/reset", "")?;
     Ok((simulator, service))
@@ -223,8 +223,8 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
     let end = CALM + fault.time;
     let time = end + AFTER;
     let (hit, other) = std::thread::scope(|scope| -> anyhow::Result<_> {
-        let hit = scope.spawn(|| client::run(&load(&service, provider), time));
-        let other = scope.spawn(|| client::run(&load(&service, provider.other()), time));
+        let hit = scope.spawn(|| client::run(&load(&service, provider, fault.padding), time));
+        let other = scope.spawn(|| client::run(&load(&service, provider.other(), fault.padding), time));
         let started = Instant::now();
         wait_until(started + CALM);
         while started.elapsed() < end {
@@ -267,7 +267,7 @@ fn run(hpns: &Path, fault: &Fault, provider: Provider) -> anyhow::Result<Cell> {
     })
 }
 
-fn load(service: &Process, provider: Provider) -> Load {
+fn load(service: &Process, provider: Provider, padding: usize) -> Load {
     Load {
         address: service.address,
         prefixes: vec![String::new()],
@@ -276,7 +276,7 @@ fn load(service: &Process, provider: Provider) -> Load {
         first: 0,
         connections: CONNECTIONS,
         per_second: Some(PER_SECOND),
-        padding: 0,
+        padding,
         calls: 0,
     }
 }
