@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_edge::{ErrorKind, Problem};
 use serde::Deserialize;
 use serde_json::json;
-use tenant_registry::{Act, LicenceKey};
+use tenant_registry::{Act, LicenceKey, Privacy};
 use tokio::time::Instant;
 
 use crate::failure::{Failure, invalid};
@@ -15,8 +15,8 @@ use crate::wire::{HopView, TestPushInput, TestPushView};
 
 const ROUTE: &str = "/api/v1/send_push";
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
-/// The server id of a test push, where the licence is bound to none.
-const SERVER: &str = "hpns-console";
+/// The server id of a test push, where the licence is bound to none: of the form that every privacy policy lets pass.
+const SERVER: &str = "8wfsxkz1ntr1ue8yf6sba9anqc";
 
 #[derive(Deserialize)]
 struct Answer {
@@ -38,10 +38,13 @@ impl Admin {
         let message = rules::text("message", &input.message, 0, 200)?;
         let platform = rules::text("platform", &input.platform, 1, 64)?;
         let licence = self.registry.licence_of_key(key.kid()).await?;
-        let (mut server, mut tenant) = (SERVER.to_owned(), None);
+        let (mut server, mut tenant, mut ids_only) = (SERVER.to_owned(), None, false);
         if let Some(licence) = licence {
             server = self.registry.servers_of(licence).await?.into_iter().next().unwrap_or(server);
-            tenant = self.registry.licence(licence).await?.map(|licence| licence.terms.tenant);
+            if let Some(licence) = self.registry.licence(licence).await? {
+                tenant = Some(licence.terms.tenant);
+                ids_only = licence.terms.privacy == Privacy::IdOnlyReject;
+            }
         }
         self.registry.note("push.test", key.kid(), tenant, act).await?;
         let body = json!({
@@ -51,7 +54,8 @@ impl Admin {
             "type": "message",
             "version": "v2",
             "badge": 1,
-            "channel_name": "hpns",
+            "channel_name": if ids_only { "" } else { "hpns" },
+            "is_id_loaded": ids_only,
             "message": message,
         });
         let url = format!("{}{ROUTE}", self.config.gateway_url.trim_end_matches('/'));

@@ -8,7 +8,7 @@ use super::{apns, fcm, platform};
 use crate::MattermostConfig;
 
 /// Reads bytes as a push and as a receipt. Whatever comes of a push has to be JSON, and either within the
-/// limits of its provider or refused as too large.
+/// limits of its provider or refused as too large. What a policy leaves of it is what the policy leaves of that.
 ///
 /// # Panics
 ///
