@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 /// Puts a file in place at once, so that nobody reads half of it.
 pub(crate) fn put(path: &Path, text: &str) {
     let new = path.with_extension("new");
-    std::fs::write(&new, text).unwrap();
+    system_tests::hosted::write_private(&new, text.as_bytes()).unwrap();
     std::fs::rename(new, path).unwrap();
 }
 

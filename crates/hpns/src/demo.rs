@@ -19,7 +19,7 @@ use tenant_registry::{
 };
 
 use crate::config::{AppConfig, Config, LogFormat};
-use crate::keyfile::write_private;
+use crate::secret_file;
 
 const DIRECTORY: &str = "var/demo";
 const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8069);
@@ -42,7 +42,7 @@ fn kept(path: &Path) -> Option<String> {
 /// Keeps a secret in a file for its owner alone, in place of an older one.
 fn keep(path: &Path, secret: &str) -> anyhow::Result<String> {
     let _ = std::fs::remove_file(path);
-    write_private(path, secret).with_context(|| format!("cannot write {}", path.display()))?;
+    secret_file::write(path, secret).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(secret.to_owned())
 }
 

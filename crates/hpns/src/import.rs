@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::cli::ImportOptions;
 use crate::config::Config;
-use crate::keyfile::write_private;
+use crate::secret_file;
 
 const MAX_BUDGET_SECONDS: u64 = 25;
 
@@ -54,7 +54,8 @@ pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<()> {
     match &options.output {
         None => std::io::stdout().write_all(import.toml.as_bytes())?,
         Some(path) => {
-            write_private(path, &import.toml).with_context(|| format!("cannot write {}", path.display()))?;
+            secret_file::write(path, &import.toml)
+                .with_context(|| format!("cannot write {}", path.display()))?;
             writeln!(errors, "written: {}", path.display())?;
         }
     }

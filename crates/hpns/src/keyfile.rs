@@ -1,14 +1,14 @@
 //! The service's own secret: 32 random bytes in a file that only its owner may read.
 
 use std::fmt::Write as _;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use push_domain::SecretBytes;
 use tenant_registry::Keys;
+
+use crate::secret_file;
 
 const BYTES: usize = 32;
 
@@ -18,8 +18,9 @@ pub(crate) fn load_or_make(path: &Path) -> anyhow::Result<Keys> {
     if !path.exists() {
         make(path).with_context(|| format!("registry.key_file: cannot make {}", path.display()))?;
     }
-    let text = std::fs::read_to_string(path)
+    let bytes = secret_file::read_key(path)
         .with_context(|| format!("registry.key_file: cannot read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
     let secrets: Option<Vec<_>> = text.split_whitespace().map(secret).collect();
     let secrets = secrets.with_context(|| {
         format!("registry.key_file: {} has to hold {} hexadecimal digits a line", path.display(), 2 * BYTES)
@@ -41,14 +42,7 @@ fn make(path: &Path) -> anyhow::Result<()> {
     for byte in bytes {
         let _ = write!(text, "{byte:02x}");
     }
-    write_private(path, &(text + "\n"))
-}
-
-/// Writes a file that did not exist and that only its owner may read.
-pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    Ok(())
+    Ok(secret_file::write(path, &(text + "\n"))?)
 }
 
 #[cfg(test)]

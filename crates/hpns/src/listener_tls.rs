@@ -66,11 +66,13 @@ fn failed(reason: &str) {
 }
 
 fn read(config: &Config, files: &TlsConfig) -> anyhow::Result<(SecretBytes, SecretBytes)> {
-    let one = |key: &str, path: &std::path::Path| {
+    type Read = fn(&std::path::Path) -> std::io::Result<Vec<u8>>;
+    let one = |key: &str, path: &std::path::Path, read: Read| {
         let path = config.path(path);
-        let bytes = secret_file::read(&path)
-            .with_context(|| format!("`gateway.tls.{key}`: cannot read {}", path.display()))?;
+        let bytes =
+            read(&path).with_context(|| format!("`gateway.tls.{key}`: cannot read {}", path.display()))?;
         anyhow::Ok(SecretBytes::new(bytes))
     };
-    Ok((one("certificate_file", &files.certificate_file)?, one("key_file", &files.key_file)?))
+    let certificate = one("certificate_file", &files.certificate_file, secret_file::read)?;
+    Ok((certificate, one("key_file", &files.key_file, secret_file::read_key)?))
 }

@@ -13,6 +13,7 @@ mod notification;
 mod outcome;
 mod proxy;
 mod request;
+mod sampled;
 mod secret;
 mod sender;
 
@@ -27,5 +28,6 @@ pub use request::{
     ApnsRequest, CollapseId, FcmRequest, InvalidRequest, MAX_PAYLOAD_BYTES, MAX_VOIP_PAYLOAD_BYTES, Priority,
     ProviderRequest, PushType,
 };
+pub use sampled::Sampled;
 pub use secret::{Content, DeviceToken, InvalidToken, SecretBytes};
 pub use sender::{Attempt, PushSender};

@@ -142,7 +142,7 @@ impl Secret<'_> {
             (Some(text), None) => Ok(SecretBytes::new(text.expose_secret().as_bytes().to_vec())),
             (None, Some(file)) => {
                 let path = data_dir.join(file);
-                let bytes = crate::secret_file::read(&path)
+                let bytes = crate::secret_file::read_key(&path)
                     .with_context(|| format!("`{}_file`: cannot read {}", self.name, path.display()))?;
                 Ok(SecretBytes::new(bytes))
             }

@@ -70,8 +70,8 @@ impl Client {
     pub(super) fn new(connection: &Connection) -> anyhow::Result<Self> {
         let token = match (&connection.token, &connection.token_file) {
             (_, Some(file)) => {
-                let bytes =
-                    secret_file::read(file).with_context(|| format!("--token-file {}", file.display()))?;
+                let bytes = secret_file::read_key(file)
+                    .with_context(|| format!("--token-file {}", file.display()))?;
                 SecretString::from(String::from_utf8(bytes).context("--token-file")?.trim().to_owned())
             }
             (Some(token), None) => token.clone(),
