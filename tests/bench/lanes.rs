@@ -80,8 +80,8 @@ async fn carried(apps: usize, time: Duration) -> anyhow::Result<(f64, f64)> {
     let ring = Arc::new(KeyRing::parse(RING)?);
     let apps = catalogue(apps)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let worker = RedisWorker::new("worker", &[lane(&redis, WORKER_LOGIN)?], 1, &clock);
-    let source = worker.serve(0, 1, Arc::clone(&apps), Arc::clone(&ring), &vital);
+    let worker = RedisWorker::new("worker", &[lane(&redis, WORKER_LOGIN)?], &ring, 1, &clock);
+    let source = worker.serve(0, 1, Arc::clone(&apps), &vital);
     let gateway = RedisGateway::new("gateway".into(), &[lane(&redis, GATEWAY_LOGIN)?], ring, 10_000, 10_000);
     let submit = Arc::new(gateway.serve(0, 1, &vital));
     tasks.spawn(async move {
@@ -131,8 +131,9 @@ async fn idle(workers: usize, apps: usize, time: Duration) -> anyhow::Result<f64
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut all = Vec::new();
     for number in 0..workers {
-        let worker = RedisWorker::new(&format!("worker{number}"), &[lane(&redis, WORKER_LOGIN)?], 1, &clock);
-        let source = worker.serve(0, 1, Arc::clone(&apps), Arc::clone(&ring), &vital);
+        let worker =
+            RedisWorker::new(&format!("worker{number}"), &[lane(&redis, WORKER_LOGIN)?], &ring, 1, &clock);
+        let source = worker.serve(0, 1, Arc::clone(&apps), &vital);
         all.push((worker, source));
     }
     let mut waiting = JoinSet::new();

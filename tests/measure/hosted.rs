@@ -1,7 +1,10 @@
 //! The hosted shape on one machine: PostgreSQL, Redis lanes, gateways behind one address, workers and the
 //! simulator, in a process each.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -111,8 +114,7 @@ impl Hosted {
             Vec::new()
         };
         let simulator = Process::simulator(hpns, directory, &size.simulator)?;
-        let ring = Command::new(hpns).arg("new-key").output()?.stdout;
-        std::fs::write(directory.join("dispatch.keys"), ring)?;
+        make_keys(hpns, directory)?;
         let ways: Vec<SocketAddr> = if proxies.is_empty() {
             lanes.iter().map(|lane| lane.address).collect()
         } else {
@@ -207,7 +209,7 @@ impl Hosted {
         let key = rcgen::KeyPair::generate()?;
         let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])?.self_signed(&key)?;
         std::fs::write(self.directory.join("tls.pem"), certificate.pem())?;
-        std::fs::write(self.directory.join("tls.key"), key.serialize_pem())?;
+        write_private(&self.directory.join("tls.key"), key.serialize_pem().as_bytes())?;
         let config = std::fs::read_to_string(self.directory.join("gateway.toml"))?;
         let tls = "[gateway.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"\n";
         let path = self.directory.join("secure-gateway.toml");
@@ -255,6 +257,23 @@ impl Hosted {
         }
         Ok(sum)
     }
+}
+
+/// Writes a file that only its owner may read.
+pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(file.write_all(content)?)
+}
+
+/// Makes the key ring of the lanes, and the board's keys for who serves operators.
+fn make_keys(hpns: &Path, directory: &Path) -> anyhow::Result<()> {
+    let ring = Command::new(hpns).arg("new-key").output()?.stdout;
+    let ring_file = directory.join("dispatch.keys");
+    write_private(&ring_file, &ring)?;
+    // Another version may know no keys for the board alone.
+    let board = Command::new(hpns).args(["new-key", "--board-of"]).arg(&ring_file).output()?;
+    let board = if board.status.success() { board.stdout } else { ring };
+    write_private(&directory.join("board.keys"), &board)
 }
 
 /// Apps as the simulator's first one, under names of their own.
@@ -306,11 +325,12 @@ fn write_config(
     } else {
         String::new()
     };
+    let keys = if role == "admin" { "key_ring_file = \"board.keys\"\n" } else { "" };
     let apps = simulator.apps().context("the simulator has no apps")?;
     let apps = format!("{apps}{}", own_apps(apps, size.own_apps)?);
     let text = format!(
         "data_dir = \"{data_dir}\"\n[server]\nthreads = {threads}\ndrain_seconds = 1\n[registry]\nurl = \"{registry}\"\n\
-         [dispatch]\nlanes = [{lanes}]\n[gateway]\nlisten = \"127.0.0.1:0\"\n{gateway}\n\
+         [dispatch]\nlanes = [{lanes}]\n{keys}[gateway]\nlisten = \"127.0.0.1:0\"\n{gateway}\n\
          {admin}[health]\nlisten = \"127.0.0.1:0\"\n{settings}\n{apps}"
     );
     std::fs::write(directory.join(format!("{role}.toml")), text)?;

@@ -47,7 +47,8 @@ impl Redis {
         let users = users
             .replace("#GATEWAY_PASSWORD_SHA256", ">gateway")
             .replace("#WORKER_PASSWORD_SHA256", ">worker")
-            .replace("#ADMIN_PASSWORD_SHA256", ">admin");
+            .replace("#ADMIN_PASSWORD_SHA256", ">admin")
+            .replace("#OPERATOR_PASSWORD_SHA256", ">operator");
         std::fs::write(directory.join("users.acl"), format!("{users}user test on nopass ~* &* +@all\n"))?;
         std::fs::copy(shipped.join("lane.conf"), directory.join("lane.conf"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));

@@ -265,7 +265,7 @@ fn what_is_not_safe_or_not_ready_is_refused_with_one_clear_line() {
         place.hosted.lanes[1].ask(&["CONFIG", "SET", setting, back]).unwrap();
     }
 
-    std::fs::write(directory.join("other.keys"), "no key\n").unwrap();
+    system_tests::hosted::write_private(&directory.join("other.keys"), b"no key\n").unwrap();
     let line = complaint(&refused(&place, "worker", |it| {
         it.replace("[dispatch]\n", "[dispatch]\nkey_ring_file = \"other.keys\"\n")
     }));

@@ -5,6 +5,9 @@
 //! (`hpns:summary`), which the others read: so what is told does not grow with the square of the processes. Workers also
 //! count what speaks for and against an app that has news (`hpns:guard:<app>`), and lease turns of rates that all
 //! share (`hpns:rl:<rate>`). Without lanes there is one process, and the board is a place in its memory.
+//!
+//! What is told bears a code that nobody makes without the key ring ([`BoardKeys`]): who may write to a lane and no more can
+//! keep words from being heard, and say none. Rates bear none: what they can be made to do is to let pushes wait.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,8 +19,9 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::Lane;
+use crate::evidence::Evidence;
 use crate::redis::{LaneBoard, LaneRates};
+use crate::{BoardKeys, Lane};
 
 /// A process that has been silent for so long is gone.
 pub(crate) const STATE_LIFE: Duration = Duration::from_secs(10);
@@ -155,19 +159,6 @@ impl Summary {
     }
 }
 
-/// What processes have seen of an app, or of a tenant's pushes to it. Times are told as durations: no process believes another's clock.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// Devices that were called dead.
-    pub dead: u64,
-    /// Pushes that were accepted.
-    pub accepted: u64,
-    /// How long ago the last one was, if any was.
-    pub accepted_ago: Option<Duration>,
-    /// For how long its credential is still paused.
-    pub paused: Duration,
-}
-
 /// What came of asking for turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
@@ -190,15 +181,28 @@ pub struct Board {
 }
 
 impl Board {
-    /// Makes the board of a process, which goes through these lanes, if there are any.
+    /// Makes the board of a process that has no lanes, and so is alone.
     #[must_use]
-    pub fn new(process: &str, lanes: &[Lane]) -> Self {
+    pub fn alone(process: &str) -> Self {
         Self {
             process: process.to_owned(),
-            lanes: lanes.iter().map(|lane| AsyncMutex::new(LaneBoard::new(lane.clone()))).collect(),
+            lanes: Vec::new(),
+            rates: Vec::new(),
+            own: Mutex::default(),
+            watched: AtomicBool::new(true),
+        }
+    }
+
+    /// Makes the board of a process, which goes through these lanes and believes who has these keys.
+    #[must_use]
+    pub fn new(process: &str, lanes: &[Lane], keys: &BoardKeys) -> Self {
+        let board = |lane: &Lane| AsyncMutex::new(LaneBoard::new(lane.clone(), process, keys.clone()));
+        Self {
+            process: process.to_owned(),
+            lanes: lanes.iter().map(board).collect(),
             rates: lanes.iter().map(|lane| LaneRates::new(lane.clone())).collect(),
             own: Mutex::default(),
-            watched: AtomicBool::new(lanes.is_empty()),
+            watched: AtomicBool::new(false),
         }
     }
 
@@ -222,13 +226,16 @@ impl Board {
         let text = serde_json::to_string(&state).unwrap_or_default();
         let told = self.lanes.iter().map(async |lane| {
             let mut lane = lane.lock().await;
-            let heard = lane.publish(&self.process, &text).await.ok()?;
+            let heard = lane.publish(&text).await.ok()?;
             Some((heard, if adds_up { lane.states().await.ok() } else { None }))
         });
         let told: Vec<_> = join_all(told).await.into_iter().flatten().collect();
         self.watched.store(told.iter().any(|(heard, _)| heard.is_watched), Ordering::Relaxed);
         if adds_up {
             let states = read_states(told.iter().filter_map(|(_, states)| states.as_ref()).flatten());
+            if states.is_empty() {
+                return None; // Not even this one is heard: no lane answers, or its clock has just stepped.
+            }
             let sum = Summary::of(&states);
             let text = serde_json::to_string(&sum).unwrap_or_default();
             join_all(self.lanes.iter().map(async |lane| lane.lock().await.sum_up(&text).await)).await;

@@ -8,9 +8,11 @@
 //! more Redis servers, which keep nothing and see nothing but sealed envelopes. One conformance suite
 //! holds both ways to the same laws.
 
+mod attest;
 mod board;
 #[cfg(test)]
 mod conformance;
+mod evidence;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod in_process;
@@ -20,7 +22,9 @@ mod seal;
 mod vital;
 mod wire;
 
-pub use board::{AppState, Board, Evidence, LaneDepth, Lease, LineState, ProcessState, Summary, TenantState};
+pub use attest::BoardKeys;
+pub use board::{AppState, Board, LaneDepth, Lease, LineState, ProcessState, Summary, TenantState};
+pub use evidence::Evidence;
 pub use in_process::InProcess;
 pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Timing, Verdict};
 pub use redis::{GatewayThread, InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker, WorkerThread};

@@ -1,9 +1,13 @@
-//! Sealed envelopes: what lies in Redis for a moment is ciphertext, bound to its push, gateway and app.
+//! Sealed envelopes: what lies in Redis for a moment is ciphertext, bound to its push, gateway, app and deadline.
 //!
 //! ```text
-//! version 1 | kid, 8 bytes | nonce, 12 bytes | AES-256-GCM(record) with its tag
-//! additional data: version | kid | job, 16 bytes | app's length, 1 byte | app | gateway
+//! version 2 | kid, 8 bytes | nonce, 12 bytes | AES-256-GCM(record) with its tag
+//! additional data: version | kid | job, 16 bytes | deadline, 8 bytes | epoch, 8 bytes
+//!                  | app's length, 1 byte | app | gateway
 //! ```
+//!
+//! The deadline is in the time of the lane that the push goes to, and holds in one epoch of its clock: what is put
+//! back into a lane after that is refused, whoever put it there.
 //!
 //! The key comes from a ring that every gateway and worker mounts. It does not seal by itself: a push
 //! is sealed under HKDF-SHA256(ring key, salt = gateway, info = the 19 hours in which the push was made), so
@@ -19,16 +23,16 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use push_domain::{AppId, JobId, SecretBytes};
 
-const VERSION: u8 = 1;
-const KID_LEN: usize = 8;
-const KEY_LEN: usize = 32;
+const VERSION: u8 = 2;
+pub(crate) const KID_LEN: usize = 8;
+pub(crate) const KEY_LEN: usize = 32;
 const HEADER_LEN: usize = 1 + KID_LEN + NONCE_LEN;
 /// Derived keys that are remembered.
 const REMEMBERED_KEYS: usize = 4096;
 /// 2^26 ms: at 50,000 pushes a second some 3.4 thousand million nonces, below 2^32.
 const WINDOW_BITS: u32 = 26;
 
-type Kid = [u8; KID_LEN];
+pub(crate) type Kid = [u8; KID_LEN];
 
 /// A text that is no key ring. The message repeats nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +55,7 @@ pub(crate) enum SealError {
     Version,
     #[error("the key ring does not hold the envelope's key")]
     UnknownKey,
-    #[error("the envelope was changed, or is not of this push, gateway and app")]
+    #[error("the envelope was changed, or is not of this push, gateway, app and deadline")]
     Broken,
 }
 
@@ -60,8 +64,8 @@ pub(crate) enum SealError {
 /// One `KID KEY` a line, in hexadecimal; empty lines and lines that begin with `#` are skipped.
 #[derive(Clone)]
 pub struct KeyRing {
-    sealing: Kid,
-    keys: HashMap<Kid, SecretBytes>,
+    pub(crate) sealing: Kid,
+    pub(crate) keys: HashMap<Kid, SecretBytes>,
 }
 
 impl KeyRing {
@@ -92,12 +96,21 @@ impl fmt::Debug for KeyRing {
     }
 }
 
+/// A moment in a lane's own time, and the epoch of its clock in which it means anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LaneMoment {
+    pub(crate) millis: u64,
+    pub(crate) epoch: u64,
+}
+
 /// What an envelope is bound to.
 #[derive(Clone, Copy)]
 pub(crate) struct Binding<'a> {
     pub(crate) job: JobId,
     pub(crate) gateway: &'a str,
     pub(crate) app: &'a AppId,
+    /// After it nobody may send the push.
+    pub(crate) deadline: LaneMoment,
 }
 
 /// Seals and opens under one ring. Keys are derived once and remembered.
@@ -163,7 +176,7 @@ impl Sealer {
         }
         let ring_key = self.ring.keys.get(&kid).ok_or(SealError::UnknownKey)?;
         let salt = Salt::new(HKDF_SHA256, binding.gateway.as_bytes());
-        let info = [b"hpns push 1".as_slice(), &window.to_be_bytes()];
+        let info = [b"hpns push 2".as_slice(), &window.to_be_bytes()];
         let mut bytes = [0; KEY_LEN];
         let key = salt.extract(ring_key.expose());
         let key = key.expand(&info, ContentKey).and_then(|okm| okm.fill(&mut bytes));
@@ -185,10 +198,12 @@ fn window(job: JobId) -> u64 {
 
 fn additional_data(kid: Kid, binding: Binding<'_>) -> Vec<u8> {
     let app = binding.app.as_str().as_bytes();
-    let mut data = Vec::with_capacity(1 + KID_LEN + 16 + 1 + app.len() + binding.gateway.len());
+    let mut data = Vec::with_capacity(1 + KID_LEN + 16 + 8 + 8 + 1 + app.len() + binding.gateway.len());
     data.push(VERSION);
     data.extend(kid);
     data.extend(binding.job.uuid().as_bytes());
+    data.extend(binding.deadline.millis.to_be_bytes());
+    data.extend(binding.deadline.epoch.to_be_bytes());
     // An app's name is at most 64 bytes long; its length keeps it apart from what follows.
     data.push(u8::try_from(app.len()).unwrap_or(u8::MAX));
     data.extend(app);
@@ -213,6 +228,8 @@ mod tests {
         Sealer::new(Arc::new(KeyRing::parse(&lines.join("\n")).unwrap()))
     }
 
+    const DEADLINE: LaneMoment = LaneMoment { millis: 1_800_000_000_000, epoch: 3 };
+
     fn a_job() -> JobId {
         "job_01933b2f8a2c7d01b4c6d8e0f2a4b6c8".parse().unwrap()
     }
@@ -232,7 +249,7 @@ mod tests {
     #[test]
     fn what_one_process_seals_another_opens_before_and_after_a_new_key() {
         let app = AppId::new("ios");
-        let binding = Binding { job: a_job(), gateway: "gw", app: &app };
+        let binding = Binding { job: a_job(), gateway: "gw", app: &app, deadline: DEADLINE };
         let (before, between, after) = (sealer(&[OLD]), sealer(&[OLD, NEW]), sealer(&[NEW, OLD]));
 
         for (seals, opens) in
@@ -247,9 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_opens_for_its_own_push_gateway_and_app_only() {
+    fn an_envelope_opens_for_its_own_push_gateway_app_and_deadline_only() {
         let (ios, other) = (AppId::new("ios"), AppId::new("io"));
-        let binding = Binding { job: a_job(), gateway: "gw", app: &ios };
+        let binding = Binding { job: a_job(), gateway: "gw", app: &ios, deadline: DEADLINE };
         let sealer = sealer(&[NEW]);
         let envelope = sealer.seal(binding, b"record").unwrap();
 
@@ -257,6 +274,8 @@ mod tests {
             Binding { job: JobId::new(), ..binding },
             Binding { gateway: "gw2", ..binding },
             Binding { app: &other, gateway: "sgw", ..binding },
+            Binding { deadline: LaneMoment { millis: DEADLINE.millis + 1, ..DEADLINE }, ..binding },
+            Binding { deadline: LaneMoment { epoch: 4, ..DEADLINE }, ..binding },
         ] {
             assert_eq!(sealer.open(wrong, &envelope), Err(SealError::Broken));
         }
@@ -265,7 +284,7 @@ mod tests {
     #[test]
     fn a_changed_envelope_is_refused_whichever_byte_it_is() {
         let app = AppId::new("ios");
-        let binding = Binding { job: a_job(), gateway: "gw", app: &app };
+        let binding = Binding { job: a_job(), gateway: "gw", app: &app, deadline: DEADLINE };
         let sealer = sealer(&[NEW]);
         let envelope = sealer.seal(binding, b"record").unwrap();
 
@@ -280,7 +299,7 @@ mod tests {
     #[test]
     fn two_envelopes_of_one_push_differ() {
         let app = AppId::new("ios");
-        let binding = Binding { job: a_job(), gateway: "gw", app: &app };
+        let binding = Binding { job: a_job(), gateway: "gw", app: &app, deadline: DEADLINE };
         let sealer = sealer(&[NEW]);
 
         assert_ne!(sealer.seal(binding, b"record").unwrap(), sealer.seal(binding, b"record").unwrap());

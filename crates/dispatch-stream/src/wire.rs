@@ -16,6 +16,7 @@ use push_domain::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::seal::{Binding, LaneMoment};
 use crate::{Job, Timing, Verdict};
 
 /// A record that this version cannot read. It says which part, never what stood there.
@@ -94,6 +95,11 @@ struct ParcelRecord {
     app: Bytes,
     #[prost(bytes = "bytes", tag = "4")]
     envelope: Bytes,
+    /// The deadline in the lane's time, in milliseconds, and the epoch of its clock.
+    #[prost(uint64, tag = "5")]
+    deadline_ms: u64,
+    #[prost(uint64, tag = "6")]
+    epoch: u64,
 }
 
 /// What a worker tells a gateway at once.
@@ -117,7 +123,15 @@ pub(crate) struct Parcel {
     pub(crate) job: JobId,
     pub(crate) gateway: Arc<str>,
     pub(crate) app: AppId,
+    pub(crate) deadline: LaneMoment,
     pub(crate) envelope: Bytes,
+}
+
+impl Parcel {
+    /// What its envelope has to be bound to.
+    pub(crate) fn binding(&self) -> Binding<'_> {
+        Binding { job: self.job, gateway: &self.gateway, app: &self.app, deadline: self.deadline }
+    }
 }
 
 impl fmt::Debug for Parcel {
@@ -158,11 +172,16 @@ fn write_bytes(tag: u32, bytes: &[u8], record: &mut Vec<u8>) {
 }
 
 /// Writes what goes into a queue.
-pub(crate) fn write_parcel(job: JobId, gateway: &str, app: &AppId, envelope: &[u8]) -> Bytes {
+pub(crate) fn write_parcel(binding: Binding<'_>, envelope: &[u8]) -> Bytes {
+    let Binding { job, gateway, app, deadline } = binding;
     let app = app.as_str().as_bytes();
-    let mut parcel = Vec::with_capacity(32 + gateway.len() + app.len() + envelope.len());
+    let mut parcel = Vec::with_capacity(64 + gateway.len() + app.len() + envelope.len());
     for (tag, bytes) in (1..).zip([&job.uuid().as_bytes()[..], gateway.as_bytes(), app, envelope]) {
         write_bytes(tag, bytes, &mut parcel);
+    }
+    for (tag, number) in (5..).zip([deadline.millis, deadline.epoch]) {
+        encode_key(tag, WireType::Varint, &mut parcel);
+        encode_varint(number, &mut parcel);
     }
     parcel.into()
 }
@@ -175,6 +194,7 @@ pub(crate) fn read_parcel(bytes: Bytes) -> Result<Parcel, Unreadable> {
         job: read_job(&record.job)?,
         gateway: text(&record.gateway)?.into(),
         app: AppId::new(text(&record.app)?),
+        deadline: LaneMoment { millis: record.deadline_ms, epoch: record.epoch },
         envelope: record.envelope,
     })
 }
@@ -202,7 +222,7 @@ pub(crate) fn read_told(
     }))
 }
 
-/// Writes a push. The id, the app and the deadline stand beside it, in the open.
+/// Writes a push. The id, the app and the deadline stand beside it, in the open; its envelope is bound to them.
 pub(crate) fn write_push(job: &Job) -> Vec<u8> {
     let push = &*job.notification;
     let budget = job.deadline.saturating_duration_since(job.accepted_at);

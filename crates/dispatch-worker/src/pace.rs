@@ -341,7 +341,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_anybody_to_ask_each_process_keeps_to_its_share() {
-        let board = Arc::new(Board::new("one", &[]));
+        let board = Arc::new(Board::alone("one"));
         let pace = Pace::shared(1000, 10, "fcm", board);
         pace.share_among(4);
 
@@ -352,7 +352,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_way_back_after_a_pause_is_shared_by_all_processes() {
-        let pace = Pace::shared(1000, 10, "fcm", Arc::new(Board::new("one", &[])));
+        let pace = Pace::shared(1000, 10, "fcm", Arc::new(Board::alone("one")));
         pace.share_among(10);
         pace.pause_exactly(Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(1)).await;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::lanes::NewKeyOptions;
 use crate::operator::OperatorCommand;
 
 /// Hosted push notification service: customers' servers push through it to Apple and Google.
@@ -27,8 +28,8 @@ pub(crate) enum Command {
     Admin(RoleOptions),
     /// Brings the registry's schema up to date. Run it before a new version's other roles.
     Migrate(RoleOptions),
-    /// Prints a new line for the key ring of the lanes.
-    NewKey,
+    /// Makes a new line for the key ring of the lanes.
+    NewKey(NewKeyOptions),
     /// Runs an APNs and FCM simulator with a page that shows what arrives.
     Simulate(SimulateOptions),
     /// Checks a configuration and its credentials, and starts nothing.

@@ -1,11 +1,13 @@
 //! The lanes that the configuration names, and the keys under which pushes travel on them.
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use data_encoding::HEXLOWER;
-use dispatch_stream::{KeyRing, Lane, LaneFault, RedisGateway, RedisWorker};
+use dispatch_stream::{BoardKeys, KeyRing, Lane, LaneFault, RedisGateway, RedisWorker};
 use push_domain::Clock;
 use tracing::warn;
 
@@ -15,7 +17,10 @@ use crate::secret_file;
 /// The lanes of a process, and its ends of them.
 pub(crate) struct Lanes {
     pub(crate) all: Vec<Lane>,
-    pub(crate) ring: Arc<KeyRing>,
+    /// For what this process and the others tell each other.
+    pub(crate) words: BoardKeys,
+    /// For pushes; a process that neither takes nor sends them needs none.
+    ring: Option<Arc<KeyRing>>,
     pub(crate) gateway: Option<RedisGateway>,
     pub(crate) worker: Option<RedisWorker>,
 }
@@ -29,9 +34,7 @@ impl Lanes {
             return Ok(None);
         }
         let path = config.path(&dispatch.key_ring_file);
-        let ring = secret_file::read(&path)
-            .map_err(anyhow::Error::from)
-            .and_then(|bytes| Ok(KeyRing::parse(std::str::from_utf8(&bytes)?)?))
+        let (words, ring) = read_keys(&path)
             .with_context(|| format!("dispatch.key_ring_file: {} is no key ring", path.display()))?;
         let authority = dispatch.lanes_ca_file.as_ref().map(|file| std::fs::read(config.path(file)));
         let authority = authority.transpose().context("dispatch.lanes_ca_file cannot be read")?;
@@ -50,21 +53,35 @@ impl Lanes {
             }
             lanes.push(lane);
         }
-        Ok(Some(Self { all: lanes, ring: Arc::new(ring), gateway: None, worker: None }))
+        Ok(Some(Self { all: lanes, words, ring: ring.map(Arc::new), gateway: None, worker: None }))
     }
 
     /// Makes the gateway's end of a process that takes pushes.
-    pub(crate) fn take_pushes(&mut self, process: &str, config: &Config) {
-        let (dispatch, ring) = (&config.dispatch, Arc::clone(&self.ring));
+    pub(crate) fn take_pushes(&mut self, process: &str, config: &Config) -> anyhow::Result<()> {
+        let (dispatch, ring) = (&config.dispatch, self.ring()?);
         let capacity = dispatch.capacity.saturating_mul(config.threads());
         let gateway =
             RedisGateway::new(process.to_owned(), &self.all, ring, capacity, dispatch.queue_capacity);
         self.gateway = Some(gateway);
+        Ok(())
     }
 
     /// Makes the worker's end of a process that delivers them.
-    pub(crate) fn deliver(&mut self, process: &str, config: &Config, clock: &Arc<dyn Clock>) {
-        self.worker = Some(RedisWorker::new(process, &self.all, config.threads(), clock));
+    pub(crate) fn deliver(
+        &mut self,
+        process: &str,
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<()> {
+        let ring = self.ring()?;
+        self.worker = Some(RedisWorker::new(process, &self.all, &ring, config.threads(), clock));
+        Ok(())
+    }
+
+    fn ring(&self) -> anyhow::Result<Arc<KeyRing>> {
+        self.ring.clone().context(
+            "dispatch.key_ring_file holds the keys of the board alone; who takes or sends pushes needs the ring itself",
+        )
     }
 
     /// Says whether each end has a lane that is up.
@@ -79,8 +96,44 @@ impl Lanes {
     }
 }
 
+/// Reads a key ring, or the keys of the board alone.
+fn read_keys(path: &Path) -> anyhow::Result<(BoardKeys, Option<KeyRing>)> {
+    let bytes = secret_file::read_key(path)?;
+    let text = std::str::from_utf8(&bytes)?;
+    Ok((BoardKeys::parse(text)?, KeyRing::parse(text).ok()))
+}
+
+/// What `hpns new-key` may be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NewKeyOptions {
+    /// Prints the keys of the board that belong to this key ring, instead of a new key: for `hpns admin`, which reads what
+    /// the other processes tell and opens no push.
+    #[arg(long, value_name = "KEY_RING_FILE")]
+    board_of: Option<PathBuf>,
+    /// Writes a new file, which only its owner may read, instead of printing.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Makes a key, or derives those of the board.
+pub(crate) fn print_key(options: &NewKeyOptions) -> anyhow::Result<()> {
+    let text = match &options.board_of {
+        Some(ring) => {
+            let keys = read_keys(ring).with_context(|| format!("{} is no key ring", ring.display()))?;
+            keys.0.lines()
+        }
+        None => new_key()? + "\n",
+    };
+    match &options.output {
+        Some(path) => {
+            secret_file::write(path, &text).with_context(|| format!("{} cannot be written", path.display()))
+        }
+        None => Ok(std::io::stdout().write_all(text.as_bytes())?),
+    }
+}
+
 /// Makes a line for a key ring: a kid and a key, in hexadecimal.
-pub(crate) fn new_key() -> anyhow::Result<String> {
+fn new_key() -> anyhow::Result<String> {
     let (mut kid, mut key) = ([0; 8], [0; 32]);
     for bytes in [&mut kid[..], &mut key[..]] {
         aws_lc_rs::rand::fill(bytes).map_err(|_| anyhow::anyhow!("no random bytes"))?;

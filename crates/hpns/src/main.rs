@@ -68,7 +68,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hpns", &mut std::io::stdout());
         }
-        Command::NewKey => writeln!(std::io::stdout(), "{}", lanes::new_key()?)?,
+        Command::NewKey(options) => lanes::print_key(&options)?,
         Command::Simulate(options) => simulate::run(options)?,
         Command::CheckConfig(options) => return check::run(&options),
         Command::ImportConfig(options) => import::run(&options)?,

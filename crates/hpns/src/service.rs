@@ -162,7 +162,10 @@ impl Process {
         let tasks = TaskTracker::new();
         let mut lanes = Lanes::open(&config).await?;
         let process = uuid::Uuid::new_v4().simple().to_string();
-        let board = Arc::new(Board::new(&process, lanes.as_ref().map_or(&[], |lanes| &lanes.all)));
+        let board = Arc::new(match &lanes {
+            Some(lanes) => Board::new(&process, &lanes.all, &lanes.words),
+            None => Board::alone(&process),
+        });
         let shared_board = lanes.is_some().then_some(&board);
         let (delivering, back) = if role.delivers() {
             let ledger = Box::pin(Ledger::open(&config)).await?;
@@ -195,10 +198,10 @@ impl Process {
         let desk = desk.map(|(registry, keys)| Desk { registry, keys });
         if let Some(lanes) = &mut lanes {
             if accepting.is_some() {
-                lanes.take_pushes(&process, &config);
+                lanes.take_pushes(&process, &config)?;
             }
             if delivering.is_some() {
-                lanes.deliver(&process, &config, &clock);
+                lanes.deliver(&process, &config, &clock)?;
             }
         }
         let lanes = lanes.map(Arc::new);

@@ -165,8 +165,7 @@ impl Dispatch {
         let threads = shared.config.threads();
         let gateway = lanes.gateway.as_ref().map(|it| Arc::new(it.serve(number, threads, tasks)));
         let worker = lanes.worker.as_ref().zip(shared.delivering.as_ref()).map(|(worker, delivering)| {
-            let (apps, ring) = (Arc::clone(&delivering.apps.catalogue), Arc::clone(&lanes.ring));
-            Arc::new(worker.serve(number, threads, apps, ring, tasks))
+            Arc::new(worker.serve(number, threads, Arc::clone(&delivering.apps.catalogue), tasks))
         });
         Self::Lanes { lanes: Arc::clone(lanes), gateway, worker }
     }

@@ -83,7 +83,7 @@ pub(super) async fn a_place_with(oidc: Option<OidcConfig>) -> Place {
         },
         registry: registry.clone(),
         keys,
-        board: Arc::new(Board::new("test", &[])),
+        board: Arc::new(Board::alone("test")),
         apps: Arc::new(AppCatalogue::new([app]).unwrap()),
         clock: clock.clone(),
     });

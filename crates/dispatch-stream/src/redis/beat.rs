@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use push_domain::Clock;
-use redis::Value;
+use redis::{Value, cmd};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -204,6 +204,11 @@ pub(super) async fn serve(end: Weak<End>) {
             Err(error) => {
                 worker.trouble(&described(&error));
                 drop(worker);
+                if error.code() == Some("BUSY") {
+                    // A script that has run for half a second is none of ours.
+                    let ended = link.query(cmd("SCRIPT").arg("KILL")).await.is_ok();
+                    warn!(ended, "somebody's script holds a lane up");
+                }
                 pause().await;
             }
         }

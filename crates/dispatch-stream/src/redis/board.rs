@@ -1,24 +1,35 @@
 //! One lane's part of what the processes know of each other.
+//!
+//! What is read is believed only with a code that says who said it, and in time: each word bears the lane's own time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use redis::{Pipeline, RedisError, RedisResult, Value};
+use prost::Message;
+use redis::{Pipeline, RedisError, RedisResult, Value, cmd};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
 
 use super::keys::QUEUES;
 use super::link::Link;
 use super::script::Step;
-use super::{Lane, value};
-use crate::board::{Evidence, Lease, STATE_LIFE};
+use super::{Lane, unbelieved, value};
+use crate::BoardKeys;
+use crate::board::{Lease, STATE_LIFE};
+use crate::evidence::{Evidence, Statement};
 
 /// The way to one lane's notes. One question at a time.
 ///
 /// After a lane did not answer, it is not asked again for a while: who waits for it would wait each time.
 pub(crate) struct LaneBoard {
     link: Link,
+    words: BoardKeys,
+    process: String,
     guard: Step,
+    /// What the lane's clock showed, and when.
+    clock: Option<(Instant, u64)>,
+    /// What this process says of which subject.
+    own: HashMap<String, Statement>,
     silent_until: Option<Instant>,
 }
 
@@ -28,9 +39,12 @@ const SILENCE: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_millis(100);
 /// For so long after somebody looked, details are told.
 const WATCHED: Duration = Duration::from_secs(70);
-/// Evidence is counted by half minutes, and ten of them count.
-pub(super) const BUCKET: Duration = Duration::from_secs(30);
-const BUCKETS: usize = 10;
+/// How long what is said of a subject is kept after the last word: longer than it counts.
+const EVIDENCE_LIFE: Duration = Duration::from_mins(65);
+/// Most processes that are listened to about one subject.
+const MOST_WITNESSES: usize = 1000;
+/// Most processes whose states are read.
+const MOST_PROCESSES: usize = 10_000;
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -43,8 +57,16 @@ pub(crate) struct Heard {
 }
 
 impl LaneBoard {
-    pub(crate) fn new(lane: Lane) -> Self {
-        Self { link: Link::commands(lane), guard: Step::guard(), silent_until: None }
+    pub(crate) fn new(lane: Lane, process: &str, words: BoardKeys) -> Self {
+        Self {
+            link: Link::commands(lane),
+            words,
+            process: process.to_owned(),
+            guard: Step::guard(),
+            clock: None,
+            own: HashMap::new(),
+            silent_until: None,
+        }
     }
 
     /// Fails at once while the lane is known to be silent.
@@ -57,40 +79,83 @@ impl LaneBoard {
         }
     }
 
-    async fn ask(&mut self, questions: &Pipeline) -> RedisResult<Vec<Value>> {
+    /// Asks, and hears what the lane's clock shows.
+    async fn ask(&mut self, mut questions: Pipeline) -> RedisResult<Vec<Value>> {
         self.listens()?;
-        let answers = self.link.pipeline(questions).await;
+        questions.add_command(cmd("TIME"));
+        let answers = self.link.pipeline(&questions).await;
         self.silent_until = answers.as_ref().is_err().then(|| Instant::now() + SILENCE);
-        answers
+        let mut answers = answers?;
+        let time = answers.pop().map(value::list).unwrap_or_default().into_iter().filter_map(value::text);
+        let time: Vec<u64> = time.filter_map(|part| part.parse().ok()).collect();
+        self.clock = match time[..] {
+            [seconds, micros] => Some((Instant::now(), seconds * 1000 + micros / 1000)),
+            _ => None,
+        };
+        Ok(answers)
     }
 
-    /// Writes a process's state, and its name where the others find it; reads what all are together.
-    pub(crate) async fn publish(&mut self, process: &str, state: &str) -> RedisResult<Heard> {
-        let keys = self.link.lane().keys.clone();
+    /// Returns what the lane's clock shows now.
+    async fn now(&mut self) -> RedisResult<u64> {
+        if self.clock.is_none() {
+            self.ask(Pipeline::new()).await?;
+        }
+        let (heard, shown) = self.clock.unwrap_or((Instant::now(), 0));
+        Ok(shown + millis(heard.elapsed()))
+    }
+
+    /// What is written under a name: with the lane's time, and a code.
+    fn said(&self, name: &str, now: u64, text: &str) -> Vec<u8> {
+        self.words.say(name, &[&now.to_be_bytes()[..], text.as_bytes()].concat())
+    }
+
+    /// What was written under a name, by one of us and not long ago.
+    fn heard(&self, name: &str, life: Duration, said: Option<Value>) -> Option<String> {
+        let said = value::bytes(said?)?;
+        let (_, now) = self.clock?;
+        let Some(what) = self.words.hear(name, &said) else {
+            unbelieved("state", &"no process with the key ring has said it");
+            return None;
+        };
+        let (at, text) = what.split_first_chunk()?;
+        let is_fresh = u64::from_be_bytes(*at).abs_diff(now) <= millis(life);
+        is_fresh.then(|| String::from_utf8(text.to_vec()).ok())?
+    }
+
+    /// Writes the process's state, and its name where the others find it; reads what all are together.
+    pub(crate) async fn publish(&mut self, state: &str) -> RedisResult<Heard> {
+        let (keys, now) = (self.link.lane().keys.clone(), self.now().await?);
+        let (key, process) = (keys.state(&self.process), &self.process);
         let mut notes = Pipeline::new();
-        notes.cmd("SET").arg(keys.state(process)).arg(state).arg("PX").arg(millis(STATE_LIFE)).ignore();
+        let said = self.said(&key, now, state);
+        notes.cmd("SET").arg(key).arg(said).arg("PX").arg(millis(STATE_LIFE)).ignore();
         notes.cmd("SADD").arg(keys.processes()).arg(process).ignore();
         notes.cmd("GET").arg(keys.summary());
         notes.cmd("GET").arg(keys.watched());
-        let mut answers = self.ask(&notes).await?.into_iter();
-        let summary = answers.next().and_then(value::text);
-        Ok(Heard { summary, is_watched: answers.next().and_then(value::text).is_some() })
+        let mut answers = self.ask(notes).await?.into_iter();
+        let mut heard = |name: &str, life| {
+            let said = answers.next().filter(|it| *it != Value::Nil);
+            self.heard(name, life, said)
+        };
+        let summary = heard(&keys.summary(), STATE_LIFE);
+        Ok(Heard { summary, is_watched: heard(&keys.watched(), WATCHED).is_some() })
     }
 
     /// Writes what all processes are together.
     pub(crate) async fn sum_up(&mut self, summary: &str) -> RedisResult<()> {
-        let key = self.link.lane().keys.summary();
-        let mut notes = Pipeline::new();
-        notes.cmd("SET").arg(key).arg(summary).arg("PX").arg(millis(STATE_LIFE)).ignore();
-        self.ask(&notes).await.map(drop)
+        self.write(&self.link.lane().keys.summary(), summary, STATE_LIFE).await
     }
 
     /// Asks the processes for details.
     pub(crate) async fn watch(&mut self) -> RedisResult<()> {
-        let key = self.link.lane().keys.watched();
+        self.write(&self.link.lane().keys.watched(), "", WATCHED).await
+    }
+
+    async fn write(&mut self, key: &str, text: &str, life: Duration) -> RedisResult<()> {
+        let now = self.now().await?;
         let mut notes = Pipeline::new();
-        notes.cmd("SET").arg(key).arg(1).arg("PX").arg(millis(WATCHED)).ignore();
-        self.ask(&notes).await.map(drop)
+        notes.cmd("SET").arg(key).arg(self.said(key, now, text)).arg("PX").arg(millis(life)).ignore();
+        self.ask(notes).await.map(drop)
     }
 
     /// Returns the states of all processes that live, and forgets the names of the others.
@@ -98,8 +163,8 @@ impl LaneBoard {
         let keys = self.link.lane().keys.clone();
         let mut question = Pipeline::new();
         question.cmd("SMEMBERS").arg(keys.processes());
-        let names = self.ask(&question).await?.into_iter().next().map(value::list).unwrap_or_default();
-        let names: Vec<_> = names.into_iter().filter_map(value::text).collect();
+        let names = self.ask(question).await?.into_iter().next().map(value::list).unwrap_or_default();
+        let names: Vec<_> = names.into_iter().filter_map(value::text).take(MOST_PROCESSES).collect();
         if names.is_empty() {
             return Ok(Vec::new());
         }
@@ -108,36 +173,81 @@ impl LaneBoard {
         for name in &names {
             question.arg(keys.state(name));
         }
-        let states = self.ask(&read).await?.into_iter().next().map(value::list).unwrap_or_default();
-        let states: Vec<_> = states.into_iter().map(value::text).collect();
-        let gone = names.iter().zip(&states).filter(|(_, state)| state.is_none()).map(|(name, _)| name);
-        let gone: Vec<_> = gone.collect();
+        let states = self.ask(read).await?.into_iter().next().map(value::list).unwrap_or_default();
+        let (mut told, mut gone) = (Vec::new(), Vec::new());
+        for (name, state) in names.iter().zip(states) {
+            if state == Value::Nil {
+                gone.push(name);
+            } else {
+                told.extend(self.heard(&keys.state(name), STATE_LIFE, Some(state)));
+            }
+        }
         if !gone.is_empty() {
             let mut forget = Pipeline::new();
             forget.cmd("SREM").arg(keys.processes()).arg(gone).ignore();
             // Who may only read leaves that to others.
-            let _ = self.ask(&forget).await;
+            let _ = self.ask(forget).await;
             self.silent_until = None;
         }
-        Ok(states.into_iter().flatten().collect())
+        Ok(told)
     }
 
-    /// Adds what a process has seen of some apps, and returns what all have.
+    /// Adds what this process has seen of some subjects, and returns what all have.
     pub(crate) async fn exchange(&mut self, news: &[&(String, Evidence)]) -> RedisResult<Vec<Evidence>> {
         self.listens()?;
-        let keys = self.link.lane().keys.clone();
+        let (keys, now) = (self.link.lane().keys.clone(), self.now().await?);
         let mut call = self.guard.call(news.len());
-        for (app, _) in news {
-            call.arg(keys.guard(app));
+        for (subject, _) in news {
+            call.arg(keys.guard(subject));
         }
-        call.arg(millis(BUCKET)).arg(BUCKETS);
-        for (_, seen) in news {
-            let ago = seen.accepted_ago.map_or(-1, |ago| i64::try_from(ago.as_millis()).unwrap_or(i64::MAX));
-            call.arg(seen.dead).arg(seen.accepted).arg(ago).arg(millis(seen.paused));
+        call.arg(&self.process).arg(millis(EVIDENCE_LIFE)).arg(MOST_WITNESSES);
+        for (subject, seen) in news {
+            let own = self.own.entry(subject.clone()).or_default();
+            own.add(seen, now);
+            call.arg(self.words.say(&witness(subject, &self.process), &own.encode_to_vec()));
         }
+        self.own.retain(|_, statement| !statement.is_over(now));
         let answers = self.guard.run(&call, &mut self.link).await;
         self.silent_until = answers.as_ref().is_err().then(|| Instant::now() + SILENCE);
-        Ok(value::list(answers?).into_iter().map(evidence).collect())
+        let mut answers = value::list(answers?).into_iter();
+        let shown = answers.next().and_then(value::text).and_then(|text| text.parse().ok());
+        let now = shown.unwrap_or(now);
+        self.clock = Some((Instant::now(), now));
+        let mut over = Pipeline::new();
+        let sums: Vec<_> = news
+            .iter()
+            .zip(answers)
+            .map(|((subject, _), said)| {
+                let (statements, gone) = self.statements(subject, said, now);
+                if !gone.is_empty() {
+                    over.cmd("HDEL").arg(keys.guard(subject)).arg(gone).ignore();
+                }
+                Evidence::of(statements.iter(), now)
+            })
+            .collect();
+        if over.cmd_iter().next().is_some() {
+            let _ = self.ask(over).await;
+        }
+        Ok(sums)
+    }
+
+    /// What processes say of a subject, and the names of those that say nothing more, or that nobody believes.
+    fn statements(&self, subject: &str, said: Value, now: u64) -> (Vec<Statement>, Vec<String>) {
+        let mut fields = value::list(said).into_iter();
+        let (mut all, mut gone) = (Vec::new(), Vec::new());
+        while let (Some(name), Some(said)) = (fields.next(), fields.next()) {
+            let (Some(name), Some(said)) = (value::text(name), value::bytes(said)) else { continue };
+            let Some(what) = self.words.hear(&witness(subject, &name), &said) else {
+                unbelieved("evidence", &"no process with the key ring has said it");
+                gone.push(name);
+                continue;
+            };
+            match Statement::decode(what) {
+                Ok(statement) if !statement.is_over(now) || name == self.process => all.push(statement),
+                _ => gone.push(name),
+            }
+        }
+        (all, gone)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -151,7 +261,7 @@ impl LaneBoard {
         for number in 0..QUEUES {
             questions.cmd("XLEN").arg(keys.queue(number));
         }
-        let answers = self.ask(&questions).await?;
+        let answers = self.ask(questions).await?;
         let count = |value: &Value| value::number(value).and_then(|it| u64::try_from(it).ok());
         let names = keys.queues();
         let short =
@@ -160,16 +270,9 @@ impl LaneBoard {
     }
 }
 
-fn evidence(answer: Value) -> Evidence {
-    let numbers: Vec<_> = value::list(answer).iter().filter_map(value::number).collect();
-    let at = |place: usize| numbers.get(place).copied().unwrap_or_default();
-    let count = |place| u64::try_from(at(place)).unwrap_or_default();
-    Evidence {
-        dead: count(0),
-        accepted: count(1),
-        accepted_ago: u64::try_from(at(2)).ok().filter(|_| numbers.len() > 2).map(Duration::from_millis),
-        paused: Duration::from_millis(count(3)),
-    }
+/// Under which name a process says something of a subject.
+fn witness(subject: &str, process: &str) -> String {
+    format!("guard {} {subject} {process}", subject.len())
 }
 
 /// The way to the rates that one lane keeps.

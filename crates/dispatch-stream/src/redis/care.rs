@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::beat::{DEAD_AFTER, EVERY};
-use super::entry::Label;
+use super::entry::read_parcel;
 use super::link::{Link, described};
 use super::read::provider_of;
 use super::script::Step;
 use super::value::{self, StreamEntry};
-use super::worker::End;
+use super::worker::{End, opened};
 use super::{GROUP, pause};
 use crate::{Verdict, wire};
 
@@ -204,11 +204,15 @@ impl Care {
         }
         let took = !taken.is_empty() || !poison.is_empty();
         for (queue, mut entry) in poison {
-            let Some(Label { parcel, .. }) = Label::read(&mut entry) else { continue };
-            error!(job = %parcel.job, "a push ended every worker that was to send it; it is given up");
-            metrics::counter!("dispatch_poison_total").increment(1);
+            let Some(parcel) = read_parcel(&mut entry) else { continue };
             end.held().insert((queue, entry.id.clone()));
-            let verdict = wire::write_verdict(&Verdict::unsent(FailReason::Poison));
+            let verdict = if opened(&end.sealer, &parcel).is_some() {
+                error!(job = %parcel.job, "a push ended every worker that was to send it; it is given up");
+                metrics::counter!("dispatch_poison_total").increment(1);
+                wire::write_verdict(&Verdict::unsent(FailReason::Poison))
+            } else {
+                Vec::new()
+            };
             end.settle((queue, entry.id), parcel.gateway, parcel.job, verdict);
         }
         if !taken.is_empty() {

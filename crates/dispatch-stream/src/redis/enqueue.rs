@@ -19,6 +19,7 @@ use super::link::{Link, described};
 use super::script::Step;
 use super::waiters::Event;
 use super::{KEPT, Lane, MAX_BATCH, value};
+use crate::seal::LaneMoment;
 
 /// So often a lane is asked whether workers read it, when no job is handed over.
 const ASK: Duration = Duration::from_millis(500);
@@ -30,6 +31,8 @@ pub(super) struct Handover {
     /// The number of its queue.
     pub(super) queue: usize,
     pub(super) deadline: Instant,
+    /// The epoch of the lane's clock in which it was sealed.
+    pub(super) epoch: u64,
     pub(super) parcel: Bytes,
 }
 
@@ -61,6 +64,8 @@ impl Clock {
 #[derive(Debug, Default)]
 struct Answer {
     server_ms: u64,
+    /// The epoch of the lane's clock; 0 while no worker has told one.
+    epoch: u64,
     /// The last heartbeat of a worker that reads it, in the server's time; 0 for none.
     beat: u64,
     /// The last call that the book knew of before; none if there was no book.
@@ -96,6 +101,7 @@ pub(super) async fn serve(
         let Some(shared) = gateway.upgrade() else { return };
         if let Err(error) = calls.hand_over(&batch, &shared).await {
             calls.clock = None;
+            shared.ways.set_clock(here.lane, None);
             if shared.ways.failed(here.lane) {
                 let lane = calls.link.lane().name();
                 warn!(lane, error = described(&error), "a lane takes no pushes");
@@ -115,6 +121,8 @@ struct Calls {
     link: Link,
     here: Here,
     clock: Option<Clock>,
+    /// The epoch of the lane's clock.
+    epoch: u64,
     /// How many calls were made.
     number: u64,
     /// How often the lane has lost all, as far as is known.
@@ -128,7 +136,7 @@ struct Calls {
 impl Calls {
     fn new(lane: Lane, here: Here) -> Self {
         let (step, link) = (Step::enqueue(), Link::commands(lane));
-        Self { step, link, here, clock: None, number: 0, life: 0, has_book: false, sent: None }
+        Self { step, link, here, clock: None, epoch: 0, number: 0, life: 0, has_book: false, sent: None }
     }
 
     async fn hand_over(&mut self, batch: &[Handover], shared: &Shared) -> RedisResult<()> {
@@ -154,9 +162,12 @@ impl Calls {
         let Here { lane, thread, .. } = self.here;
         let now = Instant::now();
         let mut queues: [Vec<&Handover>; QUEUES] = Default::default();
+        // What was sealed before the lane's clock was another has to be sealed again.
+        let (batch, old): (Vec<_>, Vec<_>) = batch.iter().partition(|it| it.epoch == self.epoch);
+        shared.waiters.tell(thread, old.iter().map(|it| (it.job, Event::LaneFailed)));
         // A caller that has left, or has been sent to another lane, waits for nothing here.
         for job in
-            batch.iter().filter(|it| it.deadline > now && shared.waiters.is_due(it.job, lane, self.life))
+            batch.into_iter().filter(|it| it.deadline > now && shared.waiters.is_due(it.job, lane, self.life))
         {
             queues[job.queue].push(job);
         }
@@ -173,6 +184,8 @@ impl Calls {
         }
         let answer = Answer::read(self.step.run(&call, &mut self.link).await?);
         self.clock = Some(Clock { sent: now, server_ms: answer.server_ms });
+        self.epoch = answer.epoch;
+        shared.ways.set_clock(lane, Some(LaneMoment { millis: answer.server_ms, epoch: answer.epoch }));
         shared.ways.heard(lane, answer.beat, answer.server_ms);
         let has_lost_all = self.has_book && answer.last.is_none();
         self.has_book = true;
@@ -215,8 +228,7 @@ impl Calls {
         }
         let mut count = 0;
         for job in used().flat_map(|(_, jobs)| jobs) {
-            let left = job.deadline.saturating_duration_since(now).as_millis();
-            call.arg(u64::try_from(left).unwrap_or(u64::MAX)).arg(&job.parcel[..]);
+            call.arg(&job.parcel[..]);
             count += 1;
         }
         if count > 0 {
@@ -233,6 +245,7 @@ impl Answer {
         let counts = |text: &str| text.split(' ').map(|count| count.parse().ok()).collect::<Option<Vec<_>>>();
         Self {
             server_ms: text().parse().unwrap_or_default(),
+            epoch: text().parse().unwrap_or_default(),
             beat: text().parse().unwrap_or_default(),
             last: text().parse().ok(),
             before: (text().parse().unwrap_or_default(), counts(&text()).unwrap_or_default()),

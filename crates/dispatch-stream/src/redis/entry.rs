@@ -12,23 +12,9 @@ use crate::{Job, JobSink, Verdict, wire};
 /// Where an entry stands: the number of its queue, and its id.
 pub(super) type Place = (usize, String);
 
-/// What stands in an entry.
-#[derive(Debug)]
-pub(super) struct Label {
-    pub(super) parcel: Parcel,
-    pub(super) deadline_ms: u64,
-    /// The epoch of the lane's clock in which the deadline was written.
-    pub(super) epoch: u64,
-}
-
-impl Label {
-    /// Reads it. Fields that are not known are those of a later version.
-    pub(super) fn read(entry: &mut StreamEntry) -> Option<Self> {
-        let deadline = std::str::from_utf8(entry.field(b"x")?).ok()?;
-        let (deadline_ms, epoch) = deadline.split_once(' ')?;
-        let (deadline_ms, epoch) = (deadline_ms.parse().ok()?, epoch.parse().ok()?);
-        Some(Self { parcel: wire::read_parcel(entry.take(b"p")?).ok()?, deadline_ms, epoch })
-    }
+/// Reads what stands in an entry. Fields that are not known are those of a later version.
+pub(super) fn read_parcel(entry: &mut StreamEntry) -> Option<Parcel> {
+    wire::read_parcel(entry.take(b"p")?).ok()
 }
 
 /// An entry that was claimed in one life of its worker and waits for a thread to open it.
@@ -36,7 +22,7 @@ impl Label {
 pub(super) struct Claim {
     pub(super) end: Arc<End>,
     pub(super) place: Place,
-    pub(super) label: Label,
+    pub(super) parcel: Parcel,
     pub(super) life: u64,
 }
 

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use push_domain::FailReason;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -15,7 +14,8 @@ use super::enqueue::{self, Handover};
 use super::waiters::{Event, Waiters, tell_callers};
 use super::ways::Ways;
 use super::{Lane, pause, replies};
-use crate::seal::{Binding, Sealer};
+use crate::attest::Attestor;
+use crate::seal::{Binding, LaneMoment, Sealer};
 use crate::{Job, KeyRing, Submit, SubmitError, Verdict, VitalTasks, wire};
 
 /// A job without a verdict is submitted again after so long: its entry or its reply may be lost.
@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) gateway: String,
     pub(super) ways: Ways,
     pub(super) waiters: Waiters,
+    /// Knows what workers say from what others do.
+    pub(super) verdicts: Attestor,
 }
 
 /// One serving thread's end.
@@ -66,8 +68,9 @@ impl RedisGateway {
     ) -> Self {
         let (senders, waiting): (Vec<_>, Vec<_>) = lanes.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let ways = Ways::new(&gateway, senders);
+        let (waiters, verdicts) = (Waiters::default(), Attestor::of_verdicts(&ring));
         Self {
-            shared: Arc::new(Shared { gateway, ways, waiters: Waiters::default() }),
+            shared: Arc::new(Shared { gateway, ways, waiters, verdicts }),
             lanes: lanes.to_vec(),
             waiting: Mutex::new(waiting.into_iter().map(Some).collect()),
             sealer: Arc::new(Sealer::new(ring)),
@@ -111,31 +114,28 @@ impl RedisGateway {
 }
 
 impl GatewayThread {
-    fn parcel(&self, job: &Job) -> Option<Bytes> {
+    /// Seals a job for one lane.
+    fn sealed(&self, job: &Job, deadline: LaneMoment) -> Option<Handover> {
         let push = &job.notification;
-        let binding = Binding { job: push.id, gateway: &self.shared.gateway, app: &push.app.id };
-        self.sealer
-            .seal(binding, &wire::write_push(job))
-            .inspect_err(|fault| error!(%fault, "a push cannot be sealed"))
-            .ok()
-            .map(|envelope| wire::write_parcel(push.id, &self.shared.gateway, &push.app.id, &envelope))
+        let binding = Binding { job: push.id, gateway: &self.shared.gateway, app: &push.app.id, deadline };
+        let envelope = self.sealer.seal(binding, &wire::write_push(job));
+        let envelope = envelope.inspect_err(|fault| error!(%fault, "a push cannot be sealed")).ok()?;
+        Some(Handover {
+            job: push.id,
+            queue: super::keys::queue_of(push.request.provider(), push.kind.is_call()),
+            deadline: job.deadline,
+            epoch: deadline.epoch,
+            parcel: wire::write_parcel(binding, &envelope),
+        })
     }
 }
 
 #[async_trait]
 impl Submit for GatewayThread {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
-        let Some(parcel) = self.parcel(&job) else { return Ok(Verdict::unsent(FailReason::Internal)) };
-        let push = &job.notification;
-        let handover = Handover {
-            job: push.id,
-            queue: super::keys::queue_of(push.request.provider(), push.kind.is_call()),
-            deadline: job.deadline,
-            parcel,
-        };
         let Shared { ways, waiters, .. } = &*self.shared;
-        let place = waiters.register(push.id, self.thread, self.capacity)?;
-        let mut lane = None;
+        let place = waiters.register(job.notification.id, self.thread, self.capacity)?;
+        let (mut lane, mut sealed) = (None, None);
         // Whether a lane may have it already; lanes that were full; since when workers cannot deliver it.
         let (mut is_repeated, mut full, mut unserved_since) = (false, 0, None);
         while Instant::now() < job.deadline {
@@ -147,6 +147,15 @@ impl Submit for GatewayThread {
                 pause().await;
                 continue;
             };
+            let Some(deadline) = ways.moment(number, job.deadline) else {
+                pause().await;
+                continue;
+            };
+            let is_for = |(lane, it): &(usize, Handover)| *lane == number && it.epoch == deadline.epoch;
+            if !sealed.as_ref().is_some_and(is_for) {
+                sealed = self.sealed(&job, deadline).map(|it| (number, it));
+            }
+            let Some((_, handover)) = &sealed else { return Ok(Verdict::unsent(FailReason::Internal)) };
             let event = place.wait_on(number);
             if !ways.hand_over(number, handover.clone()) {
                 return Err(SubmitError::Closed);

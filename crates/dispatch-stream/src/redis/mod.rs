@@ -45,6 +45,7 @@ pub use worker::{RedisWorker, WorkerThread};
 
 use std::time::Duration;
 
+use push_domain::Sampled;
 use rand::RngExt;
 
 /// The consumer group of all workers.
@@ -55,6 +56,17 @@ const KEPT: Duration = Duration::from_secs(30);
 const MAX_BATCH: usize = 256;
 /// How long a blocking read waits for something to come.
 const BLOCK: Duration = Duration::from_secs(1);
+
+/// What is not believed may come in any number.
+static TOLD: Sampled = Sampled::new();
+
+/// Notes that something on a lane is not believed: nobody with the key ring has made it, or the rings differ.
+fn unbelieved(what: &'static str, why: &dyn std::fmt::Display) {
+    metrics::counter!("dispatch_unbelieved_total", "what" => what).increment(1);
+    if let Some(left_out) = TOLD.turn() {
+        tracing::warn!(what, %why, left_out, "something on a lane is not believed");
+    }
+}
 
 /// A short pause before the next try, different each time.
 async fn pause() {

@@ -131,11 +131,11 @@ impl Real {
         // Long ahead of any server's time: the call is never late.
         call.arg(number).arg(1_u64 << 50).arg(CAPACITY).arg(60_000).arg(&jobs);
         for _ in 0..jobs.iter().sum() {
-            call.arg(10_000).arg("parcel");
+            call.arg("parcel");
         }
         let answers = value::list(self.steps[0].run(&call, &mut self.link).await.unwrap());
         let answers: Vec<_> =
-            answers.into_iter().skip(2).map(|answer| value::text(answer).unwrap()).collect();
+            answers.into_iter().skip(3).map(|answer| value::text(answer).unwrap()).collect();
         answers.try_into().unwrap()
     }
 
@@ -192,7 +192,7 @@ impl Real {
     async fn replies(&mut self) -> Vec<String> {
         let entries = self.ask(cmd("XRANGE").arg("hpns:r:gw").arg("-").arg("+")).await;
         let entries = value::list(entries).into_iter().filter_map(value::StreamEntry::read);
-        entries.map(|entry| String::from_utf8(entry.field(b"v").unwrap().to_vec()).unwrap()).collect()
+        entries.map(|mut entry| String::from_utf8(entry.take(b"v").unwrap().to_vec()).unwrap()).collect()
     }
 }
 

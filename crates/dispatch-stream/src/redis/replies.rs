@@ -38,7 +38,7 @@ pub(super) async fn serve(lane: Lane, number: usize, home: usize, gateway: Weak<
                     info!(lane = name, "a lane is up");
                 }
                 read_before = entries.iter().map(|entry| entry.id.clone()).collect();
-                let events: Vec<_> = entries.into_iter().flat_map(events).collect();
+                let events: Vec<_> = entries.into_iter().flat_map(|it| events(&shared, it)).collect();
                 for (job, _) in events.iter().filter(|(_, event)| matches!(event, Event::NotServed)) {
                     shared.waiters.returned(*job, number);
                 }
@@ -85,9 +85,14 @@ async fn read(
     Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
 }
 
-/// The jobs of an entry, and what is said of them.
-fn events(mut entry: StreamEntry) -> Vec<(JobId, Event)> {
-    let told = entry.take(b"v").unwrap_or_default();
+/// The jobs of an entry, and what a worker says of them. What nobody with the ring has said is not heard.
+fn events(shared: &Shared, mut entry: StreamEntry) -> Vec<(JobId, Event)> {
+    let said = entry.take(b"v").unwrap_or_default();
+    let Some(told) = shared.verdicts.hear(&shared.gateway, &said) else {
+        super::unbelieved("verdict", &"no process with the key ring has said it");
+        return Vec::new();
+    };
+    let told = said.slice_ref(told);
     let event = |(job, verdict)| match verdict {
         Ok(Some(verdict)) => Some((job, Event::Verdict(verdict))),
         Ok(None) => Some((job, Event::NotServed)),

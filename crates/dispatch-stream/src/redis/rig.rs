@@ -18,7 +18,7 @@ use super::link::Link;
 use super::{GatewayThread, Lane, RedisGateway, RedisWorker, WorkerThread, value};
 
 use crate::conformance::{BothEnds, the_app};
-use crate::{Claimed, Job, JobSource, KeyRing, Submit, SubmitError, Verdict, VitalTasks};
+use crate::{Board, BoardKeys, Claimed, Job, JobSource, KeyRing, Submit, SubmitError, Verdict, VitalTasks};
 
 const KEY: &str = "00000000000000a1 1111111111111111111111111111111111111111111111111111111111111111";
 
@@ -37,7 +37,8 @@ impl Server {
         let users = users
             .replace("GATEWAY_PASSWORD_SHA256", &hash("gateway"))
             .replace("WORKER_PASSWORD_SHA256", &hash("worker"))
-            .replace("ADMIN_PASSWORD_SHA256", &hash("admin"));
+            .replace("ADMIN_PASSWORD_SHA256", &hash("admin"))
+            .replace("OPERATOR_PASSWORD_SHA256", &hash("operator"));
         let users = format!("{users}user test on nopass ~* &* +@all\n");
         std::fs::write(directory.path().join("users.acl"), users).unwrap();
         std::fs::copy(shipped.join("lane.conf"), directory.path().join("lane.conf")).unwrap();
@@ -68,11 +69,17 @@ impl Server {
         *self.child.lock().unwrap() = Self::run(self.directory.path());
     }
 
+    /// A process's board on this server.
+    pub(super) fn board(&self, process: &str) -> Board {
+        Board::new(process, &[self.lane("worker")], &BoardKeys::of(&ring()))
+    }
+
     pub(super) fn lane(&self, user: &str) -> Lane {
         let socket = self.directory.path().join("redis.sock");
         let name = if user == "test" { user.to_owned() } else { format!("hpns-{user}") };
         let address = format!("redis+unix://{}?user={name}&pass={user}", socket.display());
-        Lane::new("lane", &address.into(), "hpns", user != "test", None).unwrap()
+        let checks = !["test", "operator"].contains(&user);
+        Lane::new("lane", &address.into(), "hpns", checks, None).unwrap()
     }
 
     /// Sends a command as a user who may do everything; waits for a server that is starting.
@@ -193,9 +200,9 @@ pub(super) fn a_worker(name: &str, servers: &[&Server], tasks: &TaskTracker) -> 
 pub(super) fn a_worker_of(app: App, name: &str, servers: &[&Server], tasks: &TaskTracker) -> Worker {
     let lanes: Vec<_> = servers.iter().map(|server| server.lane("worker")).collect();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let process = RedisWorker::new(name, &lanes, 1, &clock);
+    let process = RedisWorker::new(name, &lanes, &ring(), 1, &clock);
     let apps = Arc::new(AppCatalogue::new([app]).unwrap());
-    let thread = Arc::new(process.serve(0, 1, apps, ring(), &vital(tasks)));
+    let thread = Arc::new(process.serve(0, 1, apps, &vital(tasks)));
     Worker { process, thread }
 }
 
@@ -203,7 +210,7 @@ fn vital(tasks: &TaskTracker) -> VitalTasks {
     VitalTasks::new(tasks.clone(), CancellationToken::new())
 }
 
-fn ring() -> Arc<KeyRing> {
+pub(super) fn ring() -> Arc<KeyRing> {
     Arc::new(KeyRing::parse(KEY).unwrap())
 }
 

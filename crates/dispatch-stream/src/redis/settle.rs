@@ -88,8 +88,8 @@ fn written(step: &Step, end: &End, batch: &[Settled]) -> Cmd {
     for (_, entries) in used() {
         call.arg(entries.len());
     }
-    for (_, told) in &gateways {
-        call.arg(told);
+    for (gateway, told) in &gateways {
+        call.arg(end.attestor.say(gateway, told));
     }
     for (_, entries) in used() {
         call.arg(entries);

@@ -21,12 +21,6 @@ impl StreamEntry {
         let mut pairs = self.fields.chunks_exact_mut(2);
         pairs.find(|pair| pair[0] == name).map(|pair| std::mem::take(&mut pair[1]).into())
     }
-
-    /// Returns the value of a field.
-    pub(super) fn field(&self, name: &[u8]) -> Option<&[u8]> {
-        let mut pairs = self.fields.chunks_exact(2);
-        pairs.find(|pair| pair[0] == name).map(|pair| pair[1].as_slice())
-    }
 }
 
 /// What a read of several streams brought: names and entries.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::enqueue::Handover;
+use crate::seal::LaneMoment;
 
 /// All threads of a process stay with one lane for so long: what is handed over together shares its cost.
 const SLICE: Duration = Duration::from_millis(250);
@@ -42,6 +43,15 @@ struct Way {
     read_until: AtomicU64,
     /// The last heartbeat that it told of.
     beat: AtomicU64,
+    clock: Mutex<Option<LaneClock>>,
+}
+
+/// What a lane's clock showed, and when that was heard. (It showed it a little earlier: so what is reckoned from it comes
+/// out early, never late.)
+#[derive(Debug, Clone, Copy)]
+struct LaneClock {
+    heard: Instant,
+    moment: LaneMoment,
 }
 
 impl Ways {
@@ -51,6 +61,7 @@ impl Ways {
             is_up: AtomicBool::new(false),
             read_until: AtomicU64::new(0),
             beat: AtomicU64::new(0),
+            clock: Mutex::default(),
         };
         let began = Instant::now();
         Self {
@@ -97,6 +108,20 @@ impl Ways {
 
     pub(super) fn is_up(&self, lane: usize) -> bool {
         self.all.get(lane).is_some_and(|way| way.is_up.load(Ordering::Relaxed))
+    }
+
+    /// Notes what a lane's clock shows; nothing while it is not known.
+    pub(super) fn set_clock(&self, lane: usize, shows: Option<LaneMoment>) {
+        if let Some(way) = self.all.get(lane) {
+            *way.clock() = shows.map(|moment| LaneClock { heard: Instant::now(), moment });
+        }
+    }
+
+    /// Returns what a lane's clock will show at a moment; nothing while its clock is not known.
+    pub(super) fn moment(&self, lane: usize, at: Instant) -> Option<LaneMoment> {
+        let clock = (*self.all.get(lane)?.clock())?;
+        let until = u64::try_from(at.saturating_duration_since(clock.heard).as_millis()).unwrap_or_default();
+        Some(LaneMoment { millis: clock.moment.millis + until, ..clock.moment })
     }
 
     /// Queues a job for a lane; says whether the lane is still served.
@@ -154,9 +179,30 @@ impl Ways {
     }
 }
 
+impl Way {
+    fn clock(&self) -> MutexGuard<'_, Option<LaneClock>> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_in_a_lanes_time_is_reckoned_from_when_the_lane_told_it() {
+        let (ways, _ends) = two_ways();
+        let now = Instant::now();
+        assert_eq!(ways.moment(0, now), None);
+        ways.set_clock(0, Some(LaneMoment { millis: 5000, epoch: 3 }));
+        tokio::time::advance(Duration::from_millis(400)).await;
+
+        let deadline = now + Duration::from_secs(10);
+        assert_eq!(ways.moment(0, deadline), Some(LaneMoment { millis: 15_000, epoch: 3 }));
+
+        ways.set_clock(0, None);
+        assert_eq!(ways.moment(0, deadline), None);
+    }
 
     fn two_ways() -> (Ways, Vec<mpsc::UnboundedReceiver<Handover>>) {
         let (senders, receivers) = (0..2).map(|_| mpsc::unbounded_channel()).unzip();

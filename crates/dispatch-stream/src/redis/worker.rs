@@ -7,20 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use push_domain::{AppCatalogue, Clock, FailReason, JobId, Provider};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::beat::{self, Heart};
-use super::entry::{Claim, Entry, Label, Place};
+use super::entry::{Claim, Entry, Place, read_parcel};
 use super::intake::Intake;
 use super::settle::{self, Settled};
 use super::value::StreamEntry;
 use super::{Lane, care, read};
-use crate::seal::{Binding, Sealer};
+use crate::attest::Attestor;
+use crate::seal::Sealer;
 use crate::wire::Parcel;
-use crate::{Claimed, Job, JobSource, KeyRing, Verdict, VitalTasks, wire};
+use crate::{Claimed, JobSource, KeyRing, Verdict, VitalTasks, wire};
 
 /// Claims jobs from all lanes: one for a process, with one set of connections a lane. Each of its threads takes
 /// them from an end of its own.
@@ -29,6 +31,7 @@ use crate::{Claimed, Job, JobSource, KeyRing, Verdict, VitalTasks, wire};
 #[derive(Clone)]
 pub struct RedisWorker {
     ends: Arc<[Arc<End>]>,
+    ring: Arc<KeyRing>,
     verdicts: Arc<Mutex<Vec<Option<mpsc::UnboundedReceiver<Settled>>>>>,
 }
 
@@ -50,6 +53,9 @@ pub(super) struct End {
     pub(super) intake: Arc<Intake<Claim>>,
     /// The one suspect that the whole process runs, and its lane.
     pub(super) suspect: Arc<Mutex<Option<(String, Place)>>>,
+    /// Opens pushes, and says of those that it opens what became of them.
+    pub(super) sealer: Arc<Sealer>,
+    pub(super) attestor: Arc<Attestor>,
     held: Mutex<HashSet<Place>>,
     verdicts: mpsc::UnboundedSender<Settled>,
     closing: AtomicBool,
@@ -68,8 +74,16 @@ impl RedisWorker {
     ///
     /// `consumer` has to be new for each process: a name that was used before would inherit what its bearer left.
     #[must_use]
-    pub fn new(consumer: &str, lanes: &[Lane], threads: usize, clock: &Arc<dyn Clock>) -> Self {
+    pub fn new(
+        consumer: &str,
+        lanes: &[Lane],
+        ring: &Arc<KeyRing>,
+        threads: usize,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
         let intake = Arc::new(Intake::new(threads));
+        let (sealer, attestor) =
+            (Arc::new(Sealer::new(Arc::clone(ring))), Arc::new(Attestor::of_verdicts(ring)));
         let (suspect, readers) = (Arc::default(), Arc::default());
         let (ends, verdicts) = lanes
             .iter()
@@ -81,6 +95,8 @@ impl RedisWorker {
                     heart: Heart::new(Arc::clone(clock)),
                     intake: Arc::clone(&intake),
                     suspect: Arc::clone(&suspect),
+                    sealer: Arc::clone(&sealer),
+                    attestor: Arc::clone(&attestor),
                     held: Mutex::default(),
                     verdicts,
                     closing: AtomicBool::new(false),
@@ -93,7 +109,7 @@ impl RedisWorker {
                 (Arc::new(end), Some(waiting))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
-        Self { ends: ends.into(), verdicts: Arc::new(Mutex::new(verdicts)) }
+        Self { ends: ends.into(), ring: Arc::clone(ring), verdicts: Arc::new(Mutex::new(verdicts)) }
     }
 
     /// Starts a thread's share of the lanes, number `thread` of `threads`, and returns the thread's end. The tasks run
@@ -103,7 +119,6 @@ impl RedisWorker {
         thread: usize,
         threads: usize,
         apps: Arc<AppCatalogue>,
-        ring: Arc<KeyRing>,
         tasks: &VitalTasks,
     ) -> WorkerThread {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,7 +134,7 @@ impl RedisWorker {
         }
         let intake =
             self.ends.first().map_or_else(|| Arc::new(Intake::new(threads)), |end| Arc::clone(&end.intake));
-        WorkerThread { thread, intake, apps, sealer: Arc::new(Sealer::new(ring)) }
+        WorkerThread { thread, intake, apps, sealer: Arc::new(Sealer::new(Arc::clone(&self.ring))) }
     }
 
     /// Claims no more jobs. Those that were claimed are still handed out; then `claim` returns `None`.
@@ -177,42 +192,45 @@ impl JobSource for WorkerThread {
 impl WorkerThread {
     /// Opens a claim. One that cannot be opened fails alone.
     fn opened(&self, claim: Claim) -> Option<Claimed> {
-        let Claim { end, place, label, life } = claim;
-        let Label { parcel, deadline_ms, epoch } = label;
+        let Claim { end, place, parcel, life } = claim;
         let provider = read::provider_of(place.0);
         let now = Instant::now();
-        let deadline = end.heart.instant_of(deadline_ms).unwrap_or(now);
-        let verdict = if epoch != end.heart.epoch() || self.apps.get(&parcel.app).is_none() {
+        let deadline = end.heart.instant_of(parcel.deadline.millis).unwrap_or(now);
+        let verdict = if parcel.deadline.epoch != end.heart.epoch() || self.apps.get(&parcel.app).is_none() {
             // The gateway knows how much time is left, and another worker may know the app.
             Vec::new()
-        } else if deadline <= now {
-            wire::write_verdict(&Verdict::unsent(FailReason::Deadline))
         } else {
-            match self.open(&parcel, deadline) {
-                Ok(job) => {
-                    let Parcel { gateway, app, .. } = parcel;
-                    return Some(Claimed::new(
-                        job,
-                        Box::new(Entry { end, place, gateway, app, provider, life }),
-                    ));
+            match opened(&self.sealer, &parcel).map(|record| (record, deadline > now)) {
+                Some((record, true)) => {
+                    let job = wire::read_push(record, parcel.job, &parcel.app, &self.apps, deadline);
+                    match job {
+                        Ok(job) => {
+                            let Parcel { gateway, app, .. } = parcel;
+                            let entry = Entry { end, place, gateway, app, provider, life };
+                            return Some(Claimed::new(job, Box::new(entry)));
+                        }
+                        Err(reason) => {
+                            error!(job = %parcel.job, app = %parcel.app, %reason, "a push cannot be read");
+                            wire::write_verdict(&Verdict::unsent(FailReason::Internal))
+                        }
+                    }
                 }
-                Err(reason) => {
-                    error!(job = %parcel.job, app = %parcel.app, reason, "a push cannot be opened");
-                    wire::write_verdict(&Verdict::unsent(FailReason::Internal))
-                }
+                Some((_, false)) => wire::write_verdict(&Verdict::unsent(FailReason::Deadline)),
+                // Nothing is said of a push that was not seen: anybody who writes to the lane may have put it there.
+                None => Vec::new(),
             }
         };
         end.intake.finished(provider, &parcel.app);
         end.settle(place, parcel.gateway, parcel.job, verdict);
         None
     }
+}
 
-    fn open(&self, parcel: &Parcel, deadline: Instant) -> Result<Job, String> {
-        let binding = Binding { job: parcel.job, gateway: &parcel.gateway, app: &parcel.app };
-        let record = self.sealer.open(binding, &parcel.envelope).map_err(|error| error.to_string())?;
-        wire::read_push(record, parcel.job, &parcel.app, &self.apps, deadline)
-            .map_err(|error| error.to_string())
-    }
+/// Opens a push. One that cannot be opened was changed on its way, put together by somebody else, or is sealed under a key
+/// that this worker does not have yet.
+pub(super) fn opened(sealer: &Sealer, parcel: &Parcel) -> Option<Bytes> {
+    let opened = sealer.open(parcel.binding(), &parcel.envelope);
+    opened.inspect_err(|error| super::unbelieved("push", error)).ok()
 }
 
 impl End {
@@ -229,15 +247,15 @@ impl End {
             if !self.held().insert(place.clone()) {
                 return None; // It came twice: by an answer that was late, and by looking for it.
             }
-            let Some(label) = Label::read(&mut entry) else {
+            let Some(parcel) = read_parcel(&mut entry) else {
                 error!(lane = self.lane.name(), entry = place.1, "an entry cannot be read; it is dropped");
                 let nobody = JobId::from_uuid(uuid::Uuid::nil());
                 let verdict = wire::write_verdict(&Verdict::unsent(FailReason::Internal));
                 self.settle(place, "nobody".into(), nobody, verdict);
                 return None;
             };
-            let app = label.parcel.app.clone();
-            Some((app, Claim { end: Arc::clone(self), place, label, life }))
+            let app = parcel.app.clone();
+            Some((app, Claim { end: Arc::clone(self), place, parcel, life }))
         });
         let claims = claims.collect();
         self.intake.deliver(provider, reserved, claims);

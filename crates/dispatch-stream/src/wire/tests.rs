@@ -9,7 +9,7 @@ use crate::seal::{Binding, Sealer};
 
 const RING: &str = "00000000000000a1 1111111111111111111111111111111111111111111111111111111111111111";
 const PUSH: &str = include_str!("../../golden/push-1.hex");
-const ENVELOPE: &str = include_str!("../../golden/envelope-1.hex");
+const ENVELOPE: &str = include_str!("../../golden/envelope-2.hex");
 const VERDICT: &str = include_str!("../../golden/verdict-1.hex");
 
 fn bytes(hex: &str) -> Bytes {
@@ -80,10 +80,12 @@ fn a_push_is_written_as_it_was_in_version_1_and_read_from_it() {
 }
 
 #[test]
-fn an_envelope_of_version_1_is_opened() {
+fn an_envelope_of_version_2_is_opened() {
     let job = the_golden_job();
     let sealer = Sealer::new(Arc::new(KeyRing::parse(RING).unwrap()));
-    let binding = Binding { job: job.notification.id, gateway: "gateway-1", app: &AppId::new("ios") };
+    let deadline = LaneMoment { millis: 1_800_000_000_000, epoch: 3 };
+    let binding =
+        Binding { job: job.notification.id, gateway: "gateway-1", app: &AppId::new("ios"), deadline };
 
     assert_eq!(sealer.open(binding, &bytes(ENVELOPE)).unwrap(), bytes(PUSH));
 }
@@ -159,7 +161,10 @@ proptest! {
 #[test]
 fn a_parcel_and_what_gateways_are_told_are_read_as_they_were_written() {
     let (one, other, app) = (JobId::new(), JobId::new(), AppId::new("ios"));
-    let parcel = read_parcel(write_parcel(one, "gateway", &app, b"envelope")).unwrap();
+    let deadline = LaneMoment { millis: 1_800_000_000_000, epoch: 3 };
+    let binding = Binding { job: one, gateway: "gateway", app: &app, deadline };
+    let parcel = read_parcel(write_parcel(binding, b"envelope")).unwrap();
+    assert_eq!(parcel.deadline, deadline);
     assert_eq!((parcel.job, &*parcel.gateway, &parcel.app), (one, "gateway", &app));
     assert_eq!(parcel.envelope, &b"envelope"[..]);
 

@@ -1,12 +1,10 @@
 -- Hands over the jobs of one call. Done once, however often its gateway asks.
 -- KEYS: the lane, the gateway's book, then each queue that gets jobs.
 -- ARGV: number of the call, this server's time when it was written, as far as the gateway knows, most entries of a
---       queue, life of the book in ms; how many jobs each queue gets; then for each job, in the order of the queues:
---       what was left of its budget in ms when the call was written, and its parcel.
--- Returns this server's time in ms and the lane's last heartbeat; what the book said before: its last call, its last call
---       with jobs, and how many of these each queue took; then how many jobs of this call each queue took, from the
---       first one on, or 'late' or 'old' when nothing was taken.
--- A deadline is counted from when the call was written, and from now if that is sooner: the way here is part of it.
+--       queue, life of the book in ms; how many jobs each queue gets; then each job's parcel, in the order of the queues.
+-- Returns this server's time in ms, the epoch of its clock and the lane's last heartbeat; what the book said before: its
+--       last call, its last call with jobs, and how many of these each queue took; then how many jobs of this call each
+--       queue took, from the first one on, or 'late' or 'old' when nothing was taken.
 -- A call that lay about adds nothing: because this server stood still ('late'), or because its gateway has asked since
 -- what became of it ('old'). Its jobs are on another way by now.
 -- A server at its memory limit refuses the first write of a call, and so each: it takes nothing new, half or whole.
@@ -19,9 +17,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local lane = call('HMGET', KEYS[1], 'beat', 'epoch')
 local book = call('HMGET', KEYS[2], 'call', 'jobs', 'taken')
-local said = {string.format('%.0f', now), lane[1] or '', book[1] or '', book[2] or '', book[3] or ''}
+local said = {string.format('%.0f', now), lane[2] or '', lane[1] or '', book[1] or '', book[2] or '', book[3] or ''}
 if book[1] and tonumber(book[1]) >= number then
-  said[6] = 'old'
+  said[7] = 'old'
   return said
 end
 
@@ -41,20 +39,11 @@ end
 -- Two calls a second at least keep it alive.
 if not book[1] or number % 16 == 0 then call('PEXPIRE', KEYS[2], life) end
 
-local from, epoch, deadlines = math.min(now, written), lane[2] or '0', {}
 local at = 5 + queues
 for queue = 1, queues do
   local key, first = KEYS[2 + queue], at
-  at = at + 2 * tonumber(ARGV[4 + queue])
-  for job = first, first + 2 * taken[queue] - 1, 2 do
-    local left = ARGV[job]
-    local deadline = deadlines[left]
-    if not deadline then
-      deadline = string.format('%.0f %s', from + left, epoch)
-      deadlines[left] = deadline
-    end
-    call('XADD', key, '*', 'x', deadline, 'p', ARGV[job + 1])
-  end
+  at = at + tonumber(ARGV[4 + queue])
+  for job = first, first + taken[queue] - 1 do call('XADD', key, '*', 'p', ARGV[job]) end
 end
-said[6] = late and 'late' or table.concat(taken, ' ')
+said[7] = late and 'late' or table.concat(taken, ' ')
 return said
