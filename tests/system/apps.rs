@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Deployment, android, eventually, run};
+use crate::harness::{Deployment, android, eventually, put, run};
 
 /// What `[apps.android]` says of where Google is, for `hpns app add`.
 fn google(deployment: &Deployment) -> Vec<String> {
@@ -94,7 +94,7 @@ async fn an_app_of_one_tenant_comes_and_goes_without_a_restart() {
 async fn an_app_whose_credentials_are_no_good_is_not_added() {
     let deployment = Deployment::start();
     let broken = deployment.directory.path().join("broken.json");
-    std::fs::write(&broken, "{}").unwrap();
+    put(&broken, "{}");
     let fcm =
         ["--provider", "fcm", "--platform", "android_own", "--project", "demo", "--service-account-file"];
 

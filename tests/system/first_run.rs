@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{hpns, run};
+use crate::harness::{hpns, run_with};
 
 struct Demo {
     child: Child,
@@ -94,7 +94,8 @@ fn the_printed_token_opens_the_printed_console_and_api() {
     let demo = Demo::start();
     let (console, token) = (demo.line("console: "), demo.line("admin token: "));
 
-    let output = run(&["tenant", "list", "--json", "--url", console, "--token", token]);
+    let output =
+        run_with(&["tenant", "list", "--json", "--url", console], &[("HPNS_ADMIN_TOKEN", token)], "");
     let document = shell(&format!("curl -sS {console}/openapi.json"));
     let page = shell(&format!("curl -sSL {console}/"));
 
@@ -110,17 +111,8 @@ fn the_command_line_sends_through_the_printed_url_and_shows_each_hop() {
     let demo = Demo::start();
     let url = demo.line("push URL: ");
 
-    let output = run(&[
-        "send",
-        "--url",
-        url,
-        "--platform",
-        "apple_rn-v2",
-        "--token",
-        &"ab".repeat(32),
-        "--message",
-        "hi",
-    ]);
+    let url = [("HPNS_PUSH_URL", url)];
+    let output = run_with(&["send", "--platform", "apple_rn-v2", "--message", "hi"], &url, &"ab".repeat(32));
 
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
@@ -135,7 +127,9 @@ fn the_command_line_sends_through_the_printed_url_and_shows_each_hop() {
     ] {
         assert!(text.contains(hop), "{hop}: {text}");
     }
-    let refused = run(&["send", "--url", url, "--platform", "junk", "--token", "x"]);
+    let refused = run_with(&["send", "--platform", "junk"], &url, "x");
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8(refused.stdout).unwrap().contains("answer       FAIL  Did not send message"));
+    let told = run_with(&["send", "--platform", "apple_rn-v2", "--url", url[0].1], &[], "x");
+    assert!(!told.status.success() && !String::from_utf8(told.stderr).unwrap().contains("hpns_us"));
 }

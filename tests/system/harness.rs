@@ -1,6 +1,6 @@
 //! A deployment: the binary in a process of its own, the simulator in this one, everything on free ports.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -41,6 +41,17 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// Runs a command of the binary to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
     Command::new(hpns()).args(arguments).output().unwrap()
+}
+
+/// Runs the binary with variables and something on its standard input.
+pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Output {
+    let mut command = Command::new(hpns());
+    command.args(arguments).envs(variables.iter().copied());
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may end before it has read anything.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 /// Puts a file in place at once, so that nobody reads half of it.

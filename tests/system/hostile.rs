@@ -163,7 +163,7 @@ async fn a_licensed_service_says_what_is_wrong_with_a_key() {
 }
 
 #[tokio::test]
-async fn a_tenant_over_its_rate_is_told_so_and_its_acks_are_free() {
+async fn a_tenant_over_its_rate_is_told_so_and_its_acks_have_a_rate_of_their_own() {
     let slow = Deployment::rated(1);
 
     let mut answers = Vec::new();
@@ -176,6 +176,13 @@ async fn a_tenant_over_its_rate_is_told_so_and_its_acks_are_free() {
     // A rate of 1 a second has a burst of 2.
     assert!(answers[..2].iter().all(|answer| answer.contains("missing device Id")), "{answers:?}");
     assert!(answers[2].starts_with("rate_limited: "), "{answers:?}");
+    // Receipts: twice as many.
+    let mut acks = Vec::new();
+    for number in 0..8 {
+        let body = format!(r#"{{"id":"{number}","platform":"ios","type":"message"}}"#);
+        acks.push(slow.post("/api/v1/ack", body.as_bytes()).await.text());
+    }
+    assert!(acks.iter().any(|answer| answer.contains("rate_limited: ")), "{acks:?}");
     slow.service.until_logged("rate_limited").await;
     let log = slow.service.log();
     let refused = log.lines().find(|line| line.contains("rate_limited")).unwrap();

@@ -12,6 +12,7 @@ mod canary;
 mod connections;
 mod console;
 mod credentials;
+mod edge;
 mod faults;
 mod first_run;
 mod golden;

@@ -36,6 +36,10 @@ pub struct OidcConfig {
     /// The algorithms that are taken, whatever a token says.
     #[serde(default = "usual")]
     pub algorithms: Vec<Algorithm>,
+    /// The types of tokens that are taken, as they stand in `typ` (RFC 9068: `at+jwt`). Providers that write `JWT` have ID
+    /// tokens of the same type.
+    #[serde(default = "token_types")]
+    pub token_types: Vec<String>,
     /// The claim that holds the role.
     #[serde(default = "role_claim")]
     pub role_claim: String,
@@ -43,6 +47,10 @@ pub struct OidcConfig {
 
 fn usual() -> Vec<Algorithm> {
     vec![Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA]
+}
+
+fn token_types() -> Vec<String> {
+    vec!["at+jwt".to_owned()]
 }
 
 fn role_claim() -> String {

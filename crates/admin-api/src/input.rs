@@ -6,13 +6,11 @@ use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::IF_MATCH;
-use http_edge::{ErrorKind, Problem};
+use http_edge::{BodyFault, ErrorKind, Problem};
 use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, invalid};
 use crate::rules;
-
-const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// A JSON body, and what makes it the same request when it is sent again.
 #[derive(Debug)]
@@ -35,14 +33,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
     }
 }
 
-/// Reads a body of at most 64 KiB.
+/// Reads a body within the limits of the listener.
 pub(crate) async fn bounded(body: Body) -> Result<Bytes, Failure> {
-    axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
-        Failure(Problem::new(
-            ErrorKind::TooLarge,
-            "body_too_large",
-            "the body is larger than 64 KiB, or broke off",
-        ))
+    http_edge::read(body).await.map_err(|fault| {
+        let (kind, code) = match fault {
+            BodyFault::TooLarge => (ErrorKind::TooLarge, "body_too_large"),
+            BodyFault::TooSlow => (ErrorKind::TooSlow, "body_too_slow"),
+            BodyFault::Crowded => (ErrorKind::Unavailable, "busy"),
+            BodyFault::Broken => (ErrorKind::BadRequest, "body_broken"),
+        };
+        Failure(Problem::new(kind, code, fault.to_string()))
     })
 }
 

@@ -24,9 +24,11 @@ pub use config::{Config, OidcConfig};
 pub use state::{Admin, Parts};
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http_edge::{ErrorKind, Problem};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -41,8 +43,20 @@ pub fn router(admin: Admin) -> Router {
             Problem::new(ErrorKind::MethodNotAllowed, "method_not_allowed", "this path takes another method")
         })
         .layer(from_fn_with_state(admin.clone(), identity::guard))
+        .layer(from_fn(in_time))
+        .layer(from_fn_with_state(admin.clone(), identity::harden))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(admin)
+}
+
+/// No request takes longer than this: a gateway may take 30 s for a test push.
+const REQUEST: Duration = Duration::from_secs(40);
+
+/// Ends what takes too long; what it was about to change is not changed.
+async fn in_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(REQUEST, next.run(request)).await.unwrap_or_else(|_| {
+        Problem::new(ErrorKind::Unavailable, "too_slow", "the request took too long here").into_response()
+    })
 }
 
 /// The panic hook has logged where.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use push_domain::{TenantId, Timestamp};
+use push_domain::{TenantId, Timestamp, is_hidden};
 use tenant_registry::{AdminTokenDraft, LicenceDraft, Plan, Privacy, Role, TenantDraft};
 
 use crate::failure::{Failure, invalid};
@@ -21,8 +21,8 @@ pub(crate) fn text(field: &str, value: &str, least: usize, most: usize) -> Resul
     if !(least..=most).contains(&length) {
         return Err(invalid(field, &format!("has to be {least} to {most} characters long")));
     }
-    if text.chars().any(char::is_control) {
-        return Err(invalid(field, "must not hold control characters"));
+    if text.chars().any(is_hidden) {
+        return Err(invalid(field, "must not hold control characters, or others that are not seen"));
     }
     Ok(text.to_owned())
 }

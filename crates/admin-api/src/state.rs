@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatch_stream::Board;
-use http_edge::Rates;
+use http_edge::{NetworkRates, Rates};
 use push_domain::{AppCatalogue, Clock, SecretBytes};
 use tenant_registry::{Administration, Keys};
 
@@ -49,7 +49,7 @@ pub struct State {
     pub(crate) apps: Arc<AppCatalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) oidc: Option<Oidc>,
-    pub(crate) failures: Rates,
+    pub(crate) failures: NetworkRates,
     pub(crate) client: reqwest::Client,
 }
 
@@ -65,7 +65,8 @@ impl Admin {
             .build()?;
         let oidc = config.oidc.clone().map(Oidc::new);
         let session_key = keys.purpose_key("console session");
-        let failures = Rates::new(FAILURE_EVERY, FAILURES_AT_ONCE, SOURCES);
+        let failures =
+            NetworkRates::new(|times| Rates::new(FAILURE_EVERY / times, FAILURES_AT_ONCE * times, SOURCES));
         let state = State { config, registry, keys, session_key, board, apps, clock, oidc, failures, client };
         Ok(Self(Arc::new(state)))
     }

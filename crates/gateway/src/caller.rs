@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use push_domain::{FailReason, TenantId, Timestamp};
 use tenant_registry::{DeviceKey, Privacy};
 
+use crate::entrance::Networks;
 use crate::limiter::Rate;
 
 /// A caller that may push.
@@ -23,12 +24,16 @@ pub(crate) struct Caller {
     /// The servers that may use its licence; none: every server.
     pub(crate) servers: Option<Arc<HashSet<String>>>,
     pub(crate) limits: Option<Limits>,
+    /// The networks that it comes from, as keyed hashes; none where nobody counts by them.
+    pub(crate) networks: Networks,
 }
 
 /// What a licence has used of its limits.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) rate: Arc<Rate>,
+    /// Its receipts, which cost no push: twice as many.
+    pub(crate) receipts: Arc<Rate>,
     pub(crate) under_way: Arc<AtomicU32>,
     /// Pushes at once; 0: any number.
     pub(crate) most: u32,
@@ -48,6 +53,14 @@ impl Caller {
     pub(crate) async fn take_rate(&self) -> Result<(), FailReason> {
         match &self.limits {
             Some(limits) if !limits.rate.take().await => Err(FailReason::RateLimited),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a receipt against the licence's rate for those.
+    pub(crate) fn take_receipt(&self) -> Result<(), FailReason> {
+        match &self.limits {
+            Some(limits) if !limits.receipts.take_alone() => Err(FailReason::RateLimited),
             _ => Ok(()),
         }
     }

@@ -21,10 +21,6 @@ pub enum Access {
 pub struct Config {
     /// Who may push.
     pub access: Access,
-    /// The largest request body that is read.
-    pub max_body_bytes: usize,
-    /// How long a request body may take to arrive.
-    pub body_timeout_ms: u64,
     /// How long a push may take from acceptance to answer.
     pub budget_ms: u64,
     /// The same for a test push: it sits inside the mobile app's 5 s ping.
@@ -35,6 +31,8 @@ pub struct Config {
     pub device_rate_per_second: u32,
     /// Pushes to one device at once.
     pub device_burst: u32,
+    /// Whether callers without a licence may learn how long each part of a push took.
+    pub timing_without_licence: bool,
     /// The Mattermost face.
     pub mattermost: MattermostConfig,
 }

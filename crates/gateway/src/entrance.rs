@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http_edge::{Peer, Rates, TrustedProxies, site};
+use http_edge::{NetworkRates, Peer, Rates, TrustedProxies};
 use push_domain::TenantId;
 use tenant_registry::{InvalidKey, Keys, LicenceKey};
 
@@ -66,22 +66,54 @@ pub(crate) struct Approach<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
+/// The networks that a caller comes from, its site first, as keyed hashes: an IPv4 address has one, an IPv6 one four.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Networks {
+    all: [u64; 4],
+    count: usize,
+}
+
+impl Networks {
+    fn hashes(&self) -> &[u64] {
+        self.all.get(..self.count.max(1)).unwrap_or_default()
+    }
+
+    /// The tenant that stands for a source without a licence; each is one of its own.
+    pub(crate) fn tenant(self) -> TenantId {
+        TenantId::unlicensed(self.all[0])
+    }
+}
+
 /// Counts what each source does.
 pub(crate) struct Sources {
     proxies: TrustedProxies,
-    wrong_keys: Rates,
-    unlicensed: Option<[Rates; 2]>,
+    wrong_keys: NetworkRates,
+    unlicensed: Option<Unlicensed>,
     keys: Keys,
+}
+
+/// What those without a licence may do: pushes by source, and by server within that; receipts.
+struct Unlicensed {
+    sources: NetworkRates,
+    servers: Rates,
+    receipts: NetworkRates,
 }
 
 impl Sources {
     pub(crate) fn new(entrance: &Entrance, keys: &Keys) -> Self {
         let rates = |tier: TestTier| {
-            [(); 2].map(|()| Rates::per_second(tier.rate_per_second.max(1), tier.burst, SOURCES))
+            let rate = move |times: u32| {
+                let per_second = tier.rate_per_second.max(1).saturating_mul(times);
+                Rates::per_second(per_second, tier.burst.saturating_mul(times), SOURCES)
+            };
+            let receipts = NetworkRates::new(move |times| rate(times.saturating_mul(2)));
+            Unlicensed { sources: NetworkRates::new(rate), servers: rate(1), receipts }
         };
         Self {
             proxies: entrance.trusted_proxies.clone(),
-            wrong_keys: Rates::new(WRONG_KEY_EVERY, WRONG_KEYS_AT_ONCE, SOURCES),
+            wrong_keys: NetworkRates::new(|times| {
+                Rates::new(WRONG_KEY_EVERY / times, WRONG_KEYS_AT_ONCE * times, SOURCES)
+            }),
             unlicensed: entrance.test_tier.map(rates),
             keys: keys.clone(),
         }
@@ -94,26 +126,31 @@ impl Sources {
 
     /// Counts a wrong key, and says whether the source may be told so.
     pub(crate) fn may_fail(&self, approach: &Approach<'_>) -> bool {
-        self.wrong_keys.lets_through(self.source(approach))
+        self.wrong_keys.lets_through(self.networks(approach).hashes())
     }
 
-    /// The tenant that stands for a source without a licence; each is one of its own.
-    pub(crate) fn tenant(&self, approach: &Approach<'_>) -> TenantId {
-        TenantId::unlicensed(self.source(approach))
+    /// Counts a push without a licence against its networks, and against its server within its source.
+    pub(crate) fn lets_unlicensed(&self, networks: Networks, server: &str) -> bool {
+        let Some(rates) = &self.unlicensed else { return false };
+        let server = self.keys.source_hash(&[&networks.all[0].to_be_bytes(), server.as_bytes()]);
+        rates.servers.lets_through(server) && rates.sources.lets_through(networks.hashes())
     }
 
-    /// Counts a push without a licence against its source, and against its server within that.
-    pub(crate) fn lets_unlicensed(&self, tenant: TenantId, server: &str) -> bool {
-        let Some([sources, servers]) = &self.unlicensed else { return false };
-        let (_, source) = tenant.uuid().as_u64_pair();
-        let server = self.keys.source_hash(&[&source.to_be_bytes(), server.as_bytes()]);
-        servers.lets_through(server) && sources.lets_through(source)
+    /// Counts a receipt without a licence.
+    pub(crate) fn lets_receipt(&self, networks: Networks) -> bool {
+        self.unlicensed.as_ref().is_some_and(|rates| rates.receipts.lets_through(networks.hashes()))
     }
 
-    /// A keyed hash of the address.
-    fn source(&self, approach: &Approach<'_>) -> u64 {
-        let Some(peer) = approach.peer else { return 0 };
-        self.keys.source_hash(&[&site(self.proxies.client(peer.address, approach.headers))])
+    /// Where a request comes from.
+    pub(crate) fn networks(&self, approach: &Approach<'_>) -> Networks {
+        let mut networks = Networks::default();
+        let Some(peer) = approach.peer else { return networks };
+        let address = self.proxies.client(peer.address, approach.headers);
+        for (network, place) in http_edge::networks(address).into_iter().zip(&mut networks.all) {
+            *place = self.keys.source_hash(&[&network]);
+            networks.count += 1;
+        }
+        networks
     }
 }
 

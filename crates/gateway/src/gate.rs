@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::caller::{Caller, Limits};
-use crate::entrance::{Approach, Sources};
+use crate::entrance::{Approach, Networks, Sources};
 use crate::limiter::{Sharing, limits, weight};
 use crate::{Access, Entrance};
 
@@ -98,7 +98,10 @@ impl Gate {
         }
         let Some(key) = approach.key else {
             return match self.entrance.test_tier {
-                Some(_) => Ok(self.without_licence(self.sources.tenant(approach))),
+                Some(_) => {
+                    let networks = self.sources.networks(approach);
+                    Ok(Caller { networks, ..self.without_licence(networks.tenant()) })
+                }
                 None => Err(FailReason::LicenceMissing),
             };
         };
@@ -123,6 +126,7 @@ impl Gate {
             grace: None,
             servers: None,
             limits: None,
+            networks: Networks::default(),
         }
     }
 
@@ -155,13 +159,22 @@ impl Gate {
             grace: permit.grace,
             servers: permit.servers,
             limits: doors.limits.get(&permit.licence.id).cloned(),
+            networks: Networks::default(),
         })
     }
 
     /// Counts a push of a caller without a licence.
     pub(crate) fn admit(&self, caller: &Caller, server: &str) -> Result<(), FailReason> {
-        let over = caller.tenant.is_unlicensed() && !self.sources.lets_unlicensed(caller.tenant, server);
+        let over = caller.tenant.is_unlicensed() && !self.sources.lets_unlicensed(caller.networks, server);
         if over { Err(FailReason::RateLimited) } else { Ok(()) }
+    }
+
+    /// Counts a receipt, which costs no push.
+    pub(crate) fn admit_receipt(&self, caller: &Caller) -> Result<(), FailReason> {
+        if caller.tenant.is_unlicensed() && !self.sources.lets_receipt(caller.networks) {
+            return Err(FailReason::RateLimited);
+        }
+        caller.take_receipt()
     }
 
     /// Says where a licence that does not hold here does hold.

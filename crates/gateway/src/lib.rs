@@ -15,6 +15,8 @@ mod gate;
 mod limiter;
 mod mattermost;
 mod outage;
+mod receipts;
+mod refusals;
 mod state;
 mod usage;
 
@@ -22,6 +24,7 @@ pub use config::{Access, Config, MattermostConfig};
 pub use entrance::{Entrance, TestTier};
 pub use front::{Front, front};
 pub use gate::{Gate, keep_fresh};
+pub use mattermost::edge;
 #[cfg(fuzzing)]
 pub use mattermost::fuzzing;
 pub use outage::Outages;

@@ -109,7 +109,7 @@ impl Rate {
     }
 
     /// Takes a turn of this gateway's own share.
-    fn take_alone(&self) -> bool {
+    pub(crate) fn take_alone(&self) -> bool {
         let gateways = self.sharing.gateways.load(Ordering::Relaxed).max(1);
         let share = |of: &AtomicU32| of.load(Ordering::Relaxed).div_ceil(gateways).max(1);
         let step = Duration::from_secs(1) / share(&self.per_second);
@@ -148,7 +148,18 @@ pub(crate) fn limits(licence: &Licence, sharing: &Sharing, known: Option<&Limits
         || Arc::new(Rate::new(format!("licence:{}", licence.id), sharing.clone())),
         |known| Arc::clone(&known.rate),
     );
+    let receipts = known.map_or_else(
+        || {
+            Arc::new(Rate::new(
+                format!("receipts:{}", licence.id),
+                Sharing { board: None, ..sharing.clone() },
+            ))
+        },
+        |known| Arc::clone(&known.receipts),
+    );
     rate.set(licence.terms.rate_per_second, licence.terms.burst);
+    // Phones that come back send many at once.
+    receipts.set(licence.terms.rate_per_second.saturating_mul(2), licence.terms.burst.saturating_mul(2));
     // What is under way stays so, whatever the limit is now.
     let under_way = known.map(|known| Arc::clone(&known.under_way)).unwrap_or_default();
     let gateways = sharing.gateways.load(Ordering::Relaxed).max(1);
@@ -156,7 +167,7 @@ pub(crate) fn limits(licence: &Licence, sharing: &Sharing, known: Option<&Limits
         0 => 0,
         all => all.div_ceil(gateways).max(1),
     };
-    Limits { rate, under_way, most }
+    Limits { rate, receipts, under_way, most }
 }
 
 /// How many turns a tenant of this plan has for one of a test tenant, while others wait.

@@ -8,17 +8,16 @@ use axum::Router;
 use dispatch_stream::{LineState, Submit, TenantState};
 use http_edge::Rates;
 use push_domain::{AppCatalogue, Clock, TenantId};
-use quick_cache::sync::Cache;
 use tokio_util::task::TaskTracker;
 
 use crate::fair::{FairQueue, Share};
 use crate::front::Front;
 use crate::gate::Gate;
+use crate::receipts::Receipts;
+use crate::refusals::Refusals;
 use crate::usage::Usage;
 use crate::{Access, Config, Outages, mattermost};
 
-/// How many acks are remembered, so that each counts once.
-const REMEMBERED_ACKS: usize = 65_536;
 /// How many devices are, so that none gets too many pushes.
 const REMEMBERED_DEVICES: usize = 262_144;
 /// How many tenants are told of.
@@ -56,7 +55,8 @@ pub struct Gateway {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) version: Version,
     pub(crate) metrics: mattermost::Metrics,
-    pub(crate) acks: Cache<u64, ()>,
+    pub(crate) receipts: Receipts,
+    pub(crate) refusals: Refusals,
     pub(crate) devices: Rates,
     outages: Arc<Outages>,
     share: Share,
@@ -87,9 +87,23 @@ impl Gateway {
         let metrics = mattermost::Metrics::new();
         let devices =
             Rates::per_second(config.device_rate_per_second, config.device_burst, REMEMBERED_DEVICES);
-        let (acks, outages) = (Cache::new(REMEMBERED_ACKS), Arc::default());
+        let (receipts, refusals) = (Receipts::default(), Refusals::new());
+        let outages = Arc::default();
         let (share, threads) = (Share::default(), Mutex::default());
-        Arc::new(Self { config, gate, apps, clock, version, metrics, acks, devices, outages, share, threads })
+        Arc::new(Self {
+            config,
+            gate,
+            apps,
+            clock,
+            version,
+            metrics,
+            receipts,
+            refusals,
+            devices,
+            outages,
+            share,
+            threads,
+        })
     }
 
     /// Says what it has to do at the moment, and for whom: the busiest tenants only.

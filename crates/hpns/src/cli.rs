@@ -154,18 +154,16 @@ pub(crate) struct SimulateOptions {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  hpns send --url http://127.0.0.1:8066/t/KEY --platform apple_rn-v2 --token 64-HEX-DIGITS --message 'Hello'\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --token TOKEN --type test\n\nExit status: 0 for OK, 1 for FAIL or no answer, 3 for REMOVE, 2 for a wrong command line."
+    after_help = "Examples:\n  HPNS_PUSH_URL=http://127.0.0.1:8066/t/KEY hpns send --platform apple_rn-v2 --message 'Hello' < token.txt\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --type test < token.txt\n\nExit status: 0 for OK, 1 for FAIL or no answer, 3 for REMOVE, 2 for a wrong command line."
 )]
 pub(crate) struct SendOptions {
-    /// The push URL, as it stands in the Mattermost server's settings.
+    /// The push URL of a service that asks no key. One with a key in it stands in the variable `HPNS_PUSH_URL`: on a command
+    /// line other users of the machine would read it. The device token is read from standard input.
     #[arg(long)]
-    pub(crate) url: String,
+    pub(crate) url: Option<String>,
     /// Platform name, such as apple_rn-v2 or android_rn-v2.
     #[arg(long)]
     pub(crate) platform: String,
-    /// Device token.
-    #[arg(long)]
-    pub(crate) token: String,
     /// Text to show.
     #[arg(long, default_value = "A test push from hpns")]
     pub(crate) message: String,
@@ -182,6 +180,34 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    /// Words in the names of arguments that hold a secret, and the arguments of these names that hold none.
+    const SECRETS: [&str; 6] = ["token", "key", "password", "secret", "login", "device"];
+    const HARMLESS: [&str; 5] = [
+        "token-file",
+        "key-id", // Apple's public name of a key.
+        "key-file",
+        "devices",     // A count.
+        "proxy-login", // Of a simulator: it guards nothing.
+    ];
+
+    fn arguments(command: &clap::Command, found: &mut Vec<String>) {
+        let own = command.get_arguments().filter(|it| !it.is_positional());
+        found.extend(own.filter_map(|it| it.get_long().map(str::to_owned)));
+        command.get_subcommands().for_each(|it| arguments(it, found));
+    }
+
+    #[test]
+    fn no_secret_can_stand_on_a_command_line() {
+        let mut found = Vec::new();
+        arguments(&Cli::command(), &mut found);
+        let secret = |name: &&String| SECRETS.iter().any(|word| name.contains(word));
+        let mut wrong: Vec<_> =
+            found.iter().filter(secret).filter(|it| !HARMLESS.contains(&it.as_str())).collect();
+        wrong.sort_unstable();
+        wrong.dedup();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
 
     #[test]
     fn no_two_options_of_a_command_have_one_name() {

@@ -1,10 +1,10 @@
 //! `hpns send`: one push from the command line, with the time of each part.
 
-use std::io::Write;
+use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ const ROUTE: &str = "/api/v1/send_push";
 /// A stock server waits as long.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const REMOVED: u8 = 3;
+const MAX_TOKEN_BYTES: u64 = 8192;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -28,18 +29,42 @@ pub(crate) fn run(options: SendOptions) -> anyhow::Result<ExitCode> {
     runtime.block_on(send(options))
 }
 
+/// The push URL: of a variable, or one without a key.
+#[expect(clippy::disallowed_methods, reason = "a secret must not stand on a command line")]
+fn push_url(given: Option<String>) -> anyhow::Result<String> {
+    let Some(url) = given else {
+        return std::env::var("HPNS_PUSH_URL").context("a push URL is needed: HPNS_PUSH_URL, or --url");
+    };
+    ensure!(!holds_a_key(&url), "--url: a licence key does not belong on a command line; use HPNS_PUSH_URL");
+    Ok(url)
+}
+
+fn holds_a_key(url: &str) -> bool {
+    url.contains("/t/") || url.contains('@') || url.contains("hpns_")
+}
+
+/// The device token, as the first line of standard input.
+fn device_token() -> anyhow::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().take(MAX_TOKEN_BYTES).read_line(&mut line).context("standard input")?;
+    let token = line.trim().to_owned();
+    ensure!(!token.is_empty(), "a device token is expected on standard input");
+    Ok(token)
+}
+
 async fn send(options: SendOptions) -> anyhow::Result<ExitCode> {
+    let (base, token) = (push_url(options.url)?, device_token()?);
     let body = json!({
         "server_id": "hpns-send",
         "platform": options.platform,
-        "device_id": options.token,
+        "device_id": token,
         "type": options.kind,
         "version": "v2",
         "badge": if options.kind == "message" { 1 } else { -1 },
         "channel_name": options.channel_name,
         "message": options.message,
     });
-    let base = options.url.trim_end_matches('/');
+    let base = base.trim_end_matches('/');
     let url = format!("{}{ROUTE}", base.strip_suffix(ROUTE).unwrap_or(base));
     let client =
         reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;

@@ -8,6 +8,7 @@ use admin_api::Admin;
 use anyhow::{Context, ensure};
 use dispatch_stream::{Board, VitalTasks};
 use gateway::{Gate, Gateway, Parts, Version};
+use http_edge::{Edge, Limits};
 use push_domain::{AppCatalogue, Clock, SystemClock};
 use tenant_registry::{Keys, Recorder};
 use tokio_util::sync::CancellationToken;
@@ -190,7 +191,8 @@ impl Process {
                 let front = Front::open(&config, registry.clone(), keys.clone(), &clock, shared_board)?;
                 let gateway = front.gateway(&config, Arc::clone(&apps.catalogue), &clock);
                 let tls = front.tls.as_ref().map(|it| it.tls.clone());
-                (Some(Accepting { gateway, tls }), Some(front))
+                let edge = gateway::edge(config.gateway.limits());
+                (Some(Accepting { gateway, tls, edge }), Some(front))
             }
             _ => (None, None),
         };
@@ -295,9 +297,9 @@ impl Process {
             clock: Arc::clone(clock),
         })?;
         self.tasks.spawn(admin.clone().keep_watch(self.at_the_end.clone()));
-        let (limits, router) = (http_edge::Limits::default(), admin_api::router(admin));
+        let edge = Edge::new("admin", Limits::of_a_private_port());
         let (stop, tasks) = (self.at_the_end.clone(), self.tasks.clone());
-        self.tasks.spawn(http_edge::serve(listener, None, router, limits, stop, tasks));
+        self.tasks.spawn(http_edge::serve(listener, None, admin_api::router(admin), edge, stop, tasks));
         Ok(Some(address))
     }
 
@@ -313,9 +315,9 @@ impl Process {
             pulses: shards.iter().map(|shard| shard.pulse.clone()).collect(),
             leaving: self.shared.leaving.clone(),
         };
-        let limits = http_edge::Limits::default();
+        let edge = Edge::new("health", Limits::of_a_private_port());
         let (stop, tasks) = (self.at_the_end.clone(), self.tasks.clone());
-        self.tasks.spawn(http_edge::serve(listener, None, health::router(health), limits, stop, tasks));
+        self.tasks.spawn(http_edge::serve(listener, None, health::router(health), edge, stop, tasks));
         let telemetry = Arc::clone(&self.telemetry);
         self.tasks.spawn(async move { telemetry.upkeep().await });
         Ok(address)

@@ -11,7 +11,7 @@ use anyhow::Context;
 use dispatch_stream::{GatewayThread, InProcess, JobSource, RedisWorker, Submit, VitalTasks, WorkerThread};
 use dispatch_worker::{Guards, Parts, Worker};
 use gateway::Gateway;
-use http_edge::{Farewell, Tls};
+use http_edge::{Edge, Farewell, Tls};
 use push_domain::{Clock, Provider};
 use tenant_registry::Recorder;
 use tokio::net::TcpListener;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
 pub(crate) struct Accepting {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) tls: Option<Tls>,
+    /// What callers may cost, all threads and listeners together.
+    pub(crate) edge: Arc<Edge>,
 }
 
 /// Where pushes come in.
@@ -238,15 +240,15 @@ async fn accept(
 ) {
     let Some(submit) = dispatch.submit() else { return };
     let connections = TaskTracker::new();
-    let limits = shared.config.gateway.limits(shared.config.threads());
     let service = Farewell::new(accepting.gateway.service(submit, tasks.clone()), shared.leaving.clone());
     let (tls, stop) = (accepting.tls.clone(), shared.stop.clone());
     if let Some(plain) = listeners.plain {
-        let (service, limits) = (service.clone(), limits.clone());
-        let serving = http_edge::serve(plain, None, service, limits, stop.clone(), connections.clone());
+        let (service, edge) = (service.clone(), Arc::clone(&accepting.edge));
+        let serving = http_edge::serve(plain, None, service, edge, stop.clone(), connections.clone());
         connections.spawn(serving);
     }
-    http_edge::serve(listeners.first, tls, service, limits, stop, connections.clone()).await;
+    let edge = Arc::clone(&accepting.edge);
+    http_edge::serve(listeners.first, tls, service, edge, stop, connections.clone()).await;
     connections.close();
     connections.wait().await;
 }

@@ -31,6 +31,8 @@ pub(crate) struct Activity {
     opened: Instant,
     /// Requests that are being answered.
     open: AtomicU32,
+    /// Those of them whose bodies have not come yet.
+    awaited: AtomicU32,
     is_http2: AtomicBool,
     /// Milliseconds since `opened`, times two, plus the phase.
     packed: AtomicU64,
@@ -41,6 +43,7 @@ impl Activity {
         Arc::new(Self {
             opened: Instant::now(),
             open: AtomicU32::new(0),
+            awaited: AtomicU32::new(0),
             is_http2: AtomicBool::new(false),
             packed: AtomicU64::new(HEADER),
         })
@@ -51,8 +54,29 @@ impl Activity {
         self.packed.store(millis * 2 + phase, Ordering::Relaxed);
     }
 
-    fn request_began(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
+    /// Says whether it is the only one of its connection.
+    fn request_began(&self) -> bool {
+        self.open.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// A TLS handshake is over: the header has all its time.
+    pub(crate) fn header_begins(&self) {
+        self.enter(HEADER);
+    }
+
+    pub(crate) fn body_is_awaited(&self) {
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn body_is_here(&self) {
+        self.awaited.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Since when nothing is done for the caller, if that is so: no request is open, or only such as have not come yet.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.open.load(Ordering::Relaxed) <= self.awaited.load(Ordering::Relaxed);
+        let since = Duration::from_millis(self.packed.load(Ordering::Relaxed) / 2);
+        is_idle.then(|| self.opened + since)
     }
 
     fn request_ended(&self) {
@@ -71,31 +95,36 @@ impl Activity {
         }
     }
 
-    /// Says whether the connection has done nothing useful for longer than it may.
-    pub(crate) fn overdue(&self, limits: &Limits) -> bool {
+    /// Says whether the connection has done nothing useful for longer than it may, and if so, whether a header is late.
+    pub(crate) fn overdue(&self, limits: &Limits) -> Option<bool> {
         if self.open.load(Ordering::Relaxed) > 0 {
-            return false;
+            return None;
         }
         let packed = self.packed.load(Ordering::Relaxed);
         let age = self.opened.elapsed().saturating_sub(Duration::from_millis(packed / 2));
-        age >= if packed % 2 == HEADER { limits.header_timeout } else { limits.idle_timeout }
+        let is_header = packed % 2 == HEADER;
+        (age >= if is_header { limits.header_timeout } else { limits.idle_timeout }).then_some(is_header)
     }
 }
 
 /// A request that is being answered; it ends also when its caller gives it up.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Activity>);
+pub(crate) struct UnderWay {
+    activity: Arc<Activity>,
+    /// Whether it began while its connection had no other.
+    pub(crate) is_alone: bool,
+}
 
 impl UnderWay {
     pub(crate) fn begin(activity: &Arc<Activity>) -> Self {
-        activity.request_began();
-        Self(Arc::clone(activity))
+        let is_alone = activity.request_began();
+        Self { activity: Arc::clone(activity), is_alone }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.request_ended();
+        self.activity.request_ended();
     }
 }
 
@@ -170,9 +199,9 @@ mod tests {
         let activity = Activity::new();
 
         tokio::time::advance(Duration::from_millis(4999)).await;
-        assert!(!activity.overdue(&limits()));
+        assert!(activity.overdue(&limits()).is_none());
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(activity.overdue(&limits()));
+        assert!(activity.overdue(&limits()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,10 +211,10 @@ mod tests {
         activity.request_ended();
 
         tokio::time::advance(Duration::from_secs(99)).await;
-        assert!(!activity.overdue(&limits()));
+        assert!(activity.overdue(&limits()).is_none());
         activity.bytes_came(b"POST");
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert!(activity.overdue(&limits()));
+        assert!(activity.overdue(&limits()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -195,7 +224,7 @@ mod tests {
 
         tokio::time::advance(Duration::from_secs(1000)).await;
 
-        assert!(!activity.overdue(&limits()));
+        assert!(activity.overdue(&limits()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,7 +237,21 @@ mod tests {
         activity.bytes_came(b"frames");
         tokio::time::advance(Duration::from_secs(1000)).await;
 
-        assert!(!activity.overdue(&limits()));
+        assert!(activity.overdue(&limits()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_body_is_idle_and_who_is_being_answered_is_not() {
+        let activity = Activity::new();
+        assert!(activity.idle_since().is_some(), "nothing has come");
+        activity.request_began();
+        assert_eq!(activity.idle_since(), None);
+        activity.body_is_awaited();
+        assert!(activity.idle_since().is_some());
+        activity.body_is_here();
+        assert_eq!(activity.idle_since(), None);
+        activity.request_ended();
+        assert!(activity.idle_since().is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -220,8 +263,8 @@ mod tests {
 
         activity.bytes_came(b"a PING acknowledged");
         tokio::time::advance(Duration::from_secs(99)).await;
-        assert!(!activity.overdue(&limits()));
+        assert!(activity.overdue(&limits()).is_none());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(activity.overdue(&limits()));
+        assert!(activity.overdue(&limits()).is_some());
     }
 }

@@ -4,7 +4,11 @@
 //! The loop logs no URL and no header: a licence key may stand in either.
 
 mod activity;
+mod body;
+mod edge;
 mod farewell;
+mod floor;
+mod limits;
 mod listener;
 mod peer;
 mod problem;
@@ -12,10 +16,13 @@ mod rates;
 mod server;
 mod tls;
 
+pub use body::{Arriving, BodyFault, discard, read};
+pub use edge::Edge;
 pub use farewell::Farewell;
+pub use limits::{Limit, Limits};
 pub use listener::bind;
-pub use peer::{Peer, TrustedProxies, site};
+pub use peer::{Peer, TrustedProxies, networks, site};
 pub use problem::{ErrorKind, Problem};
-pub use rates::Rates;
-pub use server::{Limits, serve};
+pub use rates::{NetworkRates, Rates};
+pub use server::serve;
 pub use tls::{Tls, TlsError};

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use ipnet::IpNet;
 
+use crate::floor::Network;
+
 /// The other end of a connection; every request carries it as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -53,14 +55,17 @@ impl TrustedProxies {
     }
 }
 
-/// What stands for a source in limits: an IPv4 address, or the half of an IPv6 address that names the site; whoever
-/// has one of those has all of it.
+/// What stands for a source in limits, the narrowest first: an IPv4 address; or of an IPv6 address the /64 that names its
+/// site, and the /56, /48 and /32 that the site is part of. Whoever has one address of a site has all of it.
+#[must_use]
+pub fn networks(address: IpAddr) -> Vec<Vec<u8>> {
+    Network::of(address).into_iter().map(Network::bytes).collect()
+}
+
+/// The narrowest of [`networks`].
 #[must_use]
 pub fn site(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets()[..8].to_vec(),
-    }
+    networks(address).into_iter().next().unwrap_or_default()
 }
 
 #[cfg(test)]

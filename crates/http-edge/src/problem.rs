@@ -27,6 +27,8 @@ pub enum ErrorKind {
     PreconditionRequired,
     /// Send less.
     TooLarge,
+    /// Send it faster.
+    TooSlow,
     /// Slow down.
     Throttled,
     /// Come back later.
@@ -44,6 +46,7 @@ impl ErrorKind {
             Self::Conflict => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

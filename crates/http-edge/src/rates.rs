@@ -80,6 +80,30 @@ const fn time_of(place: u64) -> u64 {
     place & ((1 << TIME_BITS) - 1)
 }
 
+/// How many times as much as a site each larger network may have.
+const ALLOWANCES: [u32; 4] = [1, 4, 16, 64];
+
+/// A rate for each source, and a larger one for each network that it is part of ([`crate::networks`]): whoever has one of
+/// those has many sources.
+#[derive(Debug)]
+pub struct NetworkRates([Rates; 4]);
+
+impl NetworkRates {
+    /// Makes the rates; `make` is told how many times as much as a site's it has to be.
+    #[must_use]
+    pub fn new(make: impl Fn(u32) -> Rates) -> Self {
+        Self(ALLOWANCES.map(make))
+    }
+
+    /// Counts one, and says whether it may be. `networks` are hashes, the site's first.
+    #[must_use]
+    pub fn lets_through(&self, networks: &[u64]) -> bool {
+        // Each counts, whatever the others say.
+        let over = self.0.iter().zip(networks).filter(|(rates, network)| !rates.lets_through(**network));
+        over.count() == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,84 +1,62 @@
 //! The accept loop.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::future::ready;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::Response;
-use http::Request;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use push_domain::Sampled;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
 use crate::activity::{Activity, UnderWay, Watched};
-use crate::{Peer, Tls};
-
-/// Limits before work: what a caller may cost before its request is looked at.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Until the header of a request is complete, counted from its first byte, or from the connection.
-    pub header_timeout: Duration,
-    /// Between two requests. Longer than the 90 s for which a Go client keeps a connection.
-    pub idle_timeout: Duration,
-    /// Connections at once.
-    pub connections: usize,
-    /// Connections at once from one address. A large Mattermost server has up to 512 senders.
-    pub connections_per_address: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(100),
-            connections: 20_000,
-            connections_per_address: 1024,
-        }
-    }
-}
+use crate::body::Arriving;
+use crate::edge::{Edge, Place};
+use crate::limits::Limit;
+use crate::{ErrorKind, Peer, Problem, Tls};
 
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long a connection that is overdue may take for a last word.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// How long who has to make room may take to end.
+const LEAVING: Duration = Duration::from_millis(100);
+/// How long it may take to tell a caller that there is no place.
+const REFUSING: Duration = Duration::from_secs(2);
 /// After a failed accept, such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves HTTP/1.1 and HTTP/2 on `listener`, over TLS if it is given, until `stop`; then lets requests
-/// under way finish.
+/// under way finish. What callers may cost is counted by `edge`, which listeners share.
 ///
 /// Every connection is a task of `tasks`; this returns when no new one will come.
 pub async fn serve<S>(
     listener: TcpListener,
     tls: Option<Tls>,
     service: S,
-    limits: Limits,
+    edge: Arc<Edge>,
     stop: CancellationToken,
     tasks: TaskTracker,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Arriving>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let sources = Arc::new(Mutex::new(HashMap::<IpAddr, usize>::new()));
-    let limits = Arc::new(limits);
+    let failed = Sampled::new();
     loop {
-        let place = tokio::select! {
-            () = stop.cancelled() => break,
-            place = Arc::clone(&places).acquire_owned() => place,
-        };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
@@ -86,41 +64,88 @@ pub async fn serve<S>(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                if let Some(left_out) = failed.turn() {
+                    warn!(%error, left_out, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some(source) = Source::enter(&sources, peer.ip(), limits.connections_per_address) else {
-            debug!("a connection was closed: too many from one address");
-            continue;
-        };
-        let (service, limits, stop) = (service.clone(), Arc::clone(&limits), stop.clone());
+        let _ = stream.set_nodelay(true);
         let tls = tls.clone();
-        tasks.spawn(async move {
-            let _ = stream.set_nodelay(true);
-            let peer = Peer { address: peer.ip(), is_tls: tls.is_some() };
-            match tls {
-                None => converse(stream, peer, service, &limits, stop).await,
-                Some(tls) => match timeout(limits.header_timeout, tls.acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => converse(stream, peer, service, &limits, stop).await,
-                    Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
-                    Err(_) => debug!("a TLS handshake took too long"),
-                },
+        let place = match edge.enter(peer.ip()) {
+            Ok(place) => place,
+            Err(limit) => {
+                edge.note(limit);
+                if let Ok(turn) = Arc::clone(&edge.refusing).try_acquire_owned() {
+                    let edge = Arc::clone(&edge);
+                    tasks.spawn(async move {
+                        let _ = timeout(REFUSING, refuse(stream, tls, &edge, limit)).await;
+                        drop(turn);
+                    });
+                }
+                continue;
             }
-            drop((place, source));
+        };
+        let peer = Peer { address: peer.ip(), is_tls: tls.is_some() };
+        let tracked = Tracked {
+            service: service.clone(),
+            peer,
+            activity: Arc::clone(&place.activity),
+            edge: Arc::clone(&edge),
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            match tls {
+                None => converse(stream, tracked, &place, stop).await,
+                Some(tls) => {
+                    if let Some(stream) = shaken(stream, &tls, &place, &tracked.edge).await {
+                        converse(stream, tracked, &place, stop).await;
+                    }
+                }
+            }
         });
     }
 }
 
-/// Serves one connection until it ends, is overdue, or the server stops.
-async fn converse<T, S>(stream: T, peer: Peer, service: S, limits: &Limits, stop: CancellationToken)
+/// Shakes hands, in the time that a header has; the header has all of its own after it.
+async fn shaken(stream: TcpStream, tls: &Tls, place: &Place, edge: &Edge) -> Option<TlsStream<TcpStream>> {
+    let shaken = tokio::select! {
+        shaken = timeout(edge.limits.header_timeout, tls.acceptor.accept(stream)) => shaken,
+        () = place.leave.cancelled() => return None,
+    };
+    match shaken {
+        Ok(Ok(stream)) => {
+            place.activity.header_begins();
+            return Some(stream);
+        }
+        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+        Err(_) => edge.note(Limit::Header),
+    }
+    None
+}
+
+/// Tells a caller that there is no place for it.
+async fn refuse(stream: TcpStream, tls: Option<Tls>, edge: &Edge, limit: Limit) {
+    match tls {
+        None => last_answer(stream, edge, limit).await,
+        Some(tls) => {
+            if let Ok(stream) = tls.acceptor.accept(stream).await {
+                last_answer(stream, edge, limit).await;
+            }
+        }
+    }
+}
+
+async fn last_answer<T>(stream: T, edge: &Edge, limit: Limit)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
 {
-    let activity = Activity::new();
+    let service = hyper::service::service_fn(|_| ready(Ok::<_, Infallible>(edge.answer(limit))));
+    let _ = builder().serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -136,12 +161,28 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
         .max_header_list_size(16 * 1024)
+        // What waits unread in a connection is bounded by these.
+        .initial_connection_window_size(256 * 1024)
+        .initial_stream_window_size(64 * 1024)
+        .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
-    let connection = builder.serve_connection(io, Tracked { service, peer, activity: Arc::clone(&activity) });
+    builder
+}
+
+/// Serves one connection until it ends, is overdue, has to make room, or the server stops.
+async fn converse<T, S>(stream: T, tracked: Tracked<S>, place: &Place, stop: CancellationToken)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Arriving>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let (builder, edge, activity) = (builder(), Arc::clone(&tracked.edge), &place.activity);
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(activity)));
+    let connection = builder.serve_connection(io, tracked);
     tokio::pin!(connection);
     let mut stopping = false;
+    let limits = &edge.limits;
     let tick = limits.header_timeout.min(limits.idle_timeout) / 2;
     loop {
         tokio::select! {
@@ -152,15 +193,23 @@ where
                 }
                 return;
             }
+            () = place.leave.cancelled() => {
+                // One that nobody has used yet has no other end than this.
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(LEAVING, connection.as_mut()).await;
+                return;
+            }
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = tokio::time::sleep(if stopping { tick.min(LAST_CHANCE) } else { tick }) => {
                 // The first time says goodbye, which only HTTP/2 has a word for; the next time ends it.
-                if activity.overdue(limits) {
+                if let Some(is_header) = activity.overdue(limits) {
                     if stopping {
-                        debug!("a connection was closed: it was silent for too long");
+                        if is_header {
+                            edge.note(Limit::Header);
+                        }
                         return;
                     }
                     stopping = true;
@@ -176,11 +225,12 @@ struct Tracked<S> {
     service: S,
     peer: Peer,
     activity: Arc<Activity>,
+    edge: Arc<Edge>,
 }
 
 impl<S> hyper::service::Service<Request<Incoming>> for Tracked<S>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Arriving>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = Response<Body>;
@@ -188,163 +238,43 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let under_way = UnderWay::begin(&self.activity);
+        let stream = if under_way.is_alone { None } else { Some(self.edge.begin_stream()) };
+        if matches!(stream, Some(None)) {
+            self.edge.note(Limit::Streams);
+            return Box::pin(ready(Ok(self.edge.answer(Limit::Streams))));
+        }
+        if !is_plain(request.headers()) {
+            return Box::pin(ready(Ok(unknown_coding())));
+        }
         request.extensions_mut().insert(self.peer);
-        let (service, under_way) = (self.service.clone(), UnderWay::begin(&self.activity));
+        let (edge, activity) = (Arc::clone(&self.edge), Arc::clone(&self.activity));
+        let request = request.map(|body| Arriving::new(body, edge, activity));
+        let service = self.service.clone();
         Box::pin(async move {
             let response = service.oneshot(request).await;
-            drop(under_way);
+            drop((under_way, stream));
             response
         })
     }
 }
 
-/// One connection's share of what its address may have.
-struct Source {
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
-}
-
-impl Source {
-    fn enter(sources: &Arc<Mutex<HashMap<IpAddr, usize>>>, address: IpAddr, most: usize) -> Option<Self> {
-        let mut counts = sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Self { sources: Arc::clone(sources), address })
+/// Says whether a body comes as it is: hyper reads one whose last coding is `chunked` and hands the codings before it on.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
     }
 }
 
-impl Drop for Source {
-    fn drop(&mut self) {
-        let mut counts = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
+fn unknown_coding() -> Response<Body> {
+    let detail = "`Transfer-Encoding` has to be `chunked` and nothing else";
+    let mut response = Problem::new(ErrorKind::BadRequest, "unknown_coding", detail).into_response();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::Router;
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
-    use super::*;
-
-    fn a_server(limits: Limits) -> (std::net::SocketAddr, CancellationToken, TaskTracker) {
-        let listener = crate::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let router = Router::new().route("/", get(|| async { "hello" }));
-        tasks.spawn(serve(listener, None, router, limits, stop.clone(), tasks.clone()));
-        (address, stop, tasks)
-    }
-
-    fn quick() -> Limits {
-        Limits {
-            header_timeout: Duration::from_millis(60),
-            idle_timeout: Duration::from_millis(300),
-            ..Limits::default()
-        }
-    }
-
-    /// Reads until the server closes.
-    async fn everything(mut stream: TcpStream) -> String {
-        let mut text = String::new();
-        let _ = stream.read_to_string(&mut text).await;
-        text
-    }
-
-    #[tokio::test]
-    async fn a_request_is_answered_with_a_length() {
-        let (address, ..) = a_server(Limits::default());
-        let mut stream = TcpStream::connect(address).await.unwrap();
-
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-
-        let answer = everything(stream).await.to_lowercase();
-        assert!(answer.starts_with("http/1.1 200") && answer.contains("content-length: 5"), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_says_nothing_or_only_half_a_header_is_closed() {
-        let (address, ..) = a_server(quick());
-        let silent = TcpStream::connect(address).await.unwrap();
-        let mut slow = TcpStream::connect(address).await.unwrap();
-        slow.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
-
-        assert_eq!(everything(silent).await, "");
-        assert_eq!(everything(slow).await, "");
-    }
-
-    #[tokio::test]
-    async fn an_idle_connection_is_closed_later_than_a_silent_one() {
-        let (address, ..) = a_server(quick());
-        let began = Instant::now();
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-
-        assert!(everything(stream).await.contains("hello"));
-        assert!(began.elapsed() >= Duration::from_millis(300));
-    }
-
-    #[tokio::test]
-    async fn one_address_cannot_take_every_connection() {
-        let (address, ..) = a_server(Limits { connections_per_address: 1, ..Limits::default() });
-        let mut first = TcpStream::connect(address).await.unwrap();
-        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut head = [0; 15];
-        first.read_exact(&mut head).await.unwrap();
-
-        let second = TcpStream::connect(address).await.unwrap();
-
-        assert_eq!(everything(second).await, "");
-    }
-
-    #[tokio::test]
-    async fn stopping_ends_idle_connections_and_the_server() {
-        let (address, stop, tasks) = a_server(Limits::default());
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut head = [0; 15];
-        stream.read_exact(&mut head).await.unwrap();
-
-        stop.cancel();
-        tasks.close();
-
-        tasks.wait().await;
-        assert!(TcpStream::connect(address).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_client_that_has_said_all_or_too_much_still_gets_its_answer() {
-        let (address, ..) = a_server(Limits::default());
-        for rest in ["", "half of something"] {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n{rest}").as_bytes()).await.unwrap();
-            stream.shutdown().await.unwrap();
-
-            assert!(everything(stream).await.contains("hello"));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_length_beside_chunks_is_ignored_and_the_connection_closed() {
-        let (address, ..) = a_server(Limits::default());
-        let mut stream = TcpStream::connect(address).await.unwrap();
-
-        let smuggled = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
-        stream.write_all(smuggled).await.unwrap();
-
-        let answer = everything(stream).await;
-        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
-    }
-
-    use tokio::time::Instant;
-}
+mod tests;

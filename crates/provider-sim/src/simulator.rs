@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http_edge::{Edge, Limits};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -134,8 +135,10 @@ impl Simulator {
             tasks: tasks.clone(),
         };
         tasks.spawn(tunnel.serve(proxy_listener));
-        let (limits, router) = (http_edge::Limits::default(), control::router(parts.clone()));
-        tasks.spawn(http_edge::serve(control_listener, None, router, limits, stop.clone(), tasks.clone()));
+        let router = control::router(parts.clone());
+        let limits = Limits { max_body_bytes: 2 * 1024 * 1024, ..Limits::of_a_private_port() };
+        let edge = Edge::new("simulator", limits);
+        tasks.spawn(http_edge::serve(control_listener, None, router, edge, stop.clone(), tasks.clone()));
         info!(%apns, %fcm, %control, %proxy, "simulator started");
         Ok(Self { apns, fcm, control, proxy, files, parts, stop, tasks })
     }

@@ -16,6 +16,7 @@ mod request;
 mod sampled;
 mod secret;
 mod sender;
+mod text;
 
 pub use answer::{Answer, FailReason};
 pub use app::{AmbiguousApp, App, AppCatalogue, AppId, Audience, Provider, PushEnvironment};
@@ -31,3 +32,4 @@ pub use request::{
 pub use sampled::Sampled;
 pub use secret::{Content, DeviceToken, InvalidToken, SecretBytes};
 pub use sender::{Attempt, PushSender};
+pub use text::is_hidden;

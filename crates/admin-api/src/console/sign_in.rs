@@ -1,20 +1,19 @@
 //! In and out of the console.
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
-use http_edge::Peer;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use tenant_registry::{Act, AdminToken};
 
 use super::forms::Form;
 use super::language::{COOKIE as LANGUAGE_COOKIE, Language};
-use super::layout::{View, head, see};
+use super::layout::{head, see};
 use super::shown;
 use crate::failure::Failure;
-use crate::identity::{self, COOKIE, Session};
+use crate::identity::{self, Session, cookie_name};
 use crate::input::bounded;
 use crate::state::Admin;
 
@@ -68,7 +67,7 @@ fn form(language: Language, status: StatusCode, refusal: Option<&'static str>) -
 pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Response {
     let language = Language::of_request(request.headers());
     let source = identity::source(&admin, &request);
-    let is_tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_tls);
+    let is_tls = identity::behind_tls(&admin, &request);
     if !identity::is_private(&admin, &request) {
         return form(
             language,
@@ -76,21 +75,19 @@ pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Res
             Some("Sign in over https: a token must not travel in the clear."),
         );
     }
-    if request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+    if request.headers().get("sec-fetch-site").is_some_and(|site| site != "same-origin") {
         return form(
             language,
             StatusCode::FORBIDDEN,
             Some("This token is not one of ours, or its time is over."),
         );
     }
-    let behind_tls =
-        is_tls || request.headers().get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     let signed_in = match open(&admin, request).await {
         Ok(signed_in) => signed_in,
         Err(failure) => return super::secured(failure.into_response()),
     };
     let Some(session) = signed_in else {
-        if admin.failures.lets_through(source) {
+        if admin.failures.lets_through(&source) {
             return form(
                 language,
                 StatusCode::FORBIDDEN,
@@ -101,12 +98,8 @@ pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Res
         return form(language, StatusCode::TOO_MANY_REQUESTS, Some(text));
     };
     let seconds = session.expires_at.since(admin.now()).as_secs();
-    let secure = if behind_tls { "; Secure" } else { "" };
     let value = session.signed(&admin.session_key);
-    cookie(
-        see("/"),
-        &format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"),
-    )
+    cookie(see("/"), &session_cookie(is_tls, &value, seconds))
 }
 
 async fn open(admin: &Admin, request: Request) -> Result<Option<Session>, Failure> {
@@ -124,8 +117,17 @@ async fn open(admin: &Admin, request: Request) -> Result<Option<Session>, Failur
     Ok(Some(Session { token: record.id, expires_at: end }))
 }
 
-pub(super) async fn sign_out(_: View, _: Form<Nothing>) -> Response {
-    cookie(see("/sign-in"), &format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"))
+fn session_cookie(is_tls: bool, value: &str, seconds: u64) -> String {
+    let (name, secure) = (cookie_name(is_tls), if is_tls { "; Secure" } else { "" });
+    format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
+}
+
+pub(super) async fn sign_out(State(admin): State<Admin>, request: Request) -> Response {
+    let is_tls = identity::behind_tls(&admin, &request);
+    if let Err(refusal) = Form::<Nothing>::from_request(request, &admin).await {
+        return refusal;
+    }
+    cookie(see("/sign-in"), &session_cookie(is_tls, "", 0))
 }
 
 /// Remembers the language in the browser.

@@ -11,13 +11,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use data_encoding::HEXLOWER;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, RETRY_AFTER};
-use http_edge::{ErrorKind, Peer, Problem, site};
+use http::header::{
+    AUTHORIZATION, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+};
+use http_edge::{ErrorKind, Peer, Problem, networks};
 use push_domain::{TenantId, Timestamp};
 use tenant_registry::{Act, AdminToken, AdminTokenRecord, Once, RegistryError, Role};
 
 pub(crate) use oidc::Oidc;
-pub(crate) use session::{COOKIE, Session, cookie};
+pub(crate) use session::{Session, cookie, cookie_name};
 
 use crate::access::{self, Access};
 use crate::failure::{Failure, missing};
@@ -86,16 +88,18 @@ pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next
     let Some(access) = access::of(request.method(), &route) else {
         return next_or_refused(request, next, &route).await;
     };
-    let headers = request.headers();
-    if (bearer(headers).is_some() || session::presented(headers).is_some()) && !is_private(&admin, &request) {
+    let (headers, is_tls) = (request.headers(), behind_tls(&admin, &request));
+    if (bearer(headers).is_some() || session::presented(headers, is_tls).is_some())
+        && !is_private(&admin, &request)
+    {
         let text = "use https: a token or a session must not travel in the clear";
         return Problem::new(ErrorKind::Forbidden, "tls_required", text).into_response();
     }
     let source = source(&admin, &request);
-    let identity = match identify(&admin, request.headers(), is_api).await {
+    let identity = match identify(&admin, request.headers(), is_api, is_tls).await {
         Ok(identity) => Some(identity),
         Err(Refused::Unknowable(error)) => return Failure::from(error).into_response(),
-        Err(Refused::Wrong) if !admin.failures.lets_through(source) => return throttled(),
+        Err(Refused::Wrong) if !admin.failures.lets_through(&source) => return throttled(),
         Err(Refused::Wrong | Refused::Nobody) => None,
     };
     match (access, &identity) {
@@ -142,15 +146,39 @@ pub(crate) fn is_private(admin: &Admin, request: &Request) -> bool {
     peer.is_none_or(|peer| peer.is_tls || admin.config.trusted_proxies.contains(peer.address))
 }
 
-/// A keyed hash of where a request comes from.
-pub(crate) fn source(admin: &Admin, request: &Request) -> u64 {
-    let peer = request.extensions().get::<Peer>();
-    let Some(peer) = peer else { return 0 };
-    let address = admin.config.trusted_proxies.client(peer.address, request.headers());
-    admin.keys.source_hash(&[&site(address)])
+/// Says whether the caller came over TLS: to us, or to a proxy that we trust and that says so.
+pub(crate) fn behind_tls(admin: &Admin, request: &Request) -> bool {
+    let Some(peer) = request.extensions().get::<Peer>() else { return false };
+    let says_so = || request.headers().get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+    peer.is_tls || (admin.config.trusted_proxies.contains(peer.address) && says_so())
 }
 
-async fn identify(admin: &Admin, headers: &HeaderMap, is_api: bool) -> Result<Identity, Refused> {
+/// Tells browsers to take no answer for what it is not, and to come over TLS from now on where they have (RFC 6797).
+pub(crate) async fn harden(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let is_tls = behind_tls(&admin, &request);
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=63072000"));
+    }
+    response
+}
+
+/// Keyed hashes of where a request comes from: its site, and the networks that the site is part of.
+pub(crate) fn source(admin: &Admin, request: &Request) -> Vec<u64> {
+    let peer = request.extensions().get::<Peer>();
+    let Some(peer) = peer else { return vec![0] };
+    let address = admin.config.trusted_proxies.client(peer.address, request.headers());
+    networks(address).iter().map(|network| admin.keys.source_hash(&[network])).collect()
+}
+
+async fn identify(
+    admin: &Admin,
+    headers: &HeaderMap,
+    is_api: bool,
+    is_tls: bool,
+) -> Result<Identity, Refused> {
     if let Some(bearer) = bearer(headers) {
         return bearer_identity(admin, bearer).await;
     }
@@ -158,7 +186,7 @@ async fn identify(admin: &Admin, headers: &HeaderMap, is_api: bool) -> Result<Id
     if is_api {
         return Err(Refused::Nobody);
     }
-    let session = session::presented(headers).ok_or(Refused::Nobody)?;
+    let session = session::presented(headers, is_tls).ok_or(Refused::Nobody)?;
     signed_in(admin, session).await
 }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
-use push_domain::Timestamp;
+use push_domain::{Timestamp, is_hidden};
 use serde_json::{Map, Value};
 use tenant_registry::Role;
 use tokio::time::Instant;
@@ -22,6 +22,8 @@ const KEYS_AGAIN: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest set of keys that is read.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
+/// The longest subject (`OpenID` Connect Core, 2).
+const MAX_SUBJECT_BYTES: usize = 255;
 /// Two machines' clocks.
 const LEEWAY_SECONDS: f64 = 30.0;
 
@@ -33,11 +35,18 @@ pub(crate) struct Oidc {
     asking: tokio::sync::Mutex<()>,
 }
 
+/// A key of the provider's, and the algorithm that it is for, if it says so.
+#[derive(Clone)]
+struct ProviderKey {
+    key: DecodingKey,
+    algorithm: Option<KeyAlgorithm>,
+}
+
 /// What is known of a key.
 enum Look {
-    Found(DecodingKey),
+    Found(ProviderKey),
     /// It is time to ask again; until then the key holds.
-    Old(DecodingKey),
+    Old(ProviderKey),
     Ask,
     /// The provider was asked a moment ago.
     Unknown,
@@ -45,7 +54,7 @@ enum Look {
 
 #[derive(Default)]
 struct Keys {
-    known: HashMap<String, DecodingKey>,
+    known: HashMap<String, ProviderKey>,
     asked_at: Option<Instant>,
 }
 
@@ -66,7 +75,19 @@ impl Oidc {
         if !self.config.algorithms.contains(&header.alg) {
             return None;
         }
-        let key = self.key(client, &header.kid?).await?;
+        // What has to be understood to be taken (RFC 7515, 4.1.11) is not.
+        if header.crit.is_some() {
+            return None;
+        }
+        let typ = header.typ.as_deref()?.to_ascii_lowercase();
+        let typ = typ.strip_prefix("application/").unwrap_or(&typ);
+        if !self.config.token_types.iter().any(|known| known.eq_ignore_ascii_case(typ)) {
+            return None;
+        }
+        let ProviderKey { key, algorithm } = self.key(client, &header.kid?).await?;
+        if algorithm.is_some_and(|algorithm| algorithm != KeyAlgorithm::from(header.alg)) {
+            return None;
+        }
         let mut validation = Validation::new(header.alg);
         validation.set_issuer(&[&self.config.issuer]);
         validation.set_audience(&[&self.config.audience]);
@@ -88,12 +109,15 @@ impl Oidc {
             return None;
         }
         let subject = claims.get("sub")?.as_str()?;
-        let plain: String = subject.chars().filter(|it| !it.is_control()).take(100).collect();
-        Some(Identity { actor: format!("oidc:{plain}"), role, tenant: None, form_key: None })
+        // Shortened or cleaned, two would be one.
+        if subject.is_empty() || subject.len() > MAX_SUBJECT_BYTES || subject.chars().any(is_hidden) {
+            return None;
+        }
+        Some(Identity { actor: format!("oidc:{subject}"), role, tenant: None, form_key: None })
     }
 
     /// Returns a key of the provider's. Whoever brings a known one does not wait while others ask for theirs.
-    async fn key(&self, client: &reqwest::Client, kid: &str) -> Option<DecodingKey> {
+    async fn key(&self, client: &reqwest::Client, kid: &str) -> Option<ProviderKey> {
         let turn = match self.look(kid) {
             Look::Found(key) => return Some(key),
             Look::Unknown => return None,
@@ -136,7 +160,7 @@ impl Oidc {
         }
     }
 
-    async fn read_keys(&self, client: &reqwest::Client) -> Option<HashMap<String, DecodingKey>> {
+    async fn read_keys(&self, client: &reqwest::Client) -> Option<HashMap<String, ProviderKey>> {
         let mut response = client.get(&self.config.jwks_url).timeout(PATIENCE).send().await.ok()?;
         if !response.status().is_success() {
             return None;
@@ -149,12 +173,18 @@ impl Oidc {
             }
         }
         let set: JwkSet = serde_json::from_slice(&body).ok()?;
-        let usable = set
-            .keys
-            .iter()
-            .filter_map(|jwk| Some((jwk.common.key_id.clone()?, DecodingKey::from_jwk(jwk).ok()?)));
+        let usable = set.keys.iter().filter(|jwk| is_for_signatures(jwk)).filter_map(|jwk| {
+            let (key, algorithm) = (DecodingKey::from_jwk(jwk).ok()?, jwk.common.key_algorithm);
+            Some((jwk.common.key_id.clone()?, ProviderKey { key, algorithm }))
+        });
         Some(usable.collect())
     }
+}
+
+/// Says whether a key may prove anything (RFC 7517, 4.2 and 4.3).
+fn is_for_signatures(jwk: &Jwk) -> bool {
+    matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature))
+        && jwk.common.key_operations.as_ref().is_none_or(|uses| uses.contains(&KeyOperations::Verify))
 }
 
 impl fmt::Debug for Oidc {

@@ -6,8 +6,10 @@ use http::HeaderMap;
 use http::header::COOKIE as COOKIES;
 use push_domain::{SecretBytes, Timestamp};
 
-/// The cookie's name.
-pub(crate) const COOKIE: &str = "hpns_session";
+/// The cookie's name: behind TLS one that only this very host can set, and only over TLS (RFC 6265bis, 4.1.3).
+pub(crate) const fn cookie_name(is_tls: bool) -> &'static str {
+    if is_tls { "__Host-hpns_session" } else { "hpns_session" }
+}
 
 /// Who is signed in, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +51,9 @@ impl Session {
     }
 }
 
-/// Returns the session cookie of a request.
-pub(super) fn presented(headers: &HeaderMap) -> Option<&str> {
-    cookie(headers, COOKIE)
+/// Returns the session cookie of a request, by the only name that it may have.
+pub(super) fn presented(headers: &HeaderMap, is_tls: bool) -> Option<&str> {
+    cookie(headers, cookie_name(is_tls))
 }
 
 /// Returns a cookie's value.

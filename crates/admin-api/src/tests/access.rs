@@ -6,7 +6,7 @@ use tenant_registry::Role;
 
 use super::{Place, a_place};
 use crate::access::{Access, TABLE};
-use crate::identity::COOKIE;
+use crate::identity::cookie_name;
 
 /// A route with ids in its places.
 fn path(route: &str, tenant: &str, licence: &str) -> String {
@@ -137,7 +137,7 @@ async fn what_another_has_and_what_nobody_has_look_the_same() {
 async fn a_token_or_session_that_came_in_the_clear_is_refused_unless_it_came_from_near() {
     let place = a_place().await;
     let bearer = place.bearer(Role::Viewer, None).await;
-    let cookie = format!("{COOKIE}=anything");
+    let cookie = format!("{}=anything", cookie_name(false));
     for (address, is_tls, status) in [
         ("192.0.2.1", true, StatusCode::OK),
         ("127.0.0.1", false, StatusCode::OK),

@@ -28,10 +28,57 @@ async fn a_session_is_for_this_host_alone_and_out_of_reach_of_scripts() {
     let answer = sign_in(&place, &place.token(Role::Viewer, None).await).await;
 
     let cookie = answer.header("set-cookie");
+    assert!(cookie.starts_with("__Host-"), "{cookie}");
     for flag in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/", "Max-Age=28800"] {
         assert!(cookie.contains(flag), "{cookie}");
     }
     assert_eq!(answer.header("location"), "/");
+}
+
+#[tokio::test]
+async fn a_session_cookie_that_a_neighbour_could_set_is_not_taken_over_tls() {
+    let place = a_place().await;
+    let (cookie, _) = signed_in(&place, Role::Viewer).await;
+    let neighbours = cookie.replace("__Host-", "");
+
+    assert_eq!(place.ask("GET", "/apps", &[("cookie", &cookie)], "").await.status, StatusCode::OK);
+    assert_eq!(place.ask("GET", "/apps", &[("cookie", &neighbours)], "").await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_another_site_sends_makes_no_session() {
+    let place = a_place().await;
+    let token = place.token(Role::Viewer, None).await;
+    for (site, status) in [
+        ("cross-site", StatusCode::FORBIDDEN),
+        ("same-site", StatusCode::FORBIDDEN),
+        ("none", StatusCode::FORBIDDEN),
+        ("same-origin", StatusCode::SEE_OTHER),
+    ] {
+        let answer =
+            place.ask("POST", "/sign-in", &[("sec-fetch-site", site)], &format!("token={token}")).await;
+        assert_eq!(answer.status, status, "{site}");
+        assert_eq!(answer.header("set-cookie").is_empty(), status == StatusCode::FORBIDDEN, "{site}");
+    }
+}
+
+#[tokio::test]
+async fn answers_over_tls_ask_for_tls_from_now_on_and_others_do_not() {
+    let place = a_place().await;
+    for (address, is_tls, proto, asks) in [
+        ("192.0.2.1", true, "", true),
+        ("127.0.0.1", false, "", false),
+        ("127.0.0.1", false, "https", true),
+        ("192.0.2.1", false, "https", false),
+    ] {
+        for path in ["/sign-in", "/v1/me", "/nothing"] {
+            let peer = http_edge::Peer { address: address.parse().unwrap(), is_tls };
+            let answer = place.ask_over(peer, "GET", path, &[("x-forwarded-proto", proto)], "").await;
+            let told = answer.header("strict-transport-security");
+            assert_eq!(!told.is_empty(), asks, "{path} {address} {proto}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        }
+    }
 }
 
 #[tokio::test]

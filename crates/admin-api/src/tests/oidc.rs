@@ -7,7 +7,7 @@ use axum::Router;
 use axum::routing::get;
 use data_encoding::BASE64URL_NOPAD;
 use http::StatusCode;
-use http_edge::Limits;
+use http_edge::{Edge, Limits};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use serde_json::{Value, json};
@@ -28,7 +28,9 @@ fn a_provider() -> Provider {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let point = key.der_bytes().to_vec();
     let (x, y) = (BASE64URL_NOPAD.encode(&point[1..33]), BASE64URL_NOPAD.encode(&point[33..65]));
-    let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "k1", "x": x, "y": y }] });
+    let jwk = |kid: &str, algorithm: &str, purpose: &str| json!({ "kty": "EC", "crv": "P-256", "alg": algorithm, "use": purpose, "kid": kid, "x": x, "y": y });
+    let keys = [jwk("k1", "ES256", "sig"), jwk("k-enc", "ES256", "enc"), jwk("k-alg", "ES384", "sig")];
+    let keys = json!({ "keys": keys });
     let asked = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&asked);
     let router: Router = Router::new().route(
@@ -45,7 +47,7 @@ fn a_provider() -> Provider {
         listener,
         None,
         router,
-        Limits::default(),
+        Edge::new("provider", Limits::default()),
         CancellationToken::new(),
         tasks.clone(),
     ));
@@ -58,9 +60,14 @@ fn claims() -> Value {
 
 impl Provider {
     fn token(&self, kid: &str, claims: &Value) -> String {
-        let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::ES256) };
+        let header =
+            Header { typ: Some("at+jwt".into()), kid: Some(kid.into()), ..Header::new(Algorithm::ES256) };
+        self.token_of(&header, claims)
+    }
+
+    fn token_of(&self, header: &Header, claims: &Value) -> String {
         let key = EncodingKey::from_ec_pem(self.key.serialize_pem().as_bytes()).unwrap();
-        encode(&header, claims, &key).unwrap()
+        encode(header, claims, &key).unwrap()
     }
 
     async fn place(&self) -> Place {
@@ -109,6 +116,12 @@ async fn a_token_with_anything_wrong_is_nobodys() {
         let header = Header { kid: Some("k1".into()), ..Header::new(Algorithm::HS256) };
         encode(&header, &claims(), &EncodingKey::from_secret(provider.key.public_key_raw())).unwrap()
     };
+    let headed = |change: &dyn Fn(&mut Header)| {
+        let mut header =
+            Header { typ: Some("at+jwt".into()), kid: Some("k1".into()), ..Header::new(Algorithm::ES256) };
+        change(&mut header);
+        provider.token_of(&header, &claims())
+    };
     for (what, token) in [
         ("another issuer", with("iss", "https://evil.example.com".into())),
         ("another audience", with("aud", "other".into())),
@@ -124,10 +137,26 @@ async fn a_token_with_anything_wrong_is_nobodys() {
         ("no signature", unsigned),
         ("a symmetric one", symmetric),
         ("half of it", good[..good.len() / 2].to_owned()),
+        ("an ID token", headed(&|header| header.typ = Some("JWT".into()))),
+        ("no type", headed(&|header| header.typ = None)),
+        ("something to be understood", headed(&|header| header.crit = Some(vec!["exp".into()]))),
+        ("an empty subject", with("sub", "".into())),
+        ("a long subject", with("sub", "a".repeat(256).into())),
+        ("a subject that turns text around", with("sub", "ada\u{202e}".into())),
     ] {
         assert_eq!(status(&place, &token).await, StatusCode::UNAUTHORIZED, "{what}");
     }
     assert_eq!(status(&place, &good).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_key_for_encryption_or_another_algorithm_proves_nothing() {
+    let provider = a_provider();
+    let place = provider.place().await;
+    for key in ["k-enc", "k-alg"] {
+        let token = provider.token(key, &claims());
+        assert_eq!(status(&place, &token).await, StatusCode::UNAUTHORIZED, "{key}");
+    }
 }
 
 #[tokio::test]

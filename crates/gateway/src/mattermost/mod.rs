@@ -5,7 +5,6 @@
 
 mod ack;
 mod apns;
-mod body;
 mod emoji;
 mod fcm;
 mod fields;
@@ -17,8 +16,19 @@ mod reply;
 mod routes;
 mod text;
 
+use std::sync::Arc;
+
+use http_edge::{Edge, Limits};
+use push_domain::FailReason;
+
 pub(crate) use metrics::Metrics;
 pub(crate) use routes::router;
+
+/// Makes the edge of the listeners that serve this face: who is over a limit is told `busy`, as servers read it.
+#[must_use]
+pub fn edge(limits: Limits) -> Arc<Edge> {
+    Edge::answering("gateway", limits, |_| reply::fail(FailReason::Busy))
+}
 
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -1,8 +1,6 @@
 //! The peer's four routes.
 
 use std::any::Any;
-use std::convert::Infallible;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use dispatch_stream::{Job, Verdict};
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http_edge::Peer;
+use http_edge::{BodyFault, Peer};
 use push_domain::{
     DeviceId, DeviceToken, FailReason, JobId, Notification, Provider, ProviderRequest, Reason,
 };
@@ -22,7 +20,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::info;
 
 use super::ack::Ack;
-use super::body::{BodyFault, read_body};
 use super::message::PushMessage;
 use super::metrics::{Metrics, PushLabels};
 use super::reply::{self, Refusal};
@@ -92,8 +89,12 @@ async fn send_push(State(face): State<Arc<Face>>, request: Request) -> Response 
             if let Some(tenant) = refusal.tenant {
                 face.usage.count(tenant, refusal.reason.code());
             }
-            let tenant = refusal.tenant.map(tracing::field::display);
-            info!(target: "hpns::push", request_id = %id, tenant, outcome = refusal.reason.code(), "push refused");
+            // Strangers, and who is over a limit, must not fill the log.
+            if let Some(left_out) = face.gateway.refusals.turn(refusal.tenant, refusal.reason) {
+                let tenant = refusal.tenant.map(tracing::field::display);
+                let left_out = Some(left_out).filter(|count| *count > 0);
+                info!(target: "hpns::push", request_id = %id, tenant, outcome = refusal.reason.code(), left_out, "push refused");
+            }
             refusal.response()
         }
     };
@@ -120,9 +121,10 @@ impl Face {
         started: Instant,
     ) -> Result<Response, Refusal> {
         let wants_timing = request.headers().contains_key(TIMING_HEADER);
-        let caller = self.identify(&request);
-        let body = self.read(request).await?;
-        let caller = caller?;
+        let (caller, body) = self.caller_and_body(request).await?;
+        // How busy the service is, is nobody's business who has no licence.
+        let wants_timing =
+            wants_timing && (caller.limits.is_some() || self.gateway.config.timing_without_licence);
         caller.take_rate().await.map_err(|reason| Refusal::plain(reason).of(caller.tenant))?;
         let (push, labels) =
             self.notification(&caller, id, &body).map_err(|refusal| refusal.of(caller.tenant))?;
@@ -177,21 +179,19 @@ impl Face {
         })
     }
 
-    /// Reads the body, also of a caller that will be refused: an answer over unread bytes would
-    /// cost the connection, and the next push on it.
-    async fn read(&self, request: Request) -> Result<bytes::Bytes, Refusal> {
-        let config = &self.gateway.config;
-        let time = Duration::from_millis(config.body_timeout_ms);
-        read_body(request.into_body(), config.max_body_bytes, time).await.map_err(|fault| {
-            let refusal = match fault {
-                BodyFault::TooLarge => Refusal::plain(FailReason::BodyTooLarge),
-                BodyFault::TooSlow => {
-                    Refusal::because(FailReason::BadRequest, "the request body took too long to arrive")
-                }
-                BodyFault::Broken => Refusal::because(FailReason::BadRequest, "the request body broke off"),
-            };
-            refusal.closing()
-        })
+    /// Says who calls, and reads the body. That of a caller who is refused is read too, and not kept: an answer over unread
+    /// bytes would cost the connection, and the next push on it.
+    async fn caller_and_body(&self, request: Request) -> Result<(Caller, bytes::Bytes), Refusal> {
+        match self.identify(&request) {
+            Ok(caller) => {
+                let body = http_edge::read(request.into_body()).await.map_err(broken)?;
+                Ok((caller, body))
+            }
+            Err(refusal) => {
+                http_edge::discard(request.into_body()).await.map_err(broken)?;
+                Err(refusal)
+            }
+        }
     }
 
     /// Reads and checks the push in the peer's order, and builds the request for its provider.
@@ -281,23 +281,32 @@ impl Face {
 
     /// Counts a receipt once, however often it comes. Nothing is looked up: an unknown id is good.
     async fn acknowledge(&self, request: Request) -> Result<Response, Refusal> {
-        let caller = self.identify(&request);
-        let body = self.read(request).await?;
-        let caller = caller?;
+        let (caller, body) = self.caller_and_body(request).await?;
+        self.gateway.gate.admit_receipt(&caller).map_err(Refusal::plain)?;
         let ack = Ack::parse(&body).map_err(|why| {
             Refusal::peer(FailReason::BadRequest, format!("Failed to read ack body: {why}"))
         })?;
         if let Some(missing) = ack.missing() {
             return Err(Refusal::peer(FailReason::BadRequest, missing));
         }
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((caller.tenant, &*ack.id));
-        let count = || {
+        if self.gateway.receipts.is_new(caller.tenant, &ack.id) {
             Metrics::acked(&ack.platform, &ack.kind);
-            Ok::<_, Infallible>(())
-        };
-        let Ok(()) = self.gateway.acks.get_or_insert_with(&hash, count);
+        }
         Ok(reply::ok())
     }
+}
+
+/// A refusal because of a body.
+fn broken(fault: BodyFault) -> Refusal {
+    let refusal = match fault {
+        BodyFault::TooLarge => Refusal::plain(FailReason::BodyTooLarge),
+        BodyFault::TooSlow => {
+            Refusal::because(FailReason::BadRequest, "the request body took too long to arrive")
+        }
+        BodyFault::Crowded => Refusal::plain(FailReason::Busy),
+        BodyFault::Broken => Refusal::because(FailReason::BadRequest, "the request body broke off"),
+    };
+    refusal.closing()
 }
 
 /// Devices are told apart by 64 bits of their keyed hash.

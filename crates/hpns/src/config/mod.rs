@@ -93,6 +93,9 @@ pub(crate) struct GatewayConfig {
     idle_timeout_ms: u64,
     access: gateway::Access,
     max_body_bytes: usize,
+    body_bytes: usize,
+    streams: usize,
+    timing_without_licence: bool,
     body_timeout_ms: u64,
     budget_ms: u64,
     test_budget_ms: u64,
@@ -199,8 +202,7 @@ impl GatewayConfig {
     pub(crate) fn gateway(&self) -> gateway::Config {
         gateway::Config {
             access: self.access,
-            max_body_bytes: self.max_body_bytes,
-            body_timeout_ms: self.body_timeout_ms,
+            timing_without_licence: self.timing_without_licence,
             budget_ms: self.budget_ms,
             test_budget_ms: self.test_budget_ms,
             call_budget_ms: self.call_budget_ms,
@@ -222,13 +224,17 @@ impl GatewayConfig {
         }
     }
 
-    /// The limits of one serving thread: each has its share of the connections.
-    pub(crate) fn limits(&self, threads: usize) -> http_edge::Limits {
+    /// What callers may cost, all threads and listeners together.
+    pub(crate) fn limits(&self) -> http_edge::Limits {
         http_edge::Limits {
+            connections: self.connections,
+            connections_per_site: self.connections_per_address,
             header_timeout: Duration::from_millis(self.header_timeout_ms),
             idle_timeout: Duration::from_millis(self.idle_timeout_ms),
-            connections: self.connections.div_ceil(threads),
-            connections_per_address: self.connections_per_address,
+            body_timeout: Duration::from_millis(self.body_timeout_ms),
+            max_body_bytes: self.max_body_bytes,
+            body_bytes: self.body_bytes,
+            streams: self.streams,
         }
     }
 }
@@ -242,12 +248,12 @@ impl Config {
             layers = layers.merge(Toml::file_exact(path));
         }
         // Kubernetes describes a service named `hpns` to its pods in variables of these names.
-        // Two more are of the operators' commands.
+        // Three more are of commands.
         let ours = |key: &str| {
             !(key.starts_with("service_")
                 || key == "port"
                 || key.starts_with("port_")
-                || matches!(key, "admin_url" | "admin_token"))
+                || matches!(key, "admin_url" | "admin_token" | "push_url"))
         };
         Self::extract(
             &layers.merge(
@@ -363,6 +369,24 @@ mod tests {
             accepted(&the_examples().replace("key_file = \"/run/secrets/apns.p8\"", "key = \"canary\""));
 
         assert!(!format!("{config:?}").contains("canary"));
+    }
+
+    #[test]
+    fn an_identity_providers_keys_are_read_over_tls_alone_and_prove_signatures() {
+        let with = |url: &str, algorithm: &str| {
+            Config::parsed(&format!(
+                "[admin.oidc]\nissuer = \"i\"\naudience = \"a\"\njwks_url = \"{url}\"\nalgorithms = [\"{algorithm}\"]"
+            ))
+        };
+        assert!(with("https://login.example/keys", "ES256").is_ok());
+        assert!(with("http://127.0.0.1:9/keys", "ES256").is_ok());
+        for (url, algorithm) in [
+            ("http://login.example/keys", "ES256"),
+            ("keys", "ES256"),
+            ("https://login.example/keys", "HS256"),
+        ] {
+            assert!(with(url, algorithm).is_err(), "{url} {algorithm}");
+        }
     }
 
     proptest::proptest! {

@@ -4,6 +4,7 @@ use anyhow::{bail, ensure};
 use secrecy::ExposeSecret;
 
 use super::{AppConfig, Config};
+use crate::outbound::is_loopback;
 
 /// Holds an app to the rules that no type can.
 pub(crate) fn check_app(name: &str, app: &AppConfig, custom_endpoints: bool) -> anyhow::Result<()> {
@@ -56,6 +57,11 @@ impl Config {
             "`gateway.connections_per_address` has to be at least 1"
         );
         ensure!(gateway.max_body_bytes >= 1024, "`gateway.max_body_bytes` has to be at least 1024");
+        ensure!(
+            gateway.body_bytes / 4 >= gateway.max_body_bytes,
+            "`gateway.body_bytes` has to be at least four times `gateway.max_body_bytes`"
+        );
+        ensure!(gateway.streams >= 1, "`gateway.streams` has to be at least 1");
         self.validate_admin()?;
         self.validate_times()?;
         let custom_endpoints = self.development.custom_endpoints;
@@ -83,6 +89,20 @@ impl Config {
             "`gateway.test_tier.rate_per_second` and `burst` have to be at least 1"
         );
         ensure!((1..=24).contains(&admin.session_hours), "`admin.session_hours` has to be 1 to 24");
+        if let Some(oidc) = &admin.oidc {
+            let url = reqwest::Url::parse(&oidc.jwks_url).ok();
+            ensure!(
+                url.is_some_and(
+                    |url| url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url))
+                ),
+                "`admin.oidc.jwks_url` has to begin with https://, or to be on this machine"
+            );
+            let is_public = |it| !matches!(format!("{it:?}").as_str(), "HS256" | "HS384" | "HS512");
+            ensure!(
+                oidc.algorithms.iter().all(is_public),
+                "`admin.oidc.algorithms` must not hold HS256, HS384 or HS512: there is no secret to share"
+            );
+        }
         for (name, url) in
             [("admin.push_url", Some(&admin.push_url)), ("admin.gateway_url", admin.gateway_url.as_ref())]
         {

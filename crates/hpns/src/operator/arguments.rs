@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use secrecy::SecretString;
 
 use super::customer_arguments::{KeyCommand, LicenceCommand, ServerCommand, TenantCommand};
 use crate::app_files::{AddOptions, RemoveOptions};
@@ -21,15 +20,16 @@ pub(crate) struct Connection {
         value_name = "URL"
     )]
     pub(crate) url: String,
-    /// An admin token; better in this variable, or in a file, than on the command line.
-    #[arg(long, env = "HPNS_ADMIN_TOKEN", hide_env_values = true, global = true, value_name = "TOKEN")]
-    pub(crate) token: Option<SecretString>,
-    /// A file with the admin token.
+    /// A file with the admin token; without it, the token stands in the variable `HPNS_ADMIN_TOKEN`. (On a command line other
+    /// users of the machine would read it.)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// The certificate (PEM) of the API's authority, if it is one of your own.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Sends the token over plain HTTP to another machine.
+    #[arg(long, global = true)]
+    pub(crate) plain_http: bool,
     /// Prints what the API says, in JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -141,15 +141,12 @@ pub(crate) enum AppQuestion {
     List,
     /// Sends a test push through a gateway, and shows each hop. The licence key is read from standard input.
     #[command(
-        after_help = "Example:\n  hpns app test-push --platform apple_rn-v2 --device 64-HEX-DIGITS < key.txt"
+        after_help = "Example:\n  printf '%s\\n' \"$KEY\" \"$DEVICE_TOKEN\" | hpns app test-push --platform apple_rn-v2"
     )]
     TestPush {
         /// Platform name, such as apple_rn-v2.
         #[arg(long)]
         platform: String,
-        /// Device token.
-        #[arg(long = "device")]
-        device: String,
         /// What the phone shows.
         #[arg(long, default_value = "A test push from hpns")]
         message: String,

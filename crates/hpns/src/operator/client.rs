@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::Connection;
+use crate::outbound::is_loopback;
 use crate::secret_file;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -66,15 +67,35 @@ pub(super) struct Tagged {
     pub(super) tag: String,
 }
 
+/// The token, where it stands neither in a file nor, for everybody to read, on the command line.
+#[expect(clippy::disallowed_methods, reason = "the one secret that commands take from a variable")]
+fn token_of_environment() -> Option<SecretString> {
+    std::env::var("HPNS_ADMIN_TOKEN").ok().filter(|token| !token.is_empty()).map(SecretString::from)
+}
+
+/// Says whether a token would go over plain HTTP; refuses it where others may listen, unless that is wanted.
+fn is_in_the_clear(url: &str, is_wanted: bool) -> anyhow::Result<bool> {
+    let url = reqwest::Url::parse(url).context("--url is no URL")?;
+    match url.scheme() {
+        "https" => Ok(false),
+        "http" if is_wanted || is_loopback(&url) => Ok(true),
+        "http" => anyhow::bail!(
+            "--url: the token would travel in the clear to {}; use https://, or say --plain-http",
+            url.host_str().unwrap_or_default()
+        ),
+        _ => anyhow::bail!("--url has to begin with https:// or http://"),
+    }
+}
+
 impl Client {
     pub(super) fn new(connection: &Connection) -> anyhow::Result<Self> {
-        let token = match (&connection.token, &connection.token_file) {
+        let token = match (token_of_environment(), &connection.token_file) {
             (_, Some(file)) => {
                 let bytes = secret_file::read_key(file)
                     .with_context(|| format!("--token-file {}", file.display()))?;
                 SecretString::from(String::from_utf8(bytes).context("--token-file")?.trim().to_owned())
             }
-            (Some(token), None) => token.clone(),
+            (Some(token), None) => token,
             (None, None) => anyhow::bail!("an admin token is needed: HPNS_ADMIN_TOKEN, or --token-file"),
         };
         let mut builder =
@@ -85,8 +106,8 @@ impl Client {
                 builder.add_root_certificate(reqwest::Certificate::from_pem(&pem).context("--ca-file")?);
         }
         let url = connection.url.trim_end_matches('/').to_owned();
-        if url.starts_with("http://") {
-            // This machine, most likely: no proxy is to read the token.
+        if is_in_the_clear(&url, connection.plain_http)? {
+            // No proxy is to read the token.
             builder = builder.no_proxy();
         }
         Ok(Self { http: builder.build()?, url, token, json: connection.json })
@@ -198,5 +219,19 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(Refused::answered(status, String::new()).exit_code, code);
         }
+    }
+
+    #[test]
+    fn a_token_goes_in_the_clear_to_this_machine_alone_unless_told() {
+        for url in ["http://127.0.0.1:8067", "HTTP://localhost", "http://[::1]:8067", "http://127.9.9.9"] {
+            assert!(is_in_the_clear(url, false).unwrap(), "{url}");
+        }
+        for url in ["http://admin.example", "http://127.0.0.1.evil.example", "http://127.0.0.1@evil.example/"]
+        {
+            assert!(is_in_the_clear(url, false).is_err(), "{url}");
+            assert!(is_in_the_clear(url, true).unwrap(), "{url}");
+        }
+        assert!(!is_in_the_clear("https://admin.example", false).unwrap());
+        assert!(is_in_the_clear("ftp://127.0.0.1", true).is_err() && is_in_the_clear("x", true).is_err());
     }
 }

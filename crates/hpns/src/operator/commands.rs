@@ -93,9 +93,13 @@ async fn app(command: &AppQuestion, client: &Client) -> anyhow::Result<()> {
             ];
             client.rows(items(client.get("/apps").await?), &columns)
         }
-        AppQuestion::TestPush { platform, device, message } => {
+        AppQuestion::TestPush { platform, message } => {
             let keys = lines()?;
-            let [key] = &*keys else { bail!("one licence key, or push URL, is expected on standard input") };
+            let [key, device] = &*keys else {
+                bail!(
+                    "a licence key, or a push URL, and a device token are expected on standard input, a line each"
+                )
+            };
             let body = json!({ "key": key, "platform": platform, "token": device, "message": message });
             let sent = client.post("/test-pushes", &body).await?;
             let accepted = sent["status"] == "OK";

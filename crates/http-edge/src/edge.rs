@@ -1,0 +1,183 @@
+//! What all listeners of one purpose share: their limits, and who is inside.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONNECTION, HeaderValue};
+use metrics::{Counter, Gauge};
+use push_domain::Sampled;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::activity::Activity;
+use crate::floor::{Floor, Seat};
+use crate::limits::{Limit, Limits};
+use crate::{ErrorKind, Problem};
+
+/// Connections that are being told that there is no place for them.
+const REFUSED_AT_ONCE: usize = 64;
+
+/// One purpose's edge: its listeners, whichever threads they are on, count their callers together. What is over a limit is
+/// told to the caller where that is possible, counted (`edge_over_limit_total`) and, sampled, logged.
+pub struct Edge {
+    name: &'static str,
+    pub(crate) limits: Limits,
+    answer: fn(Limit) -> Response<Body>,
+    floor: Mutex<Floor<Connection>>,
+    body_bytes: AtomicUsize,
+    streams: AtomicUsize,
+    pub(crate) refusing: Arc<Semaphore>,
+    told: [(Sampled, Counter); Limit::ALL.len()],
+    open: Gauge,
+    displaced: Counter,
+}
+
+struct Connection {
+    activity: Arc<Activity>,
+    leave: CancellationToken,
+}
+
+impl Seat for Connection {
+    fn idle_since(&self) -> Option<Instant> {
+        self.activity.idle_since()
+    }
+
+    fn leave(&self) {
+        self.leave.cancel();
+    }
+}
+
+/// A connection's place, until it is dropped.
+pub(crate) struct Place {
+    edge: Arc<Edge>,
+    number: u64,
+    pub(crate) activity: Arc<Activity>,
+    /// Cancelled when somebody else needs the place more.
+    pub(crate) leave: CancellationToken,
+}
+
+impl Edge {
+    /// Makes an edge; `name` stands for it in metrics and logs. Who is over a limit is told a problem document.
+    #[must_use]
+    pub fn new(name: &'static str, limits: Limits) -> Arc<Self> {
+        Self::answering(name, limits, |limit| {
+            let kind = match limit {
+                Limit::BodySize => ErrorKind::TooLarge,
+                Limit::BodyTime | Limit::Header => ErrorKind::TooSlow,
+                Limit::Connections | Limit::Site | Limit::BodyBytes | Limit::Streams => {
+                    ErrorKind::Unavailable
+                }
+            };
+            let detail = format!("the service is at its limit ({})", limit.label());
+            Problem::new(kind, "over_limit", detail).into_response()
+        })
+    }
+
+    /// Makes an edge that speaks another language.
+    #[must_use]
+    pub fn answering(name: &'static str, limits: Limits, answer: fn(Limit) -> Response<Body>) -> Arc<Self> {
+        let told = Limit::ALL.map(|limit| {
+            let count =
+                metrics::counter!("edge_over_limit_total", "listener" => name, "limit" => limit.label());
+            (Sampled::new(), count)
+        });
+        Arc::new(Self {
+            name,
+            answer,
+            floor: Mutex::new(Floor::new(limits.connections, limits.connections_per_site)),
+            limits,
+            body_bytes: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            refusing: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
+            told,
+            open: metrics::gauge!("edge_connections", "listener" => name),
+            displaced: metrics::counter!("edge_displaced_total", "listener" => name),
+        })
+    }
+
+    fn floor(&self) -> MutexGuard<'_, Floor<Connection>> {
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a new connection a place.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Limit> {
+        let (activity, leave) = (Activity::new(), CancellationToken::new());
+        let seat = Connection { activity: Arc::clone(&activity), leave: leave.clone() };
+        let mut floor = self.floor();
+        let entered = floor.enter(address, seat);
+        self.count(&floor);
+        drop(floor);
+        let (number, displaced) = entered?;
+        self.displaced.increment(displaced as u64);
+        Ok(Place { edge: Arc::clone(self), number, activity, leave })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    fn count(&self, floor: &Floor<Connection>) {
+        self.open.set(floor.len() as f64);
+    }
+
+    /// Counts what is over a limit, and logs some of it.
+    pub(crate) fn note(&self, limit: Limit) {
+        let place = Limit::ALL.iter().position(|it| *it == limit);
+        let Some((sampled, count)) = place.and_then(|place| self.told.get(place)) else { return };
+        count.increment(1);
+        if let Some(left_out) = sampled.turn() {
+            warn!(listener = self.name, limit = limit.label(), left_out, "callers are over a limit");
+        }
+    }
+
+    /// What a caller over a limit is told; it is its connection's last answer.
+    pub(crate) fn answer(&self, limit: Limit) -> Response<Body> {
+        let mut response = (self.answer)(limit);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+
+    /// Sets bytes of an unfinished body aside, if there is room.
+    pub(crate) fn hold(&self, bytes: usize) -> bool {
+        let most = self.limits.body_bytes;
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
+        self.body_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(crate) fn release(&self, bytes: usize) {
+        self.body_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a request beside others of its connection, if there is room.
+    pub(crate) fn begin_stream(self: &Arc<Self>) -> Option<Stream> {
+        let more = |open: usize| (open < self.limits.streams).then_some(open + 1);
+        let begun = self.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        begun.is_ok().then(|| Stream(Arc::clone(self)))
+    }
+}
+
+/// A request beside others of its connection, until it is dropped.
+pub(crate) struct Stream(Arc<Edge>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut floor = self.edge.floor();
+        floor.exit(self.number);
+        self.edge.count(&floor);
+    }
+}
+
+impl fmt::Debug for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edge").field("name", &self.name).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
