@@ -1,5 +1,5 @@
 # Each target is one line that CI calls too.
-.PHONY: run hosted test check bench faults faults-long fuzz contract fmt deny setup
+.PHONY: run hosted test check bench attack faults faults-long fuzz contract fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
 	cargo run --quiet --package hpns -- all --demo
@@ -18,6 +18,9 @@ bench: ## What a push costs, as a table and JSON (release build, some minutes); 
 
 faults: ## Every provider fault, and the hosted shape under faults, as tables (half an hour)
 	scripts/faults.sh
+
+attack: ## The hosted shape, attacked by all whom docs/SECURITY.md names, beside a tenant (some minutes)
+	scripts/attack.sh
 
 faults-long: ## The hosted shape under faults in the long size (hours)
 	scripts/faults.sh hosted --long

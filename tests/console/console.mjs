@@ -143,7 +143,7 @@ for (const path of pages) {
 }
 await page.goto(`${base}/audit`);
 await page.click("text=Check the whole log");
-await page.waitForSelector("[role=status]:has-text('The chain is whole.')");
+await page.waitForSelector("[role=status]:has-text('No fault was found in what can be checked.')");
 await look(page, "audit-checked");
 await page.goto(`${base}/tenants/ten_00000000000000000000000000000000`);
 await look(page, "not-found");

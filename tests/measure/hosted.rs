@@ -101,6 +101,9 @@ pub struct Secure {
     pub certificate: CertificateDer<'static>,
 }
 
+const GATEWAY_KEYS: &str = "[\"control.keys\", \"devices.keys\", \"log.keys\"]";
+const OPERATORS_KEYS: &str = "[\"control.keys\", \"devices.keys\", \"log.keys\", \"operators.keys\"]";
+
 impl Hosted {
     /// Starts everything in a directory.
     pub fn start(hpns: &Path, directory: &Path, size: &Size) -> anyhow::Result<Self> {
@@ -132,6 +135,7 @@ impl Hosted {
             Ok(String::from_utf8(output.stdout)?)
         };
         run(&["migrate"])?;
+        split_keys(hpns, directory)?;
         postgres.ask(
             "CREATE ROLE gateway LOGIN IN ROLE hpns_gateway; CREATE ROLE worker LOGIN IN ROLE hpns_worker; \
              CREATE ROLE admin LOGIN IN ROLE hpns_admin",
@@ -274,6 +278,25 @@ fn make_keys(hpns: &Path, directory: &Path) -> anyhow::Result<()> {
     let board = Command::new(hpns).args(["new-key", "--board-of"]).arg(&ring_file).output()?;
     let board = if board.status.success() { board.stdout } else { ring };
     write_private(&directory.join("board.keys"), &board)
+}
+
+/// Gives each role key files of its own; another version has one for all.
+fn split_keys(hpns: &Path, directory: &Path) -> anyhow::Result<()> {
+    let split = Command::new(hpns)
+        .args(["keys", "split"])
+        .arg(directory.join("hpns.key"))
+        .arg("--into")
+        .arg(directory)
+        .output()?;
+    if !split.status.success() {
+        return Ok(());
+    }
+    for (role, files) in [("gateway", GATEWAY_KEYS), ("admin", OPERATORS_KEYS)] {
+        let path = directory.join(format!("{role}.toml"));
+        let text = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, text.replace("[registry]\n", &format!("[registry]\nkey_files = {files}\n")))?;
+    }
+    Ok(())
 }
 
 /// Apps as the simulator's first one, under names of their own.

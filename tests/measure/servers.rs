@@ -96,9 +96,15 @@ impl Redis {
 
     /// Sends a command as a user who may do everything, and returns what the server says.
     pub fn ask(&self, command: &[&str]) -> anyhow::Result<String> {
+        self.ask_as("test:x", command)
+    }
+
+    /// The same with one of the logins.
+    pub fn ask_as(&self, login: &str, command: &[&str]) -> anyhow::Result<String> {
         let port = self.address.port().to_string();
+        let (user, password) = login.split_once(':').context("a login is a user and a password")?;
         let output = Command::new("redis-cli")
-            .args(["-h", "127.0.0.1", "-p", &port, "--user", "test", "--pass", "x", "--no-auth-warning"])
+            .args(["-h", "127.0.0.1", "-p", &port, "--user", user, "--pass", password, "--no-auth-warning"])
             .args(command)
             .output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -180,8 +186,12 @@ impl Postgres {
 
     /// Runs a statement as the owner of everything, and returns its rows as text.
     pub fn ask(&self, statement: &str) -> anyhow::Result<String> {
-        let output =
-            Command::new("psql").args(["-qAtX", &self.address("postgres"), "-c", statement]).output()?;
+        self.ask_as("postgres", statement)
+    }
+
+    /// The same with a login of one of the roles.
+    pub fn ask_as(&self, user: &str, statement: &str) -> anyhow::Result<String> {
+        let output = Command::new("psql").args(["-qAtX", &self.address(user), "-c", statement]).output()?;
         anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }

@@ -272,7 +272,7 @@ fn what_is_not_safe_or_not_ready_is_refused_with_one_clear_line() {
     assert!(line.contains("dispatch.key_ring_file") && !line.contains("no key\n"), "{line}");
 
     let line = complaint(&refused(&place, "gateway", |it| {
-        it.replace("[registry]\n", "[registry]\nkey_file = \"other.key\"\n")
+        it.replace("key_files", "key_file = \"other.key\"\n# key_files")
     }));
     assert!(line.contains("key file does not belong to this registry"), "{line}");
 

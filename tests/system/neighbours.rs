@@ -82,3 +82,12 @@ async fn calls_that_apple_does_not_take_stop_no_message() {
     // The attacker's own messages go, too.
     assert_eq!(deployment.push(&iphone("0000")(7)).await.json(), json!({ "status": "OK" }));
 }
+
+/// `make attack` in its short form, on the build of the tests: who gains what, and what a tenant is answered beside it.
+#[test]
+fn nobody_gains_more_than_is_written_down() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_attack")).arg("--short").output().unwrap();
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+}

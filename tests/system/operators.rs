@@ -487,5 +487,5 @@ async fn the_command_line_does_what_the_api_does() {
         assert_eq!(hpns(arguments, "").0, code, "{arguments:?}");
     }
     let (code, text) = hpns(&["audit", "verify"], "");
-    assert!(code == 0 && text.contains("intact  true"), "{text}");
+    assert!(code == 0 && text.contains("intact       true"), "{text}");
 }

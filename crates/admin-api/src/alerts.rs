@@ -8,6 +8,7 @@ use tenant_registry::Standing;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::audit_watch::ToldHead;
 use crate::failure::Failure;
 use crate::state::Admin;
 use crate::wire::AlertView;
@@ -129,6 +130,7 @@ impl Admin {
 
     /// Shows how many alerts of each kind there are, until `stop`; forgets old request keys on the way.
     pub async fn keep_watch(self, stop: CancellationToken) {
+        let mut told = ToldHead::default();
         loop {
             match self.alerts().await {
                 Ok(alerts) => {
@@ -140,11 +142,13 @@ impl Admin {
                 }
                 Err(failure) => warn!(reason = failure.0.detail(), "alerts cannot be told at the moment"),
             }
+            self.tell_head(&mut told).await;
+            self.note_failures().await;
             let yesterday =
                 self.now().millis().saturating_sub(u64::try_from(DAY.as_millis()).unwrap_or_default());
             let _ = self.registry.forget_requests(Timestamp::from_millis(yesterday)).await;
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.note_failures().await,
                 () = tokio::time::sleep(RENEW) => {}
             }
         }

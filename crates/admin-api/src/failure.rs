@@ -19,6 +19,14 @@ pub(crate) fn invalid(field: &str, rule: &str) -> Failure {
     Failure(Problem::new(ErrorKind::BadRequest, "invalid_field", format!("`{field}` {rule}")))
 }
 
+impl Failure {
+    /// Somebody does too often what has to be noted each time.
+    pub(crate) fn too_many_notes() -> Self {
+        let text = "this is noted in the audit log each time, and may be done once a second";
+        Self(Problem::new(ErrorKind::Throttled, "too_many_requests", text))
+    }
+}
+
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         Self(problem)
@@ -36,6 +44,7 @@ impl From<RegistryError> for Failure {
             RegistryError::RequestKeyReused => (ErrorKind::Conflict, "request_key_reused"),
             RegistryError::Unreadable(_)
             | RegistryError::WrongKey
+            | RegistryError::NoAuditKey
             | RegistryError::Database(_)
             | RegistryError::SchemaDiffers(_)
             | RegistryError::Unbound

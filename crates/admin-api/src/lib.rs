@@ -7,6 +7,7 @@
 mod access;
 mod alerts;
 mod api;
+mod audit_watch;
 mod config;
 mod console;
 mod failure;

@@ -82,19 +82,20 @@ impl Admin {
         NewKey { kid: issued.record.kid.clone(), key, push_url }
     }
 
-    /// Hashes a device token as the gateways do.
-    pub(crate) fn device(
+    /// Hashes a device token as the gateways do, under every key that there is: the newest first.
+    pub(crate) fn devices(
         &self,
         tenant: &Tenant,
         input: DeviceInput,
-    ) -> Result<push_domain::DeviceId, Failure> {
+    ) -> Result<Vec<push_domain::DeviceId>, Failure> {
         let app = self
             .apps
             .get(&AppId::new(&input.app))
             .ok_or_else(|| invalid("app", "is no app of this service"))?;
         let token = DeviceToken::parse(app.provider, input.token)
             .map_err(|rule| invalid("token", &format!("is no device token of this app: {rule}")))?;
-        Ok(self.keys.device_key(tenant.id, &tenant.device_salt).device_id(&app.id, &token))
+        let keys = self.keys.device_keys(tenant.id, &tenant.device_salt);
+        Ok(keys.iter().map(|key| key.device_id(&app.id, &token)).collect())
     }
 
     pub(crate) async fn processes(&self) -> Vec<ProcessState> {

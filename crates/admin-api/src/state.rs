@@ -10,12 +10,16 @@ use push_domain::{AppCatalogue, Clock, SecretBytes};
 use tenant_registry::{Administration, Keys};
 
 use crate::Config;
+use crate::audit_watch::Failed;
 use crate::identity::Oidc;
 
 /// Failed sign-ins of one source: 10 a minute, and 20 at once.
 const FAILURE_EVERY: Duration = Duration::from_secs(6);
 const FAILURES_AT_ONCE: u32 = 20;
-const SOURCES: usize = 100_000;
+const SOURCES: usize = 50_000;
+/// Deeds of one caller that change nothing and are noted: one a second, thirty at once.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+const NOTES_AT_ONCE: u32 = 30;
 /// How long a gateway may take for a test push.
 const TEST_PUSH: Duration = Duration::from_secs(30);
 
@@ -44,12 +48,16 @@ pub struct State {
     pub(crate) config: Config,
     pub(crate) registry: Arc<dyn Administration>,
     pub(crate) keys: Keys,
-    pub(crate) session_key: SecretBytes,
+    /// Under which sessions are signed: the first signs.
+    pub(crate) session_keys: Vec<SecretBytes>,
     pub(crate) board: Arc<Board>,
     pub(crate) apps: Arc<AppCatalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) oidc: Option<Oidc>,
     pub(crate) failures: NetworkRates,
+    pub(crate) failed: Failed,
+    /// What one caller may have noted that changes nothing.
+    pub(crate) noted: Rates,
     pub(crate) client: reqwest::Client,
 }
 
@@ -64,10 +72,25 @@ impl Admin {
             .no_proxy()
             .build()?;
         let oidc = config.oidc.clone().map(Oidc::new);
-        let session_key = keys.purpose_key("console session");
-        let failures =
-            NetworkRates::new(|times| Rates::new(FAILURE_EVERY / times, FAILURES_AT_ONCE * times, SOURCES));
-        let state = State { config, registry, keys, session_key, board, apps, clock, oidc, failures, client };
+        let session_keys = keys.purpose_keys("console session");
+        let (failed, noted) = (Failed::default(), Rates::new(NOTE_EVERY, NOTES_AT_ONCE, SOURCES));
+        let failures = NetworkRates::new(|times| {
+            Rates::new(FAILURE_EVERY / times, FAILURES_AT_ONCE * times, SOURCES / times as usize)
+        });
+        let state = State {
+            config,
+            registry,
+            keys,
+            session_keys,
+            board,
+            apps,
+            clock,
+            oidc,
+            failures,
+            failed,
+            noted,
+            client,
+        };
         Ok(Self(Arc::new(state)))
     }
 }

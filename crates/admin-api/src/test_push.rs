@@ -46,7 +46,7 @@ impl Admin {
                 ids_only = licence.terms.privacy == Privacy::IdOnlyReject;
             }
         }
-        self.registry.note("push.test", key.kid(), tenant, act).await?;
+        self.note("push.test", key.kid(), tenant, json!({}), act).await?;
         let body = json!({
             "server_id": server,
             "platform": platform,

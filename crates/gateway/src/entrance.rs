@@ -84,6 +84,11 @@ impl Networks {
     }
 }
 
+/// Of larger networks there are fewer.
+const fn remembered(times: u32) -> usize {
+    SOURCES / times as usize
+}
+
 /// Counts what each source does.
 pub(crate) struct Sources {
     proxies: TrustedProxies,
@@ -104,7 +109,7 @@ impl Sources {
         let rates = |tier: TestTier| {
             let rate = move |times: u32| {
                 let per_second = tier.rate_per_second.max(1).saturating_mul(times);
-                Rates::per_second(per_second, tier.burst.saturating_mul(times), SOURCES)
+                Rates::per_second(per_second, tier.burst.saturating_mul(times), remembered(times))
             };
             let receipts = NetworkRates::new(move |times| rate(times.saturating_mul(2)));
             Unlicensed { sources: NetworkRates::new(rate), servers: rate(1), receipts }
@@ -112,7 +117,7 @@ impl Sources {
         Self {
             proxies: entrance.trusted_proxies.clone(),
             wrong_keys: NetworkRates::new(|times| {
-                Rates::new(WRONG_KEY_EVERY / times, WRONG_KEYS_AT_ONCE * times, SOURCES)
+                Rates::new(WRONG_KEY_EVERY / times, WRONG_KEYS_AT_ONCE * times, remembered(times))
             }),
             unlicensed: entrance.test_tier.map(rates),
             keys: keys.clone(),

@@ -61,10 +61,11 @@ pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
 }
 
 fn check_files(config: &Config, report: &mut Report) -> anyhow::Result<()> {
-    if config.key_path().exists()
-        && let Err(error) = keyfile::load_or_make(&config.key_path())
-    {
-        report.bad("registry.key_file", &format!("{error:#}"))?;
+    let own = if config.key_files().is_empty() { vec![config.key_path()] } else { config.key_files() };
+    for path in own.iter().filter(|path| path.exists() || !config.key_files().is_empty()) {
+        if let Err(error) = keyfile::read(path) {
+            report.bad("registry.key_file", &format!("{}: {error:#}", path.display()))?;
+        }
     }
     if !config.data_dir.is_dir() {
         report.bad("data_dir", &format!("{} is no directory", config.data_dir.display()))?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::keyfile::KeysCommand;
 use crate::lanes::NewKeyOptions;
 use crate::operator::OperatorCommand;
 
@@ -27,7 +28,10 @@ pub(crate) enum Command {
     /// Serves operators: the admin API and the console.
     Admin(RoleOptions),
     /// Brings the registry's schema up to date. Run it before a new version's other roles.
-    Migrate(RoleOptions),
+    Migrate(MigrateOptions),
+    /// The service's own keys, by purpose.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Makes a new line for the key ring of the lanes.
     NewKey(NewKeyOptions),
     /// Runs an APNs and FCM simulator with a page that shows what arrives.
@@ -95,6 +99,15 @@ pub(crate) struct AllOptions {
 pub(crate) struct RoleOptions {
     #[command(flatten)]
     pub(crate) config: ConfigOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateOptions {
+    #[command(flatten)]
+    pub(crate) config: ConfigOptions,
+    /// Takes from the roles what only the version before needed. Run it when no process of that is left.
+    #[arg(long)]
+    pub(crate) finish: bool,
 }
 
 #[derive(Debug, Args)]

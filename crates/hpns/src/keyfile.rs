@@ -1,48 +1,141 @@
-//! The service's own secret: 32 random bytes in a file that only its owner may read.
+//! The service's own keys, in files that only their owner may read: one with all of them where one process does everything,
+//! or one for each purpose, of which each role is given its own.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use data_encoding::HEXLOWER_PERMISSIVE;
-use push_domain::SecretBytes;
-use tenant_registry::Keys;
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Subcommand};
+use data_encoding::HEXLOWER;
+use tenant_registry::{KeyPurpose, KeySet, Keys};
+use tracing::warn;
 
+use crate::config::Config;
 use crate::secret_file;
 
 const BYTES: usize = 32;
 
-/// Reads the key file, and makes it when it is missing: the master secret, and newer peppers for licence keys, if
-/// there are any.
-pub(crate) fn load_or_make(path: &Path) -> anyhow::Result<Keys> {
-    if !path.exists() {
-        make(path).with_context(|| format!("registry.key_file: cannot make {}", path.display()))?;
-    }
-    let bytes = secret_file::read_key(path)
-        .with_context(|| format!("registry.key_file: cannot read {}", path.display()))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let secrets: Option<Vec<_>> = text.split_whitespace().map(secret).collect();
-    let secrets = secrets.with_context(|| {
-        format!("registry.key_file: {} has to hold {} hexadecimal digits a line", path.display(), 2 * BYTES)
-    })?;
-    let (master, newer) =
-        secrets.split_first().with_context(|| format!("registry.key_file: {} is empty", path.display()))?;
-    Ok(Keys::with_peppers(master, newer))
+/// Who wants to have keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// Checks licence keys and hashes devices. It must not have those of operators.
+    Gateway,
+    /// Sells licences, and answers to operators.
+    Operators,
+    /// Binds or opens a registry, and does no more.
+    Registry,
 }
 
-fn secret(digits: &str) -> Option<SecretBytes> {
-    let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?;
-    (bytes.len() == BYTES).then(|| SecretBytes::new(bytes))
+impl Holder {
+    const fn needs(self) -> &'static [KeyPurpose] {
+        match self {
+            Self::Gateway => &[KeyPurpose::Control, KeyPurpose::Devices, KeyPurpose::Log],
+            Self::Operators => &KeyPurpose::ALL,
+            Self::Registry => &[KeyPurpose::Control],
+        }
+    }
+}
+
+/// Reads the keys that the configuration names. Where it names none by purpose, the one file is made when it is missing.
+pub(crate) fn load(config: &Config, holder: Holder) -> anyhow::Result<Keys> {
+    let files = config.key_files();
+    let set = if files.is_empty() {
+        let path = config.key_path();
+        if !path.exists() {
+            make(&path).with_context(|| format!("registry.key_file: cannot make {}", path.display()))?;
+        }
+        let set = read(&path).with_context(|| format!("registry.key_file: {}", path.display()))?;
+        if holder == Holder::Gateway && set.holds(KeyPurpose::Operators) && !config.dispatch.lanes.is_empty()
+        {
+            warn!("this gateway holds the operators' keys; give each role files of its own: hpns keys split");
+        }
+        set
+    } else {
+        let mut set = KeySet::default();
+        for path in &files {
+            let more = read(path).with_context(|| format!("registry.key_files: {}", path.display()))?;
+            set.merge(more).with_context(|| format!("registry.key_files: {}", path.display()))?;
+        }
+        ensure!(
+            holder != Holder::Gateway || !set.holds(KeyPurpose::Operators),
+            "registry.key_files: a gateway must not have the operators' keys; leave their file out"
+        );
+        set
+    };
+    for purpose in holder.needs() {
+        let name = purpose.as_str();
+        ensure!(
+            set.holds(*purpose),
+            "registry.key_files: this process needs keys for `{name}`, and there are none"
+        );
+    }
+    Ok(Keys::of(&set))
+}
+
+/// Reads one file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<KeySet> {
+    let bytes = secret_file::read_key(path)?;
+    Ok(KeySet::parse(std::str::from_utf8(&bytes).context("it is no text")?)?)
+}
+
+fn random() -> anyhow::Result<String> {
+    let mut bytes = [0_u8; BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random bytes"))?;
+    Ok(HEXLOWER.encode(&bytes))
 }
 
 fn make(path: &Path) -> anyhow::Result<()> {
-    let mut bytes = [0_u8; BYTES];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random bytes"))?;
-    let mut text = String::new();
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
+    Ok(secret_file::write(path, &(random()? + "\n"))?)
+}
+
+/// `hpns keys`: the service's own keys by purpose.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Splits a key file into one for each purpose: control, devices, log and operators.
+    ///
+    /// What the former file was made of is in none of them; keep it away from the machines. Gateways get control, devices and
+    /// log; the admin role gets all four (`registry.key_files`).
+    Split(SplitOptions),
+    /// Makes a new key for a purpose, as a line for the end of its file; docs/OPERATIONS.md tells how to bring it in.
+    New(NewOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SplitOptions {
+    /// The file that holds everything.
+    file: PathBuf,
+    /// Where the new files go: control.keys, devices.keys, log.keys and operators.keys.
+    #[arg(long, value_name = "DIRECTORY")]
+    into: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewOptions {
+    /// The file of the purpose, as it is now.
+    file: PathBuf,
+}
+
+/// Runs `hpns keys`.
+pub(crate) fn run(command: &KeysCommand) -> anyhow::Result<()> {
+    let mut out = String::new();
+    match command {
+        KeysCommand::Split(SplitOptions { file, into }) => {
+            let set = read(file).with_context(|| file.display().to_string())?;
+            for purpose in KeyPurpose::ALL {
+                let path = into.join(format!("{}.keys", purpose.as_str()));
+                secret_file::write(&path, &set.lines(purpose)).with_context(|| path.display().to_string())?;
+                writeln!(out, "{}", path.display())?;
+            }
+        }
+        KeysCommand::New(NewOptions { file }) => {
+            let set = read(file).with_context(|| file.display().to_string())?;
+            let purposes: Vec<_> = KeyPurpose::ALL.into_iter().filter(|it| set.holds(*it)).collect();
+            let [purpose] = purposes[..] else { bail!("{} holds keys of several purposes", file.display()) };
+            writeln!(out, "{} {} {}", purpose.as_str(), set.newest(purpose) + 1, random()?)?;
+        }
     }
-    Ok(secret_file::write(path, &(text + "\n"))?)
+    Ok(std::io::stdout().write_all(out.as_bytes())?)
 }
 
 #[cfg(test)]
@@ -51,26 +144,59 @@ mod tests {
 
     use super::*;
 
+    fn config(settings: &str, directory: &Path) -> Config {
+        Config::parsed(&format!("data_dir = \"{}\"\n[registry]\n{settings}", directory.display())).unwrap()
+    }
+
     #[test]
     fn a_key_is_made_once_and_for_its_owner_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("hpns.key");
+        let config = config("", directory.path());
 
-        let made = load_or_make(&path).unwrap().purpose_key("test");
-        let read = load_or_make(&path).unwrap().purpose_key("test");
+        let first = load(&config, Holder::Operators).unwrap().purpose_keys("test");
+        let second = load(&config, Holder::Operators).unwrap().purpose_keys("test");
 
-        assert_eq!(made.expose(), read.expose());
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(first[0].expose(), second[0].expose());
+        let mode = std::fs::metadata(directory.path().join("hpns.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
     fn a_broken_key_file_is_named_and_not_shown() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("hpns.key");
+        let config = config("", directory.path());
         for text in ["canary", "", &"zz".repeat(32), &"ab".repeat(33)] {
-            std::fs::write(&path, text).unwrap();
-            let message = load_or_make(&path).unwrap_err().to_string();
+            let path = directory.path().join("hpns.key");
+            let _ = std::fs::remove_file(&path);
+            secret_file::write(&path, text).unwrap();
+            let message = format!("{:#}", load(&config, Holder::Operators).unwrap_err());
             assert!(message.contains("hpns.key") && !message.contains("canary"), "{message}");
         }
+    }
+
+    #[test]
+    fn each_role_gets_its_own_files_and_a_gateway_is_refused_the_operators() {
+        let directory = tempfile::tempdir().unwrap();
+        make(&directory.path().join("old.key")).unwrap();
+        let (file, into) = (directory.path().join("old.key"), directory.path().to_owned());
+        run(&KeysCommand::Split(SplitOptions { file, into })).unwrap();
+        let with = |names: &[&str], holder| {
+            let names: Vec<_> = names.iter().map(|name| format!("\"{name}.keys\"")).collect();
+            let settings = format!("key_files = [{}]", names.join(", "));
+            load(&config(&settings, directory.path()), holder)
+        };
+        let all = ["control", "devices", "log", "operators"];
+
+        assert!(with(&all, Holder::Operators).is_ok() && with(&all[..3], Holder::Gateway).is_ok());
+        let refused = |names: &[&str], holder| with(names, holder).unwrap_err().to_string();
+        assert!(refused(&all, Holder::Gateway).contains("must not have the operators' keys"));
+        assert!(refused(&all[..2], Holder::Gateway).contains("needs keys for `log`"));
+        assert!(refused(&all[..3], Holder::Operators).contains("needs keys for `operators`"));
+        assert!(refused(&["control", "control"], Holder::Gateway).contains("control.keys"));
+        // They are the keys that the one file had.
+        let old = load(&config("key_file = \"old.key\"", directory.path()), Holder::Operators).unwrap();
+        let new = with(&all, Holder::Operators).unwrap();
+        assert_eq!(old.purpose_keys("x")[0].expose(), new.purpose_keys("x")[0].expose());
+        assert!(with(&all[..3], Holder::Gateway).unwrap().purpose_keys("console session").is_empty());
     }
 }

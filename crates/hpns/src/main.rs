@@ -63,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Admin(options) => service::run(Role::Admin, &options.config, false)?,
         Command::Worker(options) => service::run(Role::Worker, &options.config, false)?,
         Command::Migrate(options) => registry::migrate(&options)?,
+        Command::Keys(command) => keyfile::run(&command)?,
         Command::Operator(command) => return operator::run(&command),
         Command::FirstToken(options) => registry::first_token(&options)?,
         Command::Completion { shell } => {

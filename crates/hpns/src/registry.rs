@@ -12,9 +12,9 @@ use tenant_registry::{
 };
 use tracing::{info, warn};
 
-use crate::cli::RoleOptions;
+use crate::cli::{MigrateOptions, RoleOptions};
 use crate::config::Config;
-use crate::keyfile;
+use crate::keyfile::{self, Holder};
 
 /// A device is forgotten so many days after its last push, and so many after its token was called dead.
 const DEVICE_DAYS: u32 = 90;
@@ -36,8 +36,8 @@ pub(crate) enum Ledger {
 
 impl Registry {
     /// Opens it with the service's own keys; makes a file and its keys when they are missing.
-    pub(crate) async fn open(config: &Config) -> anyhow::Result<(Self, Keys)> {
-        let keys = keys(config)?;
+    pub(crate) async fn open(config: &Config, holder: Holder) -> anyhow::Result<(Self, Keys)> {
+        let keys = keyfile::load(config, holder)?;
         let registry = match config.postgres() {
             Some(address) => {
                 let opened = PostgresRegistry::open(address, keys.clone()).await;
@@ -75,7 +75,7 @@ impl Ledger {
     /// another version is.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
         let Some(address) = config.postgres() else {
-            return Ok(Self::Sqlite(open_file(config, &keys(config)?).await?));
+            return Ok(Self::Sqlite(open_file(config, &keyfile::load(config, Holder::Registry)?).await?));
         };
         let ledger = PostgresLedger::new(address).context("registry.url")?;
         match ledger.check().await {
@@ -121,10 +121,6 @@ impl Ledger {
     }
 }
 
-fn keys(config: &Config) -> anyhow::Result<Keys> {
-    keyfile::load_or_make(&config.key_path())
-}
-
 async fn open_file(config: &Config, keys: &Keys) -> anyhow::Result<Arc<SqliteRegistry>> {
     let path = config.registry_path();
     let opened = SqliteRegistry::open(&path, keys.clone()).await;
@@ -132,13 +128,15 @@ async fn open_file(config: &Config, keys: &Keys) -> anyhow::Result<Arc<SqliteReg
 }
 
 /// `hpns migrate`: brings the schema up to date.
-pub(crate) fn migrate(options: &RoleOptions) -> anyhow::Result<()> {
+pub(crate) fn migrate(options: &MigrateOptions) -> anyhow::Result<()> {
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let keys = keys(&config)?;
+        let keys = keyfile::load(&config, Holder::Registry)?;
         match config.postgres() {
-            Some(address) => PostgresRegistry::migrate(address, &keys).await.context("registry.url")?,
+            Some(address) => {
+                PostgresRegistry::migrate(address, &keys, options.finish).await.context("registry.url")?;
+            }
             None => open_file(&config, &keys).await?.close().await,
         }
         writeln!(std::io::stdout(), "the registry's schema is up to date")?;
@@ -154,7 +152,7 @@ pub(crate) fn first_token(options: &RoleOptions) -> anyhow::Result<()> {
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (registry, _) = Registry::open(&config).await?;
+        let (registry, _) = Registry::open(&config, Holder::Operators).await?;
         let act = Act::new("first-token", SystemClock.now());
         let expires_at = act.at.plus(FIRST_TOKEN);
         let name = "first token".to_owned();

@@ -8,6 +8,7 @@ use tenant_registry::{Act, DeviceState, LicenceDraft, Plan, Sighting};
 
 use crate::cli::SeedOptions;
 use crate::config::Config;
+use crate::keyfile::Holder;
 use crate::registry::{Ledger, Registry};
 
 /// Tenants, and devices, of one transaction.
@@ -21,7 +22,7 @@ pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (opened, _) = Registry::open(&config).await?;
+        let (opened, _) = Registry::open(&config, Holder::Operators).await?;
         let act = Act::new("seed", SystemClock.now());
         let names: Vec<_> = (1..=options.tenants).map(|number| format!("{}{number}", options.name)).collect();
         let terms = LicenceDraft {

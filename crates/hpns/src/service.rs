@@ -23,6 +23,7 @@ use crate::credentials::Workshop;
 use crate::demo::Demo;
 use crate::hardening;
 use crate::health::{self, Health};
+use crate::keyfile::Holder;
 use crate::lanes::Lanes;
 use crate::lifecycle::{Goodbye, Signals, until_stopped};
 use crate::listener_tls::ListenerTls;
@@ -182,7 +183,8 @@ impl Process {
             None => Arc::new(Apps::load(Arc::clone(&config), None)?),
         };
         let opened = if role.accepts() || role.serves_operators() {
-            Some(Registry::open(&config).await?)
+            let holder = if role.serves_operators() { Holder::Operators } else { Holder::Gateway };
+            Some(Registry::open(&config, holder).await?)
         } else {
             None
         };

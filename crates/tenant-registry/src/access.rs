@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
 
 use crate::{
-    Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditEvent, AuditReport, Changes, DeviceCount,
-    DeviceSummary, IssuedAdminToken, IssuedKey, KeySummary, Licence, LicenceDraft, NewDevices, Sighting,
-    Snapshot, Tenant, TenantDraft, TenantQuery,
+    Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditEvent, AuditHead, AuditReport, Changes,
+    DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeySummary, Licence, LicenceDraft, NewDevices,
+    Sighting, Snapshot, Tenant, TenantDraft, TenantQuery,
 };
 
 /// Why the registry could not do it.
@@ -40,6 +40,9 @@ pub enum RegistryError {
         "the key file does not belong to this registry: its licence keys and devices are keyed with another one"
     )]
     WrongKey,
+    /// This process may not write the audit log, and so change nothing.
+    #[error("this process does not have the operators' keys")]
+    NoAuditKey,
     /// The database did not answer or refused.
     #[error("the registry database failed: {0}")]
     Database(#[from] sqlx::Error),
@@ -261,14 +264,28 @@ pub trait OperatorAdmin: Send + Sync {
     /// Finds an admin token by its public part.
     async fn admin_token(&self, id: &str) -> Result<Option<AdminTokenRecord>, RegistryError>;
 
-    /// Notes something that changed nothing in the registry.
+    /// Notes something that changed nothing in the registry. `detail` holds no secret.
     async fn note(
         &self,
         action: &str,
         object: &str,
         tenant: Option<TenantId>,
+        detail: serde_json::Value,
         act: Act<'_>,
     ) -> Result<(), RegistryError>;
+
+    /// Signs somebody in, with an admin token that was opened.
+    async fn begin_session(&self, session: &AdminSession, act: Act<'_>) -> Result<(), RegistryError>;
+
+    /// Returns the token behind a session, if both still hold.
+    async fn session_token(
+        &self,
+        session: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<AdminTokenRecord>, RegistryError>;
+
+    /// Signs somebody out; nothing happens if that was done.
+    async fn end_session(&self, session: &[u8; 32], act: Act<'_>) -> Result<(), RegistryError>;
 
     /// Lists audit events before `before`, the newest first, at most `limit`; of one tenant or of all.
     async fn audit(
@@ -278,11 +295,22 @@ pub trait OperatorAdmin: Send + Sync {
         limit: u32,
     ) -> Result<Vec<AuditEvent>, RegistryError>;
 
-    /// Checks the whole chain.
-    async fn verify_audit(&self) -> Result<AuditReport, RegistryError>;
+    /// Checks the whole chain, and whether it holds an end that was noted down elsewhere.
+    async fn verify_audit(&self, noted: Option<&AuditHead>) -> Result<AuditReport, RegistryError>;
 
     /// Forgets the callers' request keys of before a moment.
     async fn forget_requests(&self, before: Timestamp) -> Result<(), RegistryError>;
+}
+
+/// Somebody who is signed in to the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSession {
+    /// A hash of what the browser holds.
+    pub id: [u8; 32],
+    /// The public part of the admin token.
+    pub token: String,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
 }
 
 /// For tests and demos.

@@ -3,6 +3,8 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use push_domain::{TenantId, Timestamp};
 
+use crate::Keys;
+
 /// Something that somebody did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
@@ -24,30 +26,46 @@ pub struct AuditEvent {
     pub prev_hash: Vec<u8>,
     /// The hash of all of the above.
     pub hash: Vec<u8>,
+    /// The number of the operators' key under which it is hashed; 0 for none, as all were once.
+    pub hash_key: u32,
 }
 
 impl AuditEvent {
-    /// Hashes everything but the hash itself, each field with its length before it (SHA-256).
+    /// Hashes everything but the hash itself, each field with its length before it: under the event's key (HMAC-SHA256), or
+    /// without one (SHA-256). `None` if the key is not here.
     #[must_use]
-    pub fn computed_hash(&self) -> [u8; 32] {
+    pub fn computed_hash(&self, keys: &Keys) -> Option<[u8; 32]> {
+        let (seq, at, hash_key) =
+            (self.seq.to_be_bytes(), self.at.millis().to_be_bytes(), self.hash_key.to_be_bytes());
+        let tenant = self.tenant.map(|tenant| *tenant.uuid().as_bytes());
+        let fields: [&[u8]; 8] = [
+            &seq,
+            &at,
+            self.actor.as_bytes(),
+            self.action.as_bytes(),
+            self.object.as_bytes(),
+            tenant.as_ref().map_or(&[], |it| &it[..]),
+            self.detail.as_bytes(),
+            &self.prev_hash,
+        ];
+        if self.hash_key > 0 {
+            return keys
+                .audit_code(self.hash_key, &[&[&b"hpns audit v2"[..], &hash_key], &fields[..]].concat());
+        }
         let mut digest = Context::new(&SHA256);
-        let mut field = |bytes: &[u8]| {
+        for bytes in std::iter::once(&b"hpns audit v1"[..]).chain(fields) {
             digest.update(&(bytes.len() as u64).to_be_bytes());
             digest.update(bytes);
-        };
-        field(b"hpns audit v1");
-        field(&self.seq.to_be_bytes());
-        field(&self.at.millis().to_be_bytes());
-        field(self.actor.as_bytes());
-        field(self.action.as_bytes());
-        field(self.object.as_bytes());
-        field(self.tenant.map(|tenant| *tenant.uuid().as_bytes()).as_ref().map_or(&[], |it| &it[..]));
-        field(self.detail.as_bytes());
-        field(&self.prev_hash);
+        }
         let mut hash = [0; 32];
         hash.copy_from_slice(digest.finish().as_ref());
-        hash
+        Some(hash)
     }
+}
+
+/// A code over the end of the log, so that nobody without the key puts the end elsewhere.
+pub(crate) fn head_code(keys: &Keys, hash_key: u32, seq: u64, hash: &[u8]) -> Option<[u8; 32]> {
+    keys.audit_code(hash_key, &[b"hpns audit head v1", &seq.to_be_bytes(), hash])
 }
 
 /// What a check of the whole chain shows.
@@ -59,6 +77,9 @@ pub struct AuditReport {
     pub head: Vec<u8>,
     /// What is wrong, and where first.
     pub fault: Option<AuditFault>,
+    /// The first event under a key, and when it was: who could write the database before that could have written those
+    /// before it.
+    pub keyed_from: Option<(u64, Timestamp)>,
 }
 
 /// Where a chain is broken.
@@ -70,36 +91,90 @@ pub enum AuditFault {
     Broken(u64),
     /// The last events are missing.
     Cut,
+    /// An event is under no key, after some that are.
+    Unkeyed(u64),
+    /// The end of the log bears no code of ours.
+    Head,
+    /// An event is under a key that is not here.
+    UnknownKey(u64),
+    /// The log does not hold the end that was told before.
+    Noted(u64),
+}
+
+/// The end of a log, as its head says it or as somebody noted it down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditHead {
+    /// The last event.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Vec<u8>,
 }
 
 /// Checks events one after the other, in order.
-#[derive(Debug, Default)]
-pub struct AuditCheck {
+#[derive(Debug)]
+pub struct AuditCheck<'a> {
+    keys: &'a Keys,
+    noted: Option<&'a AuditHead>,
     seq: u64,
     hash: Vec<u8>,
+    hash_key: u32,
+    keyed_from: Option<(u64, Timestamp)>,
     fault: Option<AuditFault>,
 }
 
-impl AuditCheck {
+impl<'a> AuditCheck<'a> {
+    /// Begins; `noted` is an end of the log that somebody knows of from elsewhere.
+    #[must_use]
+    pub const fn new(keys: &'a Keys, noted: Option<&'a AuditHead>) -> Self {
+        Self { keys, noted, seq: 0, hash: Vec::new(), hash_key: 0, keyed_from: None, fault: None }
+    }
+
     /// Takes the next event.
     pub fn take(&mut self, event: &AuditEvent) {
-        if self.fault.is_none() {
+        let fault = || {
             if event.seq != self.seq + 1 || event.prev_hash != self.hash {
-                self.fault = Some(AuditFault::Broken(event.seq));
-            } else if event.hash != event.computed_hash() {
-                self.fault = Some(AuditFault::Changed(event.seq));
+                return Some(AuditFault::Broken(event.seq));
             }
+            if event.hash_key == 0 && self.keyed_from.is_some() {
+                return Some(AuditFault::Unkeyed(event.seq));
+            }
+            let Some(hash) = event.computed_hash(self.keys) else {
+                return Some(AuditFault::UnknownKey(event.seq));
+            };
+            if event.hash != hash {
+                return Some(AuditFault::Changed(event.seq));
+            }
+            let is_noted = self.noted.is_some_and(|noted| noted.seq == event.seq && noted.hash != event.hash);
+            is_noted.then_some(AuditFault::Noted(event.seq))
+        };
+        if self.fault.is_none() {
+            self.fault = fault();
         }
-        self.seq = event.seq;
+        if event.hash_key > 0 {
+            self.keyed_from.get_or_insert((event.seq, event.at));
+        }
+        (self.seq, self.hash_key) = (event.seq, event.hash_key);
         self.hash.clone_from(&event.hash);
     }
 
-    /// Compares with what the head of the chain says.
+    /// Compares with what the head of the chain says, and with the code that it bears.
     #[must_use]
-    pub fn finish(self, seq: u64, hash: &[u8]) -> AuditReport {
-        let cut = (seq, hash) != (self.seq, &*self.hash);
-        let fault = self.fault.or_else(|| cut.then_some(AuditFault::Cut));
-        AuditReport { events: self.seq, head: self.hash, fault }
+    pub fn finish(self, head: &AuditHead, code: &[u8]) -> AuditReport {
+        let cut = (head.seq, &head.hash) != (self.seq, &self.hash);
+        let is_proven = self.hash_key == 0
+            || head_code(self.keys, self.hash_key, head.seq, &head.hash).is_some_and(|it| it == code);
+        let lacks_noted =
+            self.noted.filter(|noted| noted.seq > self.seq).map(|noted| AuditFault::Noted(noted.seq));
+        let fault = self
+            .fault
+            .or_else(|| cut.then_some(AuditFault::Cut))
+            .or_else(|| (!is_proven).then_some(AuditFault::Head));
+        AuditReport {
+            events: self.seq,
+            head: self.hash,
+            fault: fault.or(lacks_noted),
+            keyed_from: self.keyed_from,
+        }
     }
 }
 
@@ -107,7 +182,15 @@ impl AuditCheck {
 mod tests {
     use super::*;
 
+    fn keys() -> Keys {
+        Keys::derive(&push_domain::SecretBytes::new(vec![7; 32]))
+    }
+
     fn a_chain(length: u64) -> Vec<AuditEvent> {
+        chained(length, 1)
+    }
+
+    fn chained(length: u64, hash_key: u32) -> Vec<AuditEvent> {
         let mut chain: Vec<AuditEvent> = Vec::new();
         for seq in 1..=length {
             let prev_hash = chain.last().map(|event| event.hash.clone()).unwrap_or_default();
@@ -121,19 +204,69 @@ mod tests {
                 detail: "{}".into(),
                 prev_hash,
                 hash: Vec::new(),
+                hash_key,
             };
-            event.hash = event.computed_hash().to_vec();
+            event.hash = event.computed_hash(&keys()).unwrap().to_vec();
             chain.push(event);
         }
         chain
     }
 
     fn fault(chain: &[AuditEvent], head: &AuditEvent) -> Option<AuditFault> {
-        let mut check = AuditCheck::default();
+        checked(chain, head, None)
+    }
+
+    fn checked(chain: &[AuditEvent], head: &AuditEvent, noted: Option<&AuditHead>) -> Option<AuditFault> {
+        let keys = keys();
+        let mut check = AuditCheck::new(&keys, noted);
         for event in chain {
             check.take(event);
         }
-        check.finish(head.seq, &head.hash).fault
+        let code = head_code(&keys, 1, head.seq, &head.hash).unwrap();
+        check.finish(&AuditHead { seq: head.seq, hash: head.hash.clone() }, &code).fault
+    }
+
+    #[test]
+    fn a_chain_that_was_rewritten_without_the_key_is_found() {
+        let (chain, unkeyed) = (a_chain(5), chained(5, 0));
+        // All of it, with the hashes that anybody can make: the head bears no code for it.
+        let keys = keys();
+        let mut check = AuditCheck::new(&keys, None);
+        for event in &unkeyed {
+            check.take(event);
+        }
+        let head = AuditHead { seq: 5, hash: unkeyed[4].hash.clone() };
+        assert_eq!(check.finish(&head, b"").keyed_from, None, "what it cannot know is told");
+        // The end of it: after events under a key there are none without.
+        let mut forged = unkeyed[3].clone();
+        forged.prev_hash.clone_from(&chain[2].hash);
+        forged.hash = forged.computed_hash(&keys).unwrap().to_vec();
+        assert_eq!(fault(&[&chain[..3], &[forged.clone()]].concat(), &forged), Some(AuditFault::Unkeyed(4)));
+        // Cut back, with the head moved: it bears the code of another end.
+        let mut check = AuditCheck::new(&keys, None);
+        chain[..3].iter().for_each(|event| check.take(event));
+        let moved = AuditHead { seq: 3, hash: chain[2].hash.clone() };
+        let old_code = head_code(&keys, 1, 5, &chain[4].hash).unwrap();
+        assert_eq!(check.finish(&moved, &old_code).fault, Some(AuditFault::Head));
+    }
+
+    #[test]
+    fn a_chain_of_before_goes_on_under_a_key() {
+        let mut chain = chained(3, 0);
+        let mut next = a_chain(4).remove(3);
+        next.prev_hash.clone_from(&chain[2].hash);
+        next.hash = next.computed_hash(&keys()).unwrap().to_vec();
+        chain.push(next);
+        assert_eq!(fault(&chain, &chain[3]), None);
+    }
+
+    #[test]
+    fn an_end_that_was_noted_and_is_not_in_the_log_is_a_fault() {
+        let chain = a_chain(5);
+        let noted = |seq, hash: &[u8]| AuditHead { seq, hash: hash.to_vec() };
+        assert_eq!(checked(&chain, &chain[4], Some(&noted(3, &chain[2].hash))), None);
+        assert_eq!(checked(&chain, &chain[4], Some(&noted(3, b"other"))), Some(AuditFault::Noted(3)));
+        assert_eq!(checked(&chain, &chain[4], Some(&noted(9, b"later"))), Some(AuditFault::Noted(9)));
     }
 
     #[test]

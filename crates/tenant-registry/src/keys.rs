@@ -7,24 +7,43 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use data_encoding::BASE32_NOPAD;
 use push_domain::{AppId, DeviceId, DeviceToken, SecretBytes, TenantId};
 
-use crate::AdminToken;
+use crate::{AdminToken, KeyPurpose, KeySet};
 
-/// The service's own secret keys, derived from one key file. Cheap to clone.
+/// The service's own keys, of those purposes that this process has. Cheap to clone.
 #[derive(Clone)]
-pub struct Keys(Arc<Derived>);
+pub struct Keys(Arc<Known>);
 
-/// A key is about a kilobyte: its hash states are computed ahead.
-struct Derived {
-    /// The first is the oldest; new licence keys are stored under the last.
-    peppers: Vec<Key>,
-    devices: Key,
-    logs: Key,
-    tokens: Key,
-    check: Key,
+/// A key is about a kilobyte: its hash states are computed ahead. Of each purpose the newest comes last.
+struct Known {
+    control: Vec<(u32, Key)>,
+    devices: Vec<(u32, Key)>,
+    logs: Vec<(u32, Key)>,
+    operators: Vec<(u32, Key)>,
+    /// Stands for keys that this process does not have: nobody else knows it, so that nothing is opened by it.
+    none: Key,
 }
 
 impl Keys {
-    /// Derives the keys from the master secret, one for each use, so that none helps against another.
+    /// Takes keys as they stand in files.
+    #[must_use]
+    pub fn of(set: &KeySet) -> Self {
+        let ring = |purpose| {
+            set.of(purpose).map(|(number, key)| (number, Key::new(HMAC_SHA256, key.expose()))).collect()
+        };
+        let mut none = [0; 32];
+        // Without random bytes nothing is kept that anybody could open.
+        let is_random = aws_lc_rs::rand::fill(&mut none).is_ok();
+        debug_assert!(is_random, "the system has no random bytes");
+        Self(Arc::new(Known {
+            control: ring(KeyPurpose::Control),
+            devices: ring(KeyPurpose::Devices),
+            logs: ring(KeyPurpose::Log),
+            operators: ring(KeyPurpose::Operators),
+            none: Key::new(HMAC_SHA256, &none),
+        }))
+    }
+
+    /// Derives the keys of all purposes from one secret.
     #[must_use]
     pub fn derive(master: &SecretBytes) -> Self {
         Self::with_peppers(master, &[])
@@ -34,63 +53,76 @@ impl Keys {
     /// that were stored under an older one are still known.
     #[must_use]
     pub fn with_peppers(master: &SecretBytes, newer: &[SecretBytes]) -> Self {
-        let derived = |secret: &SecretBytes, label: &[u8]| {
-            let root = Key::new(HMAC_SHA256, secret.expose());
-            Key::new(HMAC_SHA256, hmac::sign(&root, label).as_ref())
-        };
-        let pepper = |secret: &SecretBytes| derived(secret, b"hpns licence key pepper v1");
-        Self(Arc::new(Derived {
-            peppers: std::iter::once(master).chain(newer).map(pepper).collect(),
-            devices: derived(master, b"hpns device key v1"),
-            logs: derived(master, b"hpns log reference v1"),
-            tokens: derived(master, b"hpns admin token v1"),
-            check: pepper(master),
-        }))
+        Self::of(&KeySet::of_master(master, newer))
     }
 
-    /// A value that only these keys make, to recognise a registry's own key file by.
+    fn newest<'a>(&'a self, ring: &'a [(u32, Key)]) -> (u32, &'a Key) {
+        ring.last().map_or((0, &self.0.none), |(number, key)| (*number, key))
+    }
+
+    /// A value that only these keys make, to recognise a registry's own key file by: that of the newest pepper.
     pub(crate) fn check_value(&self) -> [u8; 32] {
-        tag_bytes(&hmac::sign(&self.0.check, b"hpns key check v1"))
+        tag_bytes(&hmac::sign(self.newest(&self.0.control).1, CHECK))
+    }
+
+    /// Says whether a registry's value was made by any of these keys.
+    pub(crate) fn knows_check(&self, value: &[u8]) -> bool {
+        self.0.control.iter().any(|(_, key)| hmac::verify(key, CHECK, value).is_ok())
     }
 
     /// Hashes a licence key for storage, and says under which pepper. Keys carry 256 random bits, so a slow hash
     /// would add nothing but a lever for denial of service.
     pub(crate) fn mac(&self, key: &str) -> ([u8; 32], u32) {
-        let newest = self.0.peppers.last().unwrap_or(&self.0.check);
-        let version = u32::try_from(self.0.peppers.len()).unwrap_or(u32::MAX);
-        (tag_bytes(&hmac::sign(newest, key.as_bytes())), version)
+        let (number, newest) = self.newest(&self.0.control);
+        (tag_bytes(&hmac::sign(newest, key.as_bytes())), number)
     }
 
     /// Compares in constant time. A pepper that is not known any more opens nothing.
     pub(crate) fn mac_matches(&self, key: &str, pepper: u32, mac: &[u8; 32]) -> bool {
-        let known = (pepper as usize).checked_sub(1).and_then(|at| self.0.peppers.get(at));
-        let matches = hmac::verify(known.unwrap_or(&self.0.check), key.as_bytes(), mac).is_ok();
+        let known = self.0.control.iter().find(|(number, _)| *number == pepper).map(|(_, key)| key);
+        let matches = hmac::verify(known.unwrap_or(&self.0.none), key.as_bytes(), mac).is_ok();
         matches && known.is_some()
     }
 
     /// Hashes an admin token for storage.
     pub(crate) fn token_mac(&self, token: &AdminToken) -> [u8; 32] {
-        tag_bytes(&hmac::sign(&self.0.tokens, token.expose().as_bytes()))
+        tag_bytes(&hmac::sign(self.newest(&self.0.operators).1, token.expose().as_bytes()))
     }
 
-    /// Compares in constant time.
+    /// Compares in constant time, under every key that there is.
     pub(crate) fn token_matches(&self, token: &AdminToken, mac: &[u8]) -> bool {
-        hmac::verify(&self.0.tokens, token.expose().as_bytes(), mac).is_ok()
+        let verified = |key: &Key| hmac::verify(key, token.expose().as_bytes(), mac).is_ok();
+        let known = self.0.operators.iter().map(|(_, key)| verified(key));
+        known.fold(false, |found, one| found | one)
     }
 
-    /// Derives a key for a purpose that the caller names, such as `console sessions`.
+    /// Derives keys for a purpose of operators that the caller names, such as `console session`, the newest first.
     #[must_use]
-    pub fn purpose_key(&self, purpose: &str) -> SecretBytes {
-        let mut context = hmac::Context::with_key(&self.0.tokens);
-        context.update(b"hpns purpose v1|");
-        context.update(purpose.as_bytes());
-        SecretBytes::new(context.sign().as_ref().to_vec())
+    pub fn purpose_keys(&self, purpose: &str) -> Vec<SecretBytes> {
+        let derived = |(_, key): &(u32, Key)| SecretBytes::new(derived(key, purpose).as_ref().to_vec());
+        self.0.operators.iter().rev().map(derived).collect()
+    }
+
+    /// The number of the key under which the audit log goes on; `None` for a process that may not write it.
+    pub(crate) fn audit_key(&self) -> Option<u32> {
+        self.0.operators.last().map(|(number, _)| *number)
+    }
+
+    /// Makes a code of the audit log under one key; `None` if this process does not have it.
+    pub(crate) fn audit_code(&self, number: u32, parts: &[&[u8]]) -> Option<[u8; 32]> {
+        let (_, key) = self.0.operators.iter().find(|(known, _)| *known == number)?;
+        let mut context = hmac::Context::with_key(&Key::new(HMAC_SHA256, derived(key, "audit log").as_ref()));
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        Some(tag_bytes(&context.sign()))
     }
 
     /// Hashes where a caller comes from, so that no address has to be kept.
     #[must_use]
     pub fn source_hash(&self, parts: &[&[u8]]) -> u64 {
-        let mut context = hmac::Context::with_key(&self.0.logs);
+        let mut context = hmac::Context::with_key(self.newest(&self.0.logs).1);
         context.update(b"source");
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -102,17 +134,37 @@ impl Keys {
     /// Derives the key under which one tenant's devices are hashed.
     #[must_use]
     pub fn device_key(&self, tenant: TenantId, salt: &[u8; 32]) -> DeviceKey {
-        let mut context = hmac::Context::with_key(&self.0.devices);
-        context.update(salt);
-        context.update(tenant.uuid().as_bytes());
-        DeviceKey(Arc::new(Key::new(HMAC_SHA256, context.sign().as_ref())))
+        device_key(self.newest(&self.0.devices).1, tenant, salt)
+    }
+
+    /// Derives all keys under which a tenant's devices may have been hashed, the newest first.
+    #[must_use]
+    pub fn device_keys(&self, tenant: TenantId, salt: &[u8; 32]) -> Vec<DeviceKey> {
+        self.0.devices.iter().rev().map(|(_, key)| device_key(key, tenant, salt)).collect()
     }
 
     /// Derives the key for device references in log lines of one day.
     #[must_use]
     pub fn log_key(&self, day: u32) -> LogKey {
-        LogKey { day, key: Key::new(HMAC_SHA256, hmac::sign(&self.0.logs, &day.to_be_bytes()).as_ref()) }
+        let newest = self.newest(&self.0.logs).1;
+        LogKey { day, key: Key::new(HMAC_SHA256, hmac::sign(newest, &day.to_be_bytes()).as_ref()) }
     }
+}
+
+const CHECK: &[u8] = b"hpns key check v1";
+
+fn derived(key: &Key, purpose: &str) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(key);
+    context.update(b"hpns purpose v1|");
+    context.update(purpose.as_bytes());
+    context.sign()
+}
+
+fn device_key(key: &Key, tenant: TenantId, salt: &[u8; 32]) -> DeviceKey {
+    let mut context = hmac::Context::with_key(key);
+    context.update(salt);
+    context.update(tenant.uuid().as_bytes());
+    DeviceKey(Arc::new(Key::new(HMAC_SHA256, context.sign().as_ref())))
 }
 
 impl fmt::Debug for Keys {
@@ -210,7 +262,31 @@ mod tests {
         assert_eq!((old_version, new_version), (1, 2));
         assert!(after.mac_matches("key", 1, &old) && after.mac_matches("key", 2, &new));
         assert!(!after.mac_matches("key", 1, &new) && !before.mac_matches("key", 2, &new));
-        assert_eq!(before.check_value(), after.check_value());
+        assert!(after.knows_check(&before.check_value()) && !before.knows_check(&after.check_value()));
+    }
+
+    #[test]
+    fn keys_of_a_purpose_that_a_process_lacks_open_nothing() {
+        let whole = KeySet::of_master(&SecretBytes::new(vec![7; 32]), &[]);
+        let without = |purpose| {
+            let mut set = KeySet::default();
+            for other in KeyPurpose::ALL.into_iter().filter(|other| *other != purpose) {
+                set.merge(KeySet::parse(&whole.lines(other)).unwrap()).unwrap();
+            }
+            Keys::of(&set)
+        };
+        let (all, token) = (Keys::of(&whole), AdminToken::generate());
+        let gateway = without(KeyPurpose::Operators);
+        assert!(all.token_matches(&token, &all.token_mac(&token)));
+        assert!(!gateway.token_matches(&token, &gateway.token_mac(&token)), "not even what it makes itself");
+        assert!(gateway.purpose_keys("console session").is_empty() && gateway.audit_key().is_none());
+        assert!(gateway.mac_matches("key", 1, &all.mac("key").0));
+
+        let no_peppers = without(KeyPurpose::Control);
+        assert!(
+            !no_peppers.mac_matches("key", 1, &all.mac("key").0)
+                && !no_peppers.knows_check(&all.check_value())
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod access;
 mod audit;
 #[cfg(test)]
 mod conformance;
+mod key_set;
 mod keys;
 mod licence;
 mod licence_key;
@@ -23,10 +24,11 @@ mod sql;
 mod sqlite;
 
 pub use access::{
-    Administration, DeliveryLedger, DeviceAdmin, LicenceAdmin, OperatorAdmin, RegistryError, Seeder,
-    TenantAdmin, TenantReader,
+    AdminSession, Administration, DeliveryLedger, DeviceAdmin, LicenceAdmin, OperatorAdmin, RegistryError,
+    Seeder, TenantAdmin, TenantReader,
 };
-pub use audit::{AuditCheck, AuditEvent, AuditFault, AuditReport};
+pub use audit::{AuditCheck, AuditEvent, AuditFault, AuditHead, AuditReport};
+pub use key_set::{InvalidKeySet, KeyPurpose, KeySet};
 pub use keys::{DeviceKey, Keys, LogKey};
 pub use licence::{
     Acceptance, IssuedKey, KeyRecord, KeySummary, Licence, LicenceDraft, Plan, Privacy, Standing, Suspension,

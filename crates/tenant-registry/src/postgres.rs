@@ -24,12 +24,13 @@ use crate::sql::{
     unchanged,
 };
 use crate::{
-    Acceptance, Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport,
-    Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary,
-    Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting, Snapshot, Tenant,
-    TenantDraft, TenantQuery,
+    Acceptance, Act, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent,
+    AuditHead, AuditReport, Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey,
+    KeyRecord, KeySummary, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting,
+    Snapshot, Tenant, TenantDraft, TenantQuery,
 };
 
+const LEAST_RIGHTS: &str = include_str!("postgres/least_rights.sql");
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 const CHANNEL: &str = "hpns_licences";
 /// A connection that tells of changes is made again after so long.
@@ -70,15 +71,17 @@ pub struct PostgresLedger {
 }
 
 impl PostgresRegistry {
-    /// Brings the schema up to date, and binds the registry to the key file at the first time.
-    pub async fn migrate(address: &str, keys: &Keys) -> Result<(), RegistryError> {
+    /// Brings the schema up to date, and binds the registry to the key file at the first time. With `finish`, and in a new
+    /// database, the roles get the least rights that this version needs: the version before may need more.
+    pub async fn migrate(address: &str, keys: &Keys, finish: bool) -> Result<(), RegistryError> {
         let pool = pool(address, None)?;
+        let is_new: Option<String> =
+            sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&pool).await?;
         MIGRATIONS.run(&pool).await?;
-        sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL")
-            .bind(&keys.check_value()[..])
-            .execute(&pool)
-            .await?;
-        let checked = check_keys(&pool, keys).await;
+        if finish || is_new.is_none() {
+            sqlx::raw_sql(LEAST_RIGHTS).execute(&pool).await?;
+        }
+        let checked = bind_keys(&pool, keys).await;
         pool.close().await;
         checked
     }
@@ -119,6 +122,10 @@ impl PostgresRegistry {
             .await?;
         Ok(Change { transaction, revision })
     }
+
+    /// Rows that were deleted go with the next VACUUM (docs/OPERATORS.md).
+    #[expect(clippy::unused_async, reason = "the other database has something to do here")]
+    async fn scrub(&self) {}
 
     /// The transaction itself has told everybody.
     #[expect(clippy::unused_self, reason = "the other database has something to do here")]
@@ -184,6 +191,21 @@ fn pool(address: &str, patience: Option<&str>) -> Result<PgPool, RegistryError> 
     Ok(pool.connect_lazy_with(options))
 }
 
+/// Binds the registry to its key file at the first time; later to the newest pepper in it, so that the one before may be
+/// dropped one day.
+async fn bind_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
+    let stored: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(pool).await?;
+    if stored.is_some_and(|stored| !keys.knows_check(&stored)) {
+        return Err(RegistryError::WrongKey);
+    }
+    sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL OR key_check <> $1")
+        .bind(&keys.check_value()[..])
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 /// Compares what was run with what this version knows.
 async fn check_schema(pool: &PgPool) -> Result<(), RegistryError> {
     let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
@@ -205,7 +227,7 @@ async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
         sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(pool).await?;
     match stored {
         None => Err(RegistryError::Unbound),
-        Some(stored) if stored == keys.check_value() => Ok(()),
+        Some(stored) if keys.knows_check(&stored) => Ok(()),
         Some(_) => Err(RegistryError::WrongKey),
     }
 }

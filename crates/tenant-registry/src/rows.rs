@@ -274,6 +274,7 @@ pub(super) struct AuditRow {
     detail: String,
     prev_hash: Vec<u8>,
     hash: Vec<u8>,
+    hash_key: i64,
 }
 
 impl TryFrom<AuditRow> for AuditEvent {
@@ -290,6 +291,7 @@ impl TryFrom<AuditRow> for AuditEvent {
             detail: row.detail,
             prev_hash: row.prev_hash,
             hash: row.hash,
+            hash_key: number(row.hash_key, "hash key")?,
         })
     }
 }

@@ -23,13 +23,19 @@ use crate::sql::{
     unchanged,
 };
 use crate::{
-    Acceptance, Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent, AuditReport,
-    Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary,
-    Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting, Snapshot, Tenant,
-    TenantDraft, TenantQuery,
+    Acceptance, Act, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent,
+    AuditHead, AuditReport, Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey,
+    KeyRecord, KeySummary, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting,
+    Snapshot, Tenant, TenantDraft, TenantQuery,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// The version of the schema since which what is deleted is overwritten.
+const SECURE_SINCE: i64 = 5;
+/// Somebody else may read the file just then.
+const SCRUB_TRIES: u32 = 5;
+const SCRUB_AGAIN: Duration = Duration::from_millis(50);
 
 const RECORD_DEVICES: &str = "
 INSERT INTO device (tenant_id, id, app, platform, first_seen, last_seen, state, reason)
@@ -57,30 +63,59 @@ impl SqliteRegistry {
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
+            // What is deleted is overwritten.
+            .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
         let pool = pool.connect_with(options).await?;
+        let before = crate::sql::schema_version(&pool).await;
         MIGRATIONS.run(&pool).await?;
         let registry = Self { pool, keys, changes: Arc::default() };
         registry.check_keys().await?;
+        if before.is_some_and(|version| version < SECURE_SINCE) {
+            // Of what was deleted before, something may stand in free pages.
+            sqlx::query("VACUUM").execute(&registry.pool).await?;
+            registry.scrub().await;
+        }
         Ok(registry)
     }
 
     /// Refuses another key file than that of the first start: every licence key would be unknown.
     async fn check_keys(&self) -> Result<(), RegistryError> {
         let ours = self.keys.check_value();
-        sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL")
+        let stored: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(&self.pool).await?;
+        if stored.is_some_and(|stored| !self.keys.knows_check(&stored)) {
+            return Err(RegistryError::WrongKey);
+        }
+        // The newest pepper's: the one before may be dropped one day.
+        sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL OR key_check <> $1")
             .bind(&ours[..])
             .execute(&self.pool)
             .await?;
-        let stored: Vec<u8> =
-            sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(&self.pool).await?;
-        if stored == ours { Ok(()) } else { Err(RegistryError::WrongKey) }
+        Ok(())
+    }
+
+    /// Leaves nothing of what was deleted in the log of the file.
+    async fn scrub(&self) {
+        for _ in 0..SCRUB_TRIES {
+            let busy =
+                sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool);
+            if matches!(busy.await, Ok((0, ..))) {
+                return;
+            }
+            tokio::time::sleep(SCRUB_AGAIN).await;
+        }
+        metrics::counter!("registry_wal_not_truncated_total").increment(1);
+        tracing::warn!(
+            "what was erased may still stand in the registry's log file; it is tried again at the next erasure"
+        );
     }
 
     /// Closes the file; what was written is on disk when this returns.
     pub async fn close(&self) {
+        self.scrub().await;
         self.pool.close().await;
     }
 
@@ -141,6 +176,9 @@ impl DeliveryLedger for SqliteRegistry {
                 .bind(i64::from(removed_before))
                 .execute(&self.pool)
                 .await?;
+        if done.rows_affected() > 0 {
+            self.scrub().await;
+        }
         Ok(done.rows_affected())
     }
 
@@ -205,5 +243,65 @@ mod tests {
         .unwrap();
 
         assert_eq!(crate::conformance::schema(columns), crate::conformance::ALLOWED_SCHEMA);
+    }
+
+    /// Whether bytes stand anywhere in the file or in its log.
+    fn stands(directory: &Path, bytes: &[u8]) -> bool {
+        let files = ["registry.db", "registry.db-wal"].map(|name| std::fs::read(directory.join(name)));
+        files.into_iter().flatten().any(|file| file.windows(bytes.len()).any(|part| part == bytes))
+    }
+
+    #[tokio::test]
+    async fn an_erased_device_is_in_no_byte_of_the_files() {
+        use crate::{DeviceAdmin, DeviceState, TenantAdmin};
+        let directory = tempfile::tempdir().unwrap();
+        let registry = fresh(directory.path()).await;
+        // Role `all` has the file open twice.
+        let other = fresh(directory.path()).await;
+        let act = crate::conformance::ACT;
+        let tenant = registry.create_tenant(&TenantDraft::named("acme"), act).await.unwrap().id;
+        let device = |number: u8| {
+            DeviceId::from_bytes(std::array::from_fn(|at| number ^ u8::try_from(at * 7).unwrap()))
+        };
+        let seen: Vec<_> = (0..41)
+            .map(|number| Sighting {
+                tenant,
+                device: device(number),
+                app: "ios".into(),
+                platform: "apple_rn".into(),
+                day: 1,
+                state: DeviceState::Active,
+                reason: None,
+            })
+            .collect();
+        other.record(&seen).await.unwrap();
+        assert!(stands(directory.path(), device(7).as_bytes()));
+
+        registry.erase_devices(tenant, &[device(7)], act).await.unwrap();
+        assert!(!stands(directory.path(), device(7).as_bytes()));
+        assert!(stands(directory.path(), device(8).as_bytes()));
+        registry.erase_all_devices(tenant, act).await.unwrap();
+        assert!((0..41).all(|number| !stands(directory.path(), device(number).as_bytes())));
+    }
+
+    #[tokio::test]
+    async fn a_pepper_is_followed_by_a_newer_one_and_dropped_without_a_new_registry() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        let secret = |byte: u8| push_domain::SecretBytes::new(vec![byte; 32]);
+        let both = crate::KeySet::of_master(&secret(1), &[secret(2)]);
+        let newer = both.lines(crate::KeyPurpose::Control);
+        let newer = newer.split_once('\n').unwrap().1;
+        let newer = crate::KeySet::parse(newer).unwrap();
+
+        for (set, opens) in [
+            (&crate::KeySet::of_master(&secret(1), &[]), true),
+            (&newer, false),
+            (&both, true),
+            (&newer, true),
+        ] {
+            let opened = SqliteRegistry::open(&path, Keys::of(set)).await;
+            assert_eq!(opened.is_ok(), opens, "{set:?}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use push_domain::TenantId;
 use serde::Deserialize;
-use tenant_registry::AuditFault;
+use tenant_registry::AuditHead;
 use utoipa::IntoParams;
 
 use super::tenants::page_length;
@@ -74,25 +74,38 @@ pub(super) async fn of_tenant(
     Ok(ok(admin.audit_page(Some(tenant.id), query).await?))
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NotedHead {
+    /// The number of the last event of an end that was noted: from the service's log or metrics.
+    seq: Option<u64>,
+    /// Its hash, in hexadecimal.
+    head: Option<String>,
+}
+
+type Noted = Result<Query<NotedHead>, axum::extract::rejection::QueryRejection>;
+
 /// Check the whole log
 ///
-/// Every event holds the hash of the one before: whatever is changed, left out or cut off is found.
-#[utoipa::path(get, path = "/v1/audit/verification", tag = "audit", responses(
+/// Every event holds the hash of the one before, under a key: what is changed, left out or cut off is found, and what
+/// cannot be found is said. With an end that was noted elsewhere, it is looked for too.
+#[utoipa::path(get, path = "/v1/audit/verification", tag = "audit", params(NotedHead), responses(
     (status = 200, description = "What the check shows", body = AuditVerification),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn verify(State(admin): State<Admin>) -> Result<Response, Failure> {
-    let report = admin.registry.verify_audit().await?;
-    let fault = report.fault.map(|fault| match fault {
-        AuditFault::Changed(seq) => format!("event {seq} was changed"),
-        AuditFault::Broken(seq) => format!("something is missing, or was put in, before event {seq}"),
-        AuditFault::Cut => "the last events are missing".to_owned(),
-    });
-    Ok(ok(AuditVerification {
-        intact: fault.is_none(),
-        events: report.events,
-        head: data_encoding::HEXLOWER.encode(&report.head),
-        fault,
-    }))
+pub(super) async fn verify(State(admin): State<Admin>, query: Noted) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(|_| invalid("query", "holds `seq` and `head` only"))?;
+    let noted = match (query.seq, query.head) {
+        (None, None) => None,
+        (Some(seq), Some(hex)) => {
+            let hash = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes());
+            let hash = hash.map_err(|_| invalid("head", "has to be a hash in hexadecimal"))?;
+            Some(AuditHead { seq, hash })
+        }
+        _ => return Err(invalid("head", "and `seq` belong together")),
+    };
+    let report = admin.registry.verify_audit(noted.as_ref()).await?;
+    Ok(ok(AuditVerification::new(&report, noted.is_some())))
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use serde_json::json;
 
 use super::{Caller, ok};
 use crate::failure::{Failure, invalid, missing};
@@ -61,8 +62,16 @@ pub(super) async fn look_up(
     input: Input<DeviceInput>,
 ) -> Result<Response, Failure> {
     let tenant = admin.find_tenant(&caller, &tenant).await?;
-    let device = admin.device(&tenant, input.value)?;
-    let known = admin.registry.device(tenant.id, device).await?.ok_or_else(|| missing("device"))?;
+    let (app, devices) = (input.value.app.clone(), admin.devices(&tenant, input.value)?);
+    let mut found = None;
+    for device in devices {
+        found = found.or(admin.registry.device(tenant.id, device).await?.map(|known| (known, device)));
+    }
+    // Who looked is noted, not for what.
+    let detail = json!({ "app": app, "found": found.is_some() });
+    let object = tenant.id.to_string();
+    admin.note("device.look_up", &object, Some(tenant.id), detail, caller.act(admin.now())).await?;
+    let (known, device) = found.ok_or_else(|| missing("device"))?;
     let reference = admin.keys.log_key(admin.now().day()).reference(&device);
     Ok(ok(DeviceView::new(known, reference)))
 }
@@ -85,8 +94,9 @@ pub(super) async fn erase(
     if !(1..=MOST_AT_ONCE).contains(&given.len()) {
         return Err(invalid("devices", "has to be 1 to 1000 devices"));
     }
-    let devices: Vec<_> =
-        given.into_iter().map(|device| admin.device(&tenant, device)).collect::<Result<_, _>>()?;
+    let devices: Vec<Vec<_>> =
+        given.into_iter().map(|device| admin.devices(&tenant, device)).collect::<Result<_, _>>()?;
+    let devices = devices.concat();
     let erased = admin.registry.erase_devices(tenant.id, &devices, caller.act(admin.now())).await?;
     Ok(ok(Erased { erased }))
 }

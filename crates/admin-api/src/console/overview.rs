@@ -10,7 +10,9 @@ use super::layout::View;
 use crate::failure::Failure;
 use crate::operations::{cursor, place};
 use crate::state::Admin;
-use crate::wire::{AlertView, AppView, AuditView, QueuesView, TestPushInput, TestPushView};
+use crate::wire::{
+    AlertView, AppView, AuditVerification, AuditView, QueuesView, TestPushInput, TestPushView,
+};
 
 /// Shows a page, or why there is none.
 fn result(view: &View, title: &'static str, content: Result<Markup, Failure>) -> Response {
@@ -287,7 +289,7 @@ pub(super) async fn audit(State(admin): State<Admin>, view: View, Query(page): Q
         let older =
             (events.len() == LENGTH as usize).then(|| events.last().map(|it| cursor(&it.seq.to_string())));
         let report = match page.check {
-            Some(_) => Some(admin.registry.verify_audit().await?),
+            Some(_) => Some(AuditVerification::new(&admin.registry.verify_audit(None).await?, false)),
             None => None,
         };
         Ok::<_, Failure>((
@@ -303,8 +305,10 @@ pub(super) async fn audit(State(admin): State<Admin>, view: View, Query(page): Q
                 None => { p { a href="/audit?check=all" { (view.t("Check the whole log")) } } }
                 Some(report) if report.fault.is_none() => {
                     p class="notice good" role="status" {
-                        (view.t("The chain is whole.")) " " (report.events) " " (view.t("events"))
+                        (view.t("No fault was found in what can be checked.")) " " (report.events) " " (view.t("events"))
                     }
+                    p { (view.t("What no check of the log alone can find:")) }
+                    ul { @for text in &report.cannot_know { li { (text) } } }
                 }
                 Some(_) => {
                     p class="notice alarm" role="alert" {

@@ -6,14 +6,14 @@ use http::header::{HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
-use tenant_registry::{Act, AdminToken};
+use tenant_registry::{Act, AdminSession, AdminToken};
 
 use super::forms::Form;
 use super::language::{COOKIE as LANGUAGE_COOKIE, Language};
 use super::layout::{head, see};
 use super::shown;
 use crate::failure::Failure;
-use crate::identity::{self, Session, cookie_name};
+use crate::identity::{self, Identity, Session, cookie_name};
 use crate::input::bounded;
 use crate::state::Admin;
 
@@ -87,6 +87,7 @@ pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Res
         Err(failure) => return super::secured(failure.into_response()),
     };
     let Some(session) = signed_in else {
+        admin.failed.count(source.first().copied().unwrap_or_default());
         if admin.failures.lets_through(&source) {
             return form(
                 language,
@@ -98,7 +99,7 @@ pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Res
         return form(language, StatusCode::TOO_MANY_REQUESTS, Some(text));
     };
     let seconds = session.expires_at.since(admin.now()).as_secs();
-    let value = session.signed(&admin.session_key);
+    let value = session.signed(&admin.session_keys).unwrap_or_default();
     cookie(see("/"), &session_cookie(is_tls, &value, seconds))
 }
 
@@ -112,9 +113,12 @@ async fn open(admin: &Admin, request: Request) -> Result<Option<Session>, Failur
     let now = admin.now();
     let Some(record) = admin.registry.open_admin_token(&token, now).await? else { return Ok(None) };
     let actor = format!("token:{}", record.id);
-    admin.registry.note("console.sign_in", &record.id, record.terms.tenant, Act::new(&actor, now)).await?;
+    admin.may_note(&actor)?;
     let end = now.plus(admin.config.session).min(record.terms.expires_at);
-    Ok(Some(Session { token: record.id, expires_at: end }))
+    let Some(session) = Session::begin(record.id.clone(), end) else { return Ok(None) };
+    let row = AdminSession { id: session.id(), token: record.id, expires_at: end };
+    admin.registry.begin_session(&row, Act::new(&actor, now)).await?;
+    Ok(Some(session))
 }
 
 fn session_cookie(is_tls: bool, value: &str, seconds: u64) -> String {
@@ -124,8 +128,15 @@ fn session_cookie(is_tls: bool, value: &str, seconds: u64) -> String {
 
 pub(super) async fn sign_out(State(admin): State<Admin>, request: Request) -> Response {
     let is_tls = identity::behind_tls(&admin, &request);
+    let session = identity::presented_session(&admin, request.headers(), is_tls);
+    let actor = request.extensions().get::<Identity>().map(|caller| caller.actor.clone()).unwrap_or_default();
     if let Err(refusal) = Form::<Nothing>::from_request(request, &admin).await {
         return refusal;
+    }
+    if let Some(session) = session
+        && let Err(error) = admin.registry.end_session(&session.id(), Act::new(&actor, admin.now())).await
+    {
+        return super::secured(Failure::from(error).into_response());
     }
     cookie(see("/sign-in"), &session_cookie(is_tls, "", 0))
 }

@@ -99,8 +99,14 @@ pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next
     let identity = match identify(&admin, request.headers(), is_api, is_tls).await {
         Ok(identity) => Some(identity),
         Err(Refused::Unknowable(error)) => return Failure::from(error).into_response(),
-        Err(Refused::Wrong) if !admin.failures.lets_through(&source) => return throttled(),
-        Err(Refused::Wrong | Refused::Nobody) => None,
+        Err(Refused::Wrong) => {
+            admin.failed.count(source.first().copied().unwrap_or_default());
+            if !admin.failures.lets_through(&source) {
+                return throttled();
+            }
+            None
+        }
+        Err(Refused::Nobody) => None,
     };
     match (access, &identity) {
         (Access::Roles(_), None) if is_api => return unauthenticated(),
@@ -207,12 +213,17 @@ async fn bearer_identity(admin: &Admin, bearer: &str) -> Result<Identity, Refuse
     }
 }
 
-/// The token behind a session is looked up every time: a revoked one ends its sessions too.
+/// The session that a browser brings, if its cookie is ours.
+pub(crate) fn presented_session(admin: &Admin, headers: &HeaderMap, is_tls: bool) -> Option<Session> {
+    Session::read(session::presented(headers, is_tls)?, &admin.session_keys, admin.now())
+}
+
+/// The session and the token behind it are looked up every time: both may have ended.
 async fn signed_in(admin: &Admin, cookie: &str) -> Result<Identity, Refused> {
     let now = admin.clock.now();
-    let session = Session::read(cookie, &admin.session_key, now).ok_or(Refused::Nobody)?;
-    let record = admin.registry.admin_token(&session.token).await.map_err(Refused::Unknowable)?;
-    let record = record.filter(|record| record.is_live(now)).ok_or(Refused::Nobody)?;
-    let form_key = Some(HEXLOWER.encode(&session.form_key(&admin.session_key)));
+    let session = Session::read(cookie, &admin.session_keys, now).ok_or(Refused::Nobody)?;
+    let record = admin.registry.session_token(&session.id(), now).await.map_err(Refused::Unknowable)?;
+    let record = record.filter(|record| record.id == session.token).ok_or(Refused::Nobody)?;
+    let form_key = Some(HEXLOWER.encode(&session.form_key()));
     Ok(Identity { form_key, ..Identity::of_token(&record) })
 }

@@ -1,5 +1,7 @@
-//! A signed-in browser: a cookie that names an admin token and an end, under our signature. Nothing of it is stored.
+//! A signed-in browser: a cookie that names an admin token, a session and an end, under our signature. The registry keeps a
+//! hash of the session, so that it ends here when somebody signs out.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign, verify};
 use data_encoding::BASE64URL_NOPAD;
 use http::HeaderMap;
@@ -16,35 +18,56 @@ pub(crate) const fn cookie_name(is_tls: bool) -> &'static str {
 pub(crate) struct Session {
     /// The public part of the admin token.
     pub(crate) token: String,
+    /// 128 random bits that nobody else has.
+    secret: [u8; SECRET_LEN],
     pub(crate) expires_at: Timestamp,
 }
 
+const SECRET_LEN: usize = 16;
+
 impl Session {
+    /// Begins one; `None` where the system has no random bytes.
+    pub(crate) fn begin(token: String, expires_at: Timestamp) -> Option<Self> {
+        let mut secret = [0; SECRET_LEN];
+        aws_lc_rs::rand::fill(&mut secret).ok()?;
+        Some(Self { token, secret, expires_at })
+    }
+
+    /// What the registry keeps of it.
+    pub(crate) fn id(&self) -> [u8; 32] {
+        let mut id = [0; 32];
+        id.copy_from_slice(digest(&SHA256, &self.secret).as_ref());
+        id
+    }
+
     fn text(&self) -> String {
-        format!("{}.{}", self.token, self.expires_at.millis())
+        format!("{}.{}.{}", self.token, BASE64URL_NOPAD.encode(&self.secret), self.expires_at.millis())
     }
 
-    /// Returns the cookie's value.
-    pub(crate) fn signed(&self, key: &SecretBytes) -> String {
+    /// Returns the cookie's value, under the newest key; none where there is no key.
+    pub(crate) fn signed(&self, keys: &[SecretBytes]) -> Option<String> {
         let text = self.text();
-        let tag = sign(&Key::new(HMAC_SHA256, key.expose()), text.as_bytes());
-        format!("{text}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
+        let tag = sign(&Key::new(HMAC_SHA256, keys.first()?.expose()), text.as_bytes());
+        Some(format!("{text}.{}", BASE64URL_NOPAD.encode(tag.as_ref())))
     }
 
-    /// Reads a cookie's value, if it is ours and its time is not over.
-    pub(crate) fn read(value: &str, key: &SecretBytes, now: Timestamp) -> Option<Self> {
+    /// Reads a cookie's value, if it is ours, under whichever key, and its time is not over.
+    pub(crate) fn read(value: &str, keys: &[SecretBytes], now: Timestamp) -> Option<Self> {
         let (text, tag) = value.rsplit_once('.')?;
         let tag = BASE64URL_NOPAD.decode(tag.as_bytes()).ok()?;
-        verify(&Key::new(HMAC_SHA256, key.expose()), text.as_bytes(), &tag).ok()?;
-        let (token, expires_at) = text.split_once('.')?;
+        let is_ours =
+            |key: &SecretBytes| verify(&Key::new(HMAC_SHA256, key.expose()), text.as_bytes(), &tag).is_ok();
+        keys.iter().find(|key| is_ours(key))?;
+        let mut parts = text.splitn(3, '.');
+        let (token, secret, expires_at) = (parts.next()?, parts.next()?, parts.next()?);
+        let secret = BASE64URL_NOPAD.decode(secret.as_bytes()).ok()?.try_into().ok()?;
         let expires_at = Timestamp::from_millis(expires_at.parse().ok()?);
-        (now < expires_at).then(|| Self { token: token.to_owned(), expires_at })
+        (now < expires_at).then(|| Self { token: token.to_owned(), secret, expires_at })
     }
 
     /// What forms of this session have to bring, so that no other page can send them.
-    pub(crate) fn form_key(&self, key: &SecretBytes) -> [u8; 32] {
-        let text = format!("form|{}", self.text());
-        let tag = sign(&Key::new(HMAC_SHA256, key.expose()), text.as_bytes());
+    pub(crate) fn form_key(&self) -> [u8; 32] {
+        let tag = sign(&Key::new(HMAC_SHA256, &self.secret), b"hpns console form v1");
         let mut bytes = [0; 32];
         bytes.copy_from_slice(tag.as_ref());
         bytes
@@ -70,13 +93,17 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
     fn a_session() -> Session {
-        Session { token: "abcdefghijkl".into(), expires_at: Timestamp::from_millis(NOW.millis() + 1000) }
+        let expires_at = Timestamp::from_millis(NOW.millis() + 1000);
+        Session { token: "abcdefghijkl".into(), secret: [7; 16], expires_at }
     }
 
     #[test]
     fn a_session_is_read_until_its_end_and_only_under_its_key() {
-        let (key, other) = (SecretBytes::new(vec![1; 32]), SecretBytes::new(vec![2; 32]));
-        let cookie = a_session().signed(&key);
+        let [key, other] = [1, 2].map(|byte| vec![SecretBytes::new(vec![byte; 32])]);
+        let cookie = a_session().signed(&key).unwrap();
+        let rotated = [other.clone(), key.clone()].concat();
+        assert_eq!(Session::read(&cookie, &rotated, NOW), Some(a_session()), "a newer key came on top");
+        assert_eq!((a_session().signed(&[]), Session::read(&cookie, &[], NOW)), (None, None));
 
         assert_eq!(Session::read(&cookie, &key, NOW), Some(a_session()));
         assert_eq!(Session::read(&cookie, &other, NOW), None);
@@ -85,8 +112,8 @@ mod tests {
 
     #[test]
     fn any_changed_character_makes_a_session_nobodys() {
-        let key = SecretBytes::new(vec![1; 32]);
-        let cookie = a_session().signed(&key);
+        let key = vec![SecretBytes::new(vec![1; 32])];
+        let cookie = a_session().signed(&key).unwrap();
         for at in 0..cookie.len() {
             let mut changed = cookie.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
@@ -94,15 +121,5 @@ mod tests {
             // The last character of a tag has bits that mean nothing; a strict reader refuses them all the same.
             assert_eq!(Session::read(&changed, &key, NOW), None, "at {at}");
         }
-    }
-
-    #[test]
-    fn a_form_key_is_no_session() {
-        let key = SecretBytes::new(vec![1; 32]);
-
-        assert_ne!(
-            a_session().signed(&key).rsplit_once('.').unwrap().1,
-            BASE64URL_NOPAD.encode(&a_session().form_key(&key))
-        );
     }
 }

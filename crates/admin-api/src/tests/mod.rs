@@ -1,6 +1,7 @@
 //! The API and the console as callers see them, on a registry of each test's own.
 
 mod access;
+mod audit;
 mod console;
 mod input;
 mod oidc;
@@ -31,6 +32,7 @@ const ACT: Act<'static> = Act::new("test", NOW);
 
 /// The API over a registry in a directory of its own.
 pub(super) struct Place {
+    pub(super) admin: Admin,
     router: Router,
     pub(super) registry: Arc<SqliteRegistry>,
     pub(super) clock: Arc<ManualClock>,
@@ -87,7 +89,8 @@ pub(super) async fn a_place_with(oidc: Option<OidcConfig>) -> Place {
         apps: Arc::new(AppCatalogue::new([app]).unwrap()),
         clock: clock.clone(),
     });
-    Place { router: crate::router(admin.unwrap()), registry, clock, _directory: directory }
+    let admin = admin.unwrap();
+    Place { router: crate::router(admin.clone()), admin, registry, clock, _directory: directory }
 }
 
 impl Place {

@@ -2,7 +2,7 @@
 
 use push_domain::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenant_registry::{AdminTokenRecord, AuditEvent};
+use tenant_registry::{AdminTokenRecord, AuditEvent, AuditFault, AuditReport};
 use utoipa::ToSchema;
 
 use super::{Moment, day_text};
@@ -57,6 +57,52 @@ pub(crate) struct AuditVerification {
     /// What is wrong, and where first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<String>,
+    /// The first event under a key of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keyed_from: Option<u64>,
+    /// What no check of the log alone can find.
+    pub(crate) cannot_know: Vec<String>,
+}
+
+impl AuditVerification {
+    pub(crate) fn new(report: &AuditReport, was_noted: bool) -> Self {
+        let fault = report.fault.map(|fault| match fault {
+            AuditFault::Changed(seq) => format!("event {seq} was changed"),
+            AuditFault::Broken(seq) => format!("something is missing, or was put in, before event {seq}"),
+            AuditFault::Cut => "the last events are missing".to_owned(),
+            AuditFault::Unkeyed(seq) => format!("event {seq} is under no key, and events before it are"),
+            AuditFault::Head => "the end of the log bears no code of ours: it was put elsewhere".to_owned(),
+            AuditFault::UnknownKey(seq) => {
+                format!("event {seq} is under a key that this process does not have")
+            }
+            AuditFault::Noted(seq) => format!("the log does not hold the end at event {seq} that was noted"),
+        });
+        let mut cannot_know = vec![
+            "whoever holds the operators' keys and may write the database can write a log that passes"
+                .to_owned(),
+        ];
+        match report.keyed_from {
+            Some((1, _)) => {}
+            Some((seq, _)) => cannot_know.push(format!(
+                "events before {seq} are under no key: whoever could write the database then could have written them"
+            )),
+            None => cannot_know.push("no event is under a key: whoever can write the database can have written all".to_owned()),
+        }
+        if !was_noted {
+            cannot_know.push(
+                "a log that was put back to an end that it once had passes: compare with an end from the service's log or metrics"
+                    .to_owned(),
+            );
+        }
+        Self {
+            intact: fault.is_none(),
+            events: report.events,
+            head: data_encoding::HEXLOWER.encode(&report.head),
+            fault,
+            keyed_from: report.keyed_from.map(|(seq, _)| seq),
+            cannot_know,
+        }
+    }
 }
 
 /// An admin token to be.

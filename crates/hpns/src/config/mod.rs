@@ -159,6 +159,7 @@ pub(crate) struct RegistryConfig {
     url: SecretString,
     pub(crate) poll_ms: u64,
     key_file: PathBuf,
+    key_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -294,6 +295,11 @@ impl Config {
     }
 
     /// Returns the file with the service's own secret.
+    /// The service's own keys, by purpose; none where one file holds all.
+    pub(crate) fn key_files(&self) -> Vec<PathBuf> {
+        self.registry.key_files.iter().map(|file| self.path(file)).collect()
+    }
+
     pub(crate) fn key_path(&self) -> PathBuf {
         self.path(&self.registry.key_file)
     }

@@ -166,8 +166,14 @@ pub(crate) enum AuditCommand {
         limit: usize,
     },
     /// Checks the whole chain; fails if it is broken.
-    #[command(after_help = "Example:\n  hpns audit verify || page-somebody")]
-    Verify,
+    #[command(
+        after_help = "Examples:\n  hpns audit verify || page-somebody\n  hpns audit verify --head 4711:07ab…"
+    )]
+    Verify {
+        /// An end of the log that was noted, from the service's log: its number and its hash.
+        #[arg(long, value_name = "SEQ:HASH")]
+        head: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

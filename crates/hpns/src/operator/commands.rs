@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use super::arguments::{
@@ -166,8 +166,15 @@ async fn audit(command: &AuditCommand, client: &Client) -> anyhow::Result<()> {
             ];
             client.rows(client.list(&path, *limit).await?, &columns)
         }
-        AuditCommand::Verify => {
-            let report = client.get("/audit/verification").await?;
+        AuditCommand::Verify { head } => {
+            let noted = match head {
+                None => String::new(),
+                Some(head) => {
+                    let (seq, hash) = head.split_once(':').context("--head has to be SEQ:HASH")?;
+                    format!("?seq={seq}&head={hash}")
+                }
+            };
+            let report = client.get(&format!("/audit/verification{noted}")).await?;
             let intact = report["intact"] == true;
             client.thing(&report)?;
             ensure!(intact, Refused::broken("the audit log was tampered with"));

@@ -99,14 +99,21 @@ async fn a_site_that_is_full_gives_up_its_own_idle_connection() {
 async fn who_finds_no_place_is_told_so_in_plain_http_and_over_tls() {
     for is_tls in [false, true] {
         let limits = Limits { connections_per_site: 1, ..Limits::default() };
-        let stuck = Router::new().route("/", get(std::future::pending::<String>));
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let told = Arc::clone(&begun);
+        let stuck = Router::new().route(
+            "/",
+            get(async move || {
+                told.notify_one();
+                std::future::pending::<String>().await
+            }),
+        );
         let (tls, connector) = if is_tls { a_certificate() } else { (None, None) };
         let (address, ..) = a_server_of(stuck, tls, limits);
         let ask = async || -> String {
             let stream = TcpStream::connect(address).await.unwrap();
             let question = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
             let mut text = String::new();
-            // It may be closed at any moment, for the other one.
             match &connector {
                 None => {
                     let mut stream = stream;
@@ -122,14 +129,12 @@ async fn who_finds_no_place_is_told_so_in_plain_http_and_over_tls() {
             }
             text
         };
-        // One of the two is being served, for ever, once its request has begun; before that it gives its place up.
-        let answered = async || loop {
-            let answer = ask().await;
-            if !answer.is_empty() {
-                return answer;
-            }
+        // Until its request has begun, the first one would give its place up.
+        let second = async {
+            begun.notified().await;
+            ask().await
         };
-        let refused = tokio::select! { answer = answered() => answer, answer = answered() => answer };
+        let refused = tokio::select! { answer = ask() => answer, answer = second => answer };
         assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("connections_per_site"), "{refused}");
         assert!(refused.to_lowercase().contains("connection: close"), "{refused}");
     }

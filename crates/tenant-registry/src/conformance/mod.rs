@@ -27,10 +27,11 @@ pub(crate) trait Registry {
 pub(crate) const ACT: Act<'static> = Act::new("test", NOW);
 
 /// Every table and column that may exist.
-pub(crate) const ALLOWED_SCHEMA: [&str; 11] = [
+pub(crate) const ALLOWED_SCHEMA: [&str; 12] = [
+    "admin_session: id token_id expires_at",
     "admin_token: id name role tenant_id mac created_at created_by expires_at revoked_at last_used_day",
-    "audit_event: seq at actor action object tenant_id detail prev_hash hash",
-    "audit_head: only_row seq hash",
+    "audit_event: seq at actor action object tenant_id detail prev_hash hash hash_key",
+    "audit_head: only_row seq hash mac",
     "credential_proof: app fingerprint proven_day",
     "device: tenant_id id app platform first_seen last_seen state reason",
     "licence: id tenant_id plan regions rate_per_second burst not_before expires_at suspended revision created_at \
@@ -74,6 +75,7 @@ macro_rules! registry_conformance {
             a_request_that_is_sent_again_creates_nothing_more,
             licences_that_end_soon_are_listed_with_their_tenants,
             an_admin_token_opens_until_it_ends_or_is_revoked,
+            a_session_lives_until_it_ends_is_ended_or_loses_its_token,
             every_deed_stands_in_the_audit_log,
             a_refused_change_leaves_no_trace,
             devices_are_counted_and_erased,

@@ -6,8 +6,8 @@ use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
 
 use super::{ACT, NOW, Registry, a_draft, a_key, a_licence, a_tenant};
 use crate::{
-    Act, AdminToken, AdminTokenDraft, LicenceDraft, Once, Privacy, RegistryError, Role, TenantDraft,
-    TenantQuery,
+    Act, AdminSession, AdminToken, AdminTokenDraft, LicenceDraft, Once, Privacy, RegistryError, Role,
+    TenantDraft, TenantQuery,
 };
 
 pub(crate) async fn a_change_is_made_only_to_what_was_looked_at(registry: &impl Registry) {
@@ -141,7 +141,7 @@ pub(crate) async fn every_deed_stands_in_the_audit_log(registry: &impl Registry)
     let token =
         registry.admin().issue_admin_token(a_token(NOW.plus(Duration::from_hours(1))), ACT).await.unwrap();
     registry.admin().revoke_admin_token(token.token.id(), ACT).await.unwrap();
-    registry.admin().note("app.test_push", "ios", None, ACT).await.unwrap();
+    registry.admin().note("app.test_push", "ios", None, serde_json::json!({}), ACT).await.unwrap();
 
     let events = registry.admin().audit(None, u64::MAX, 100).await.unwrap();
 
@@ -170,7 +170,7 @@ pub(crate) async fn every_deed_stands_in_the_audit_log(registry: &impl Registry)
     assert!(events.iter().all(|event| event.actor == "test" && event.at == NOW));
     let secrets = [issued.key.expose(), token.token.expose()];
     assert!(events.iter().all(|event| !secrets.iter().any(|secret| event.detail.contains(&secret[24..]))));
-    let report = registry.admin().verify_audit().await.unwrap();
+    let report = registry.admin().verify_audit(None).await.unwrap();
     assert_eq!((report.events, report.fault), (16, None));
     let own = registry.admin().audit(Some(tenant.id), u64::MAX, 100).await.unwrap();
     assert_eq!(own.len(), 13);
@@ -204,4 +204,35 @@ pub(crate) async fn a_refused_change_leaves_no_trace(registry: &impl Registry) {
 
     assert_eq!(registry.admin().revision().await.unwrap(), before);
     assert_eq!(registry.admin().audit(None, u64::MAX, 9).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn a_session_lives_until_it_ends_is_ended_or_loses_its_token(registry: &impl Registry) {
+    let admin = registry.admin();
+    let expires_at = NOW.plus(Duration::from_hours(24));
+    let draft = AdminTokenDraft { name: "ada".into(), role: Role::Viewer, tenant: None, expires_at };
+    let token = admin.issue_admin_token(draft, ACT).await.unwrap().record;
+    let session = |number: u8, hours| AdminSession {
+        id: [number; 32],
+        token: token.id.clone(),
+        expires_at: NOW.plus(Duration::from_hours(hours)),
+    };
+    let lives = async |number: u8, now: Timestamp| {
+        let found = admin.session_token(&[number; 32], now).await.unwrap();
+        found.is_some_and(|found| found.id == token.id)
+    };
+    for (number, hours) in [(1, 1), (2, 8), (3, 8)] {
+        admin.begin_session(&session(number, hours), ACT).await.unwrap();
+    }
+    let later = NOW.plus(Duration::from_hours(1));
+    assert!(lives(1, NOW).await && !lives(1, later).await, "it ends by itself");
+    assert!(!lives(9, NOW).await, "nobody's");
+
+    admin.end_session(&[2; 32], ACT).await.unwrap();
+    admin.end_session(&[2; 32], ACT).await.unwrap();
+    assert!(!lives(2, NOW).await && lives(3, NOW).await);
+
+    admin.revoke_admin_token(&token.id, ACT).await.unwrap();
+    assert!(!lives(3, NOW).await);
+    let unknown = AdminSession { token: "nobody".into(), ..session(4, 1) };
+    assert!(matches!(admin.begin_session(&unknown, ACT).await, Err(RegistryError::Missing("admin token"))));
 }

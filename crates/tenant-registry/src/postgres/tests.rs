@@ -52,7 +52,7 @@ fn keys(seed: u8) -> Keys {
 
 async fn migrated() -> impl Fn(&str) -> String {
     let address = a_database().await;
-    PostgresRegistry::migrate(&address("postgres"), &keys(1)).await.unwrap();
+    PostgresRegistry::migrate(&address("postgres"), &keys(1), false).await.unwrap();
     address
 }
 
@@ -62,10 +62,21 @@ struct Both {
     ledger: PostgresLedger,
 }
 
+/// Makes a login in one of the service's roles, and returns its address.
+async fn login(address: &impl Fn(&str) -> String, role: &str) -> String {
+    let name = format!("{}_{role}", address("x").rsplit('/').next().unwrap());
+    let pool = connect(&address("postgres")).unwrap();
+    let make = format!("CREATE ROLE {name} LOGIN IN ROLE hpns_{role}");
+    sqlx::query(sqlx::AssertSqlSafe(make)).execute(&pool).await.unwrap();
+    pool.close().await;
+    address(&name)
+}
+
+/// Every law holds with the rights of those who do it in the service.
 async fn fresh(_: &Path) -> Both {
     let address = migrated().await;
-    let registry = PostgresRegistry::open(&address("postgres"), keys(1)).await.unwrap();
-    Both { registry, ledger: PostgresLedger::new(&address("postgres")).unwrap() }
+    let registry = PostgresRegistry::open(&login(&address, "admin").await, keys(1)).await.unwrap();
+    Both { registry, ledger: PostgresLedger::new(&login(&address, "worker").await).unwrap() }
 }
 
 impl crate::conformance::Registry for Both {
@@ -99,7 +110,7 @@ async fn another_key_file_is_refused() {
         Err(RegistryError::WrongKey)
     ));
     assert!(matches!(
-        PostgresRegistry::migrate(&address("postgres"), &keys(2)).await,
+        PostgresRegistry::migrate(&address("postgres"), &keys(2), false).await,
         Err(RegistryError::WrongKey)
     ));
 }
@@ -124,11 +135,8 @@ async fn a_change_is_told_at_once() {
 #[tokio::test]
 async fn each_role_may_do_its_own_work_and_no_other() {
     let address = migrated().await;
-    let pool = connect(&address("postgres")).unwrap();
     for role in ["gateway", "worker", "admin"] {
-        let login = address("x").rsplit('/').next().unwrap().to_owned() + "_" + role;
-        let make = format!("CREATE ROLE {login} LOGIN IN ROLE hpns_{role}");
-        sqlx::query(sqlx::AssertSqlSafe(make)).execute(&pool).await.unwrap();
+        login(&address, role).await;
     }
     let login = |role: &str| address(&(address("x").rsplit('/').next().unwrap().to_owned() + "_" + role));
     let sighting = Sighting {
@@ -151,11 +159,81 @@ async fn each_role_may_do_its_own_work_and_no_other() {
     worker.check().await.unwrap();
     worker.record(std::slice::from_ref(&sighting)).await.unwrap();
     worker.forget(10, 10).await.unwrap();
-    assert!(denied(PostgresRegistry::open(&login("worker"), keys(1)).await.unwrap().snapshot().await));
+    assert!(denied(PostgresRegistry::open(&login("worker"), keys(1)).await), "no licence, no key");
 
     let admin = PostgresRegistry::open(&login("admin"), keys(1)).await.unwrap();
     admin.create_tenant(&TenantDraft::named("a"), ACT).await.unwrap();
     assert!(denied(record("admin").record(&[sighting]).await));
+}
+
+/// What each role may do, by table and column: the whole of it, and nothing beside it.
+const RIGHTS: &str = "
+admin admin_session: DELETE INSERT SELECT
+admin admin_token: INSERT SELECT UPDATE(last_used_day) UPDATE(revoked_at)
+admin audit_event: INSERT SELECT
+admin audit_head: SELECT UPDATE(hash) UPDATE(mac) UPDATE(seq)
+admin device: DELETE SELECT
+admin request_key: DELETE INSERT SELECT
+admin revision: SELECT UPDATE(key_check) UPDATE(number)
+admin server: DELETE INSERT SELECT
+gateway revision: SELECT(key_check) SELECT(number)
+gateway server: SELECT(licence_id) SELECT(server_id)
+gateway tenant: SELECT(device_salt) SELECT(id) SELECT(revision)
+worker credential_proof: DELETE INSERT SELECT
+worker device: DELETE INSERT SELECT UPDATE(last_seen) UPDATE(reason) UPDATE(state)";
+
+#[tokio::test]
+async fn each_role_has_these_rights_and_no_others() {
+    let address = migrated().await;
+    let pool = connect(&address("postgres")).unwrap();
+    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT substr(grantee, 6), table_name::text, privilege_type::text, '' FROM information_schema.role_table_grants
+         WHERE grantee LIKE 'hpns_%' AND table_schema = 'public'
+         UNION ALL
+         SELECT substr(c.grantee, 6), c.table_name::text, c.privilege_type::text, '(' || c.column_name || ')'
+         FROM information_schema.column_privileges AS c
+         WHERE c.grantee LIKE 'hpns_%' AND c.table_schema = 'public' AND NOT EXISTS (
+             SELECT FROM information_schema.role_table_grants AS t WHERE t.grantee = c.grantee
+             AND t.table_name = c.table_name AND t.privilege_type = c.privilege_type)",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let mut rights: std::collections::BTreeMap<String, std::collections::BTreeSet<String>> =
+        std::collections::BTreeMap::new();
+    for (role, table, privilege, column) in rows {
+        rights.entry(format!("{role} {table}")).or_default().insert(privilege + &column);
+    }
+    for line in RIGHTS.trim().lines() {
+        let (place, expected) = line.split_once(": ").unwrap();
+        let found = rights.remove(place).unwrap_or_default();
+        assert_eq!(found.into_iter().collect::<Vec<_>>().join(" "), expected, "{place}");
+    }
+    // What people wrote, and what is not theirs to see or change.
+    let gateway = |table: &str| rights.remove(&format!("gateway {table}")).unwrap();
+    let mut gateway = gateway;
+    let (licence, key) = (gateway("licence"), gateway("licence_key"));
+    for hidden in ["suspended_by", "suspended_reason", "terms_accepted_by", "suspended_at", "created_at"] {
+        assert!(!licence.contains(&format!("SELECT({hidden})")), "{hidden}");
+    }
+    let changes = |all: &std::collections::BTreeSet<String>| {
+        all.iter().filter(|right| !right.starts_with("SELECT")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!((changes(&licence), changes(&key)), (vec![], vec!["UPDATE(last_used_day)".to_owned()]));
+    for table in ["tenant", "licence", "licence_key"] {
+        let admin = rights.remove(&format!("admin {table}")).unwrap();
+        assert!(
+            admin.iter().all(|right| right != "DELETE" && right != "UPDATE" && right != "TRUNCATE"),
+            "{table}"
+        );
+        assert!(
+            !admin.contains("UPDATE(id)")
+                && !admin.contains("UPDATE(mac)")
+                && !admin.contains("UPDATE(licence_id)")
+        );
+    }
+    rights.retain(|place, _| !place.ends_with("_sqlx_migrations"));
+    assert!(rights.is_empty(), "more than is written here: {rights:?}");
 }
 
 fn denied<T>(result: Result<T, RegistryError>) -> bool {
@@ -225,15 +303,19 @@ async fn the_audit_chain_never_forks_and_every_change_of_it_is_found() {
         let registry = std::sync::Arc::clone(&registry);
         writers.spawn(async move {
             for event in 0..events {
-                registry.note("test", &format!("{writer}/{event}"), None, ACT).await.unwrap();
+                registry
+                    .note("test", &format!("{writer}/{event}"), None, serde_json::json!({}), ACT)
+                    .await
+                    .unwrap();
             }
         });
     }
     writers.join_all().await;
 
-    let report = registry.verify_audit().await.unwrap();
+    let report = registry.verify_audit(None).await.unwrap();
     assert_eq!((report.events, report.fault), ((WRITERS * events) as u64, None));
 
+    let keys = keys(1);
     // The same events, tampered with in memory: each way once more than by hand.
     let mut whole = registry.audit(None, u64::MAX, u32::MAX).await.unwrap();
     whole.reverse();
@@ -257,15 +339,17 @@ async fn the_audit_chain_never_forks_and_every_change_of_it_is_found() {
             _ => {
                 // Rewritten with a hash that fits: the next event does not.
                 chain[at].object.push('x');
-                chain[at].hash = chain[at].computed_hash().to_vec();
+                chain[at].hash = chain[at].computed_hash(&keys).unwrap().to_vec();
             }
         }
-        let mut check = AuditCheck::default();
+        let mut check = AuditCheck::new(&keys, None);
         for event in &chain {
             check.take(event);
         }
         let last = whole.last().unwrap();
-        assert!(check.finish(last.seq, &last.hash).fault.is_some(), "turn {turn} at {at}");
+        let code = crate::audit::head_code(&keys, 1, last.seq, &last.hash).unwrap();
+        let head = AuditHead { seq: last.seq, hash: last.hash.clone() };
+        assert!(check.finish(&head, &code).fault.is_some(), "turn {turn} at {at}");
     }
 }
 
@@ -285,7 +369,7 @@ async fn a_gateway_may_note_the_day_of_a_key_and_an_admin_may_not_rewrite_the_lo
     let gateway = PostgresRegistry::open(&address(&format!("{database}_gateway")), keys(1)).await.unwrap();
 
     gateway.note_use(&[made[0].1.record.kid.clone()], 7).await.unwrap();
-    assert!(denied(gateway.note("x", "y", None, ACT).await));
+    assert!(denied(gateway.note("x", "y", None, serde_json::json!({}), ACT).await));
     admin.erase_all_devices(made[0].0.id, ACT).await.unwrap();
     for statement in ["UPDATE audit_event SET actor = 'x'", "DELETE FROM audit_event", "DELETE FROM tenant"] {
         let done = sqlx::query(statement).execute(&admin.pool).await.map_err(RegistryError::from);

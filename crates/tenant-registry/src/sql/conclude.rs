@@ -28,6 +28,7 @@ macro_rules! conclude_sql {
                     sqlx::query_as("UPDATE audit_head SET seq = seq + 1 RETURNING seq, hash")
                         .fetch_one(&mut *transaction)
                         .await?;
+                let hash_key = self.keys.audit_key().ok_or($crate::RegistryError::NoAuditKey)?;
                 let mut event = $crate::AuditEvent {
                     seq: u64::try_from(seq).unwrap_or_default(),
                     at: act.at,
@@ -38,11 +39,14 @@ macro_rules! conclude_sql {
                     detail: deed.detail.to_string(),
                     prev_hash,
                     hash: Vec::new(),
+                    hash_key,
                 };
-                event.hash = event.computed_hash().to_vec();
+                let hash = event.computed_hash(&self.keys).ok_or($crate::RegistryError::NoAuditKey)?;
+                event.hash = hash.to_vec();
+                let code = $crate::audit::head_code(&self.keys, hash_key, event.seq, &event.hash);
                 sqlx::query(
-                    "INSERT INTO audit_event (seq, at, actor, action, object, tenant_id, detail, prev_hash, hash)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                    "INSERT INTO audit_event (seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 )
                 .bind(seq)
                 .bind(stored_time(event.at))
@@ -53,10 +57,12 @@ macro_rules! conclude_sql {
                 .bind(&event.detail)
                 .bind(&event.prev_hash)
                 .bind(&event.hash)
+                .bind(i64::from(hash_key))
                 .execute(&mut *transaction)
                 .await?;
-                sqlx::query("UPDATE audit_head SET hash = $1")
+                sqlx::query("UPDATE audit_head SET hash = $1, mac = $2")
                     .bind(&event.hash)
+                    .bind(&code.unwrap_or_default()[..])
                     .execute(&mut *transaction)
                     .await?;
                 transaction.commit().await?;

@@ -55,6 +55,7 @@ macro_rules! device_sql {
                     detail: json!({ "asked": devices.len(), "erased": erased }),
                 };
                 self.conclude(transaction, act, deed).await?;
+                self.scrub().await;
                 Ok(erased)
             }
 
@@ -79,6 +80,7 @@ macro_rules! device_sql {
                     detail: json!({ "erased": erased }),
                 };
                 self.conclude(change.transaction, act, deed).await?;
+                self.scrub().await;
                 Ok(erased)
             }
 

@@ -30,6 +30,11 @@ pub(super) use read::read_sql;
 pub(super) use seed::seed_sql;
 pub(super) use tenants::tenant_sql;
 
+/// The version of a file's schema before it is brought up to date; none where it is new.
+pub(super) async fn schema_version(pool: &sqlx::SqlitePool) -> Option<i64> {
+    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(pool).await.ok().flatten()
+}
+
 /// A change of tenants, licences or keys that is under way, and its number.
 pub(super) struct Change<Database: sqlx::Database> {
     pub(super) transaction: Transaction<'static, Database>,

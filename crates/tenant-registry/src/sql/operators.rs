@@ -69,6 +69,10 @@ macro_rules! operator_sql {
                 .fetch_optional(&mut *transaction)
                 .await?;
                 let tenant = done.ok_or(RegistryError::Missing("admin token"))?;
+                sqlx::query("DELETE FROM admin_session WHERE token_id = $1")
+                    .bind(id)
+                    .execute(&mut *transaction)
+                    .await?;
                 let deed = Deed {
                     action: "admin_token.revoke",
                     object: id.to_owned(),
@@ -133,10 +137,65 @@ macro_rules! operator_sql {
                 action: &str,
                 object: &str,
                 tenant: Option<TenantId>,
+                detail: serde_json::Value,
                 act: Act<'_>,
             ) -> Result<(), RegistryError> {
-                let deed = Deed { action, object: object.to_owned(), tenant, detail: json!({}) };
+                let deed = Deed { action, object: object.to_owned(), tenant, detail };
                 let transaction = self.deed().await?;
+                self.conclude(transaction, act, deed).await
+            }
+
+            async fn begin_session(&self, session: &AdminSession, act: Act<'_>) -> Result<(), RegistryError> {
+                let mut transaction = self.deed().await?;
+                let tenant: Option<Option<uuid::Uuid>> =
+                    sqlx::query_scalar("SELECT tenant_id FROM admin_token WHERE id = $1")
+                        .bind(&session.token)
+                        .fetch_optional(&mut *transaction)
+                        .await?;
+                let tenant = tenant.ok_or(RegistryError::Missing("admin token"))?;
+                sqlx::query("INSERT INTO admin_session (id, token_id, expires_at) VALUES ($1, $2, $3)")
+                    .bind(&session.id[..])
+                    .bind(&session.token)
+                    .bind(stored_time(session.expires_at))
+                    .execute(&mut *transaction)
+                    .await?;
+                let deed = Deed {
+                    action: "console.sign_in",
+                    object: session.token.clone(),
+                    tenant: tenant.map(TenantId::from_uuid),
+                    detail: json!({}),
+                };
+                self.conclude(transaction, act, deed).await
+            }
+
+            async fn session_token(
+                &self,
+                session: &[u8; 32],
+                now: Timestamp,
+            ) -> Result<Option<AdminTokenRecord>, RegistryError> {
+                let row: Option<AdminTokenRow> = sqlx::query_as(
+                    "SELECT t.id, name, role, tenant_id, mac, created_at, created_by, t.expires_at, revoked_at,
+                         last_used_day
+                     FROM admin_session AS s JOIN admin_token AS t ON t.id = s.token_id
+                     WHERE s.id = $1 AND s.expires_at > $2",
+                )
+                .bind(&session[..])
+                .bind(stored_time(now))
+                .fetch_optional(&self.pool)
+                .await?;
+                let record = row.map(AdminTokenRecord::try_from).transpose()?;
+                Ok(record.filter(|record| record.is_live(now)))
+            }
+
+            async fn end_session(&self, session: &[u8; 32], act: Act<'_>) -> Result<(), RegistryError> {
+                let mut transaction = self.deed().await?;
+                let token: Option<String> =
+                    sqlx::query_scalar("DELETE FROM admin_session WHERE id = $1 RETURNING token_id")
+                        .bind(&session[..])
+                        .fetch_optional(&mut *transaction)
+                        .await?;
+                let Some(object) = token else { return Ok(()) };
+                let deed = Deed { action: "console.sign_out", object, tenant: None, detail: json!({}) };
                 self.conclude(transaction, act, deed).await
             }
 
@@ -150,7 +209,7 @@ macro_rules! operator_sql {
                 let rows: Vec<AuditRow> = match tenant {
                     Some(tenant) => {
                         sqlx::query_as(
-                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash
+                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key
                              FROM audit_event WHERE tenant_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
                         )
                         .bind(tenant.uuid())
@@ -161,7 +220,7 @@ macro_rules! operator_sql {
                     }
                     None => {
                         sqlx::query_as(
-                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash
+                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key
                              FROM audit_event WHERE seq < $1 ORDER BY seq DESC LIMIT $2",
                         )
                         .bind(before)
@@ -173,15 +232,14 @@ macro_rules! operator_sql {
                 rows.into_iter().map(AuditEvent::try_from).collect()
             }
 
-            async fn verify_audit(&self) -> Result<AuditReport, RegistryError> {
+            async fn verify_audit(&self, noted: Option<&AuditHead>) -> Result<AuditReport, RegistryError> {
                 let mut moment = self.pool.begin_with($moment).await?;
-                let (last, hash): (i64, Vec<u8>) = sqlx::query_as("SELECT seq, hash FROM audit_head")
-                    .fetch_one(&mut *moment)
-                    .await?;
-                let (mut check, mut after) = (AuditCheck::default(), i64::MIN);
+                let (last, hash, code): (i64, Vec<u8>, Vec<u8>) =
+                    sqlx::query_as("SELECT seq, hash, mac FROM audit_head").fetch_one(&mut *moment).await?;
+                let (mut check, mut after) = (AuditCheck::new(&self.keys, noted), i64::MIN);
                 loop {
                     let rows: Vec<AuditRow> = sqlx::query_as(
-                        "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash
+                        "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key
                          FROM audit_event WHERE seq > $1 ORDER BY seq LIMIT 1000",
                     )
                     .bind(after)
@@ -193,10 +251,15 @@ macro_rules! operator_sql {
                         check.take(&AuditEvent::try_from(row)?);
                     }
                 }
-                Ok(check.finish(u64::try_from(last).unwrap_or_default(), &hash))
+                let head = AuditHead { seq: u64::try_from(last).unwrap_or_default(), hash };
+                Ok(check.finish(&head, &code))
             }
 
             async fn forget_requests(&self, before: Timestamp) -> Result<(), RegistryError> {
+                sqlx::query("DELETE FROM admin_session WHERE expires_at < $1")
+                    .bind(stored_time(before))
+                    .execute(&self.pool)
+                    .await?;
                 sqlx::query("DELETE FROM request_key WHERE created_at < $1")
                     .bind(stored_time(before))
                     .execute(&self.pool)

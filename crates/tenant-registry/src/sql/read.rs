@@ -20,16 +20,20 @@ macro_rules! read_sql {
                 let mut moment = self.pool.begin_with($moment).await?;
                 let number: i64 = sqlx::query_scalar("SELECT number FROM revision").fetch_one(&mut *moment).await?;
                 let tenants: Vec<TenantRow> = sqlx::query_as(
-                    "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
+                    // What is of people, and what nobody needs to check a caller, is not even read.
+                    "SELECT id, '' AS name, device_salt, '' AS contact, FALSE AS failover_consent,
+                         CAST(0 AS BIGINT) AS created_at, revision
                      FROM tenant WHERE revision > $1",
                 )
                 .bind(since)
                 .fetch_all(&mut *moment)
                 .await?;
                 let licences: Vec<LicenceRow> = sqlx::query_as(
-                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
-                         grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
-                         suspended, suspended_at, suspended_by, suspended_reason, revision
+                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at,
+                         CAST(0 AS BIGINT) AS created_at, grace_days, in_flight, devices, privacy, terms_version,
+                         CAST(NULL AS BIGINT) AS terms_accepted_at, CAST(NULL AS TEXT) AS terms_accepted_by, suspended,
+                         CAST(NULL AS BIGINT) AS suspended_at, CAST(NULL AS TEXT) AS suspended_by,
+                         CAST(NULL AS TEXT) AS suspended_reason, revision
                      FROM licence WHERE revision > $1",
                 )
                 .bind(since)
