@@ -128,7 +128,10 @@ impl Admin {
                 );
             }
         }
-        let Ok(events) = self.registry.audit(None, u64::MAX, 1).await else { return };
+        let events = match self.registry.audit(None, u64::MAX, 1).await {
+            Ok(events) => events,
+            Err(error) => return error!(%error, "the end of the audit log cannot be read; it is tried again"),
+        };
         let newest = events.into_iter().next();
         let head = newest
             .map_or(AuditHead { seq: 0, hash: Vec::new() }, |it| AuditHead { seq: it.seq, hash: it.hash });

@@ -61,11 +61,9 @@ pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
 }
 
 fn check_files(config: &Config, report: &mut Report) -> anyhow::Result<()> {
-    let own = if config.key_files().is_empty() { vec![config.key_path()] } else { config.key_files() };
-    for path in own.iter().filter(|path| path.exists() || !config.key_files().is_empty()) {
-        if let Err(error) = keyfile::read(path) {
-            report.bad("registry.key_file", &format!("{}: {error:#}", path.display()))?;
-        }
+    let is_made = !config.key_files().is_empty() || config.key_path().exists();
+    if is_made && let Err(error) = keyfile::load(config, keyfile::Holder::Registry) {
+        report.bad("registry", &format!("{error:#}"))?;
     }
     if !config.data_dir.is_dir() {
         report.bad("data_dir", &format!("{} is no directory", config.data_dir.display()))?;

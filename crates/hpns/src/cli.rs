@@ -105,7 +105,8 @@ pub(crate) struct RoleOptions {
 pub(crate) struct MigrateOptions {
     #[command(flatten)]
     pub(crate) config: ConfigOptions,
-    /// Takes from the roles what only the version before needed. Run it when no process of that is left.
+    /// Takes from the roles what only the version before needed, and binds the registry to the newest control key. Run it
+    /// when no process of the version before, or without that key, is left.
     #[arg(long)]
     pub(crate) finish: bool,
 }

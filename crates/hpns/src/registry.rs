@@ -41,7 +41,11 @@ impl Registry {
         let registry = match config.postgres() {
             Some(address) => {
                 let opened = PostgresRegistry::open(address, keys.clone()).await;
-                Self::Postgres(Arc::new(opened.context("registry.url: the PostgreSQL cannot be used")?))
+                let opened = opened.context("registry.url: the PostgreSQL cannot be used")?;
+                if holder == Holder::Operators {
+                    opened.seal_audit().await.context("registry.url: the audit log")?;
+                }
+                Self::Postgres(Arc::new(opened))
             }
             None => Self::Sqlite(open_file(config, &keys).await?),
         };
@@ -137,7 +141,13 @@ pub(crate) fn migrate(options: &MigrateOptions) -> anyhow::Result<()> {
             Some(address) => {
                 PostgresRegistry::migrate(address, &keys, options.finish).await.context("registry.url")?;
             }
-            None => open_file(&config, &keys).await?.close().await,
+            None => {
+                let registry = open_file(&config, &keys).await?;
+                if options.finish {
+                    registry.finish().await?;
+                }
+                registry.close().await;
+            }
         }
         writeln!(std::io::stdout(), "the registry's schema is up to date")?;
         Ok(())

@@ -40,7 +40,7 @@ fn push_url(given: Option<String>) -> anyhow::Result<String> {
 }
 
 fn holds_a_key(url: &str) -> bool {
-    url.contains("/t/") || url.contains('@') || url.contains("hpns_")
+    url.contains("/t/") || url.contains('@')
 }
 
 /// The device token, as the first line of standard input.

@@ -70,6 +70,9 @@ impl Role {
     }
 }
 
+/// What writes to the registry until the end may take so long for its last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(role: Role, options: &ConfigOptions, demo: bool) -> anyhow::Result<()> {
     let mut config = Config::load(options.config.as_deref())?;
@@ -136,6 +139,8 @@ struct Process {
     board: Arc<Board>,
     telemetry: Arc<Telemetry>,
     tasks: TaskTracker,
+    /// What writes to the registry until the end.
+    watches: TaskTracker,
     /// Ends what outlives the serving threads: the private port.
     at_the_end: CancellationToken,
 }
@@ -212,7 +217,8 @@ impl Process {
         let (leaving, stop, lost) = Default::default();
         let shared = Shared { config, process, accepting, delivering, lanes, clock, leaving, stop, lost };
         let at_the_end = CancellationToken::new();
-        Ok(Self { shared, front, back, desk, apps, board, telemetry, tasks, at_the_end })
+        let watches = TaskTracker::new();
+        Ok(Self { shared, front, back, desk, apps, board, telemetry, tasks, watches, at_the_end })
     }
 
     /// Starts what goes on beside the pushes, once what they need is there.
@@ -298,7 +304,7 @@ impl Process {
             apps: Arc::clone(&self.apps.catalogue),
             clock: Arc::clone(clock),
         })?;
-        self.tasks.spawn(admin.clone().keep_watch(self.at_the_end.clone()));
+        self.watches.spawn(admin.clone().keep_watch(self.at_the_end.clone()));
         let edge = Edge::new("admin", Limits::of_a_private_port());
         let (stop, tasks) = (self.at_the_end.clone(), self.tasks.clone());
         self.tasks.spawn(http_edge::serve(listener, None, admin_api::router(admin), edge, stop, tasks));
@@ -347,6 +353,9 @@ impl Process {
             back.ledger.close().await;
         }
         self.at_the_end.cancel();
+        self.watches.close();
+        // What they have to write last, they write now.
+        let _ = tokio::time::timeout(LAST_WORDS, self.watches.wait()).await;
         if let Some(front) = &self.front {
             front.registry.close().await;
         }

@@ -77,7 +77,7 @@ pub struct AuditReport {
     pub head: Vec<u8>,
     /// What is wrong, and where first.
     pub fault: Option<AuditFault>,
-    /// The first event under a key, and when it was: who could write the database before that could have written those
+    /// The first event under a key that is here, and when it was: who could write the database before that could have written those
     /// before it.
     pub keyed_from: Option<(u64, Timestamp)>,
 }
@@ -99,6 +99,25 @@ pub enum AuditFault {
     UnknownKey(u64),
     /// The log does not hold the end that was told before.
     Noted(u64),
+    /// The service found the log tampered with before this event, and noted it.
+    Found(u64),
+}
+
+/// The action of an event that tells that the log was tampered with before it.
+pub(crate) const BROKEN: &str = "audit.broken";
+
+/// Says whether the log ends where this service ended it: at its last event, and with a code of ours if that is under a key.
+pub(crate) fn is_end(keys: &Keys, seq: u64, hash: &[u8], code: &[u8], last: Option<(Vec<u8>, i64)>) -> bool {
+    match last {
+        None => seq == 0 && hash.is_empty(),
+        Some((last, key)) => {
+            let key = u32::try_from(key).unwrap_or(u32::MAX);
+            let is_ours = || head_code(keys, key, seq, hash).is_some_and(|it| it == code);
+            // One that was dropped cannot be asked; what comes next is under another.
+            let is_unknown = key > 0 && head_code(keys, key, seq, hash).is_none();
+            last == hash && (key == 0 || is_unknown || is_ours())
+        }
+    }
 }
 
 /// The end of a log, as its head says it or as somebody noted it down.
@@ -135,11 +154,16 @@ impl<'a> AuditCheck<'a> {
             if event.seq != self.seq + 1 || event.prev_hash != self.hash {
                 return Some(AuditFault::Broken(event.seq));
             }
-            if event.hash_key == 0 && self.keyed_from.is_some() {
+            // Keys follow each other, and none is followed by nothing.
+            if event.hash_key < self.hash_key {
                 return Some(AuditFault::Unkeyed(event.seq));
             }
+            if event.action == BROKEN {
+                return Some(AuditFault::Found(event.seq));
+            }
             let Some(hash) = event.computed_hash(self.keys) else {
-                return Some(AuditFault::UnknownKey(event.seq));
+                // Before the first key that is here stand those that were dropped; what they prove is said.
+                return self.keyed_from.map(|_| AuditFault::UnknownKey(event.seq));
             };
             if event.hash != hash {
                 return Some(AuditFault::Changed(event.seq));
@@ -150,7 +174,7 @@ impl<'a> AuditCheck<'a> {
         if self.fault.is_none() {
             self.fault = fault();
         }
-        if event.hash_key > 0 {
+        if event.hash_key > 0 && self.keys.audit_code(event.hash_key, &[]).is_some() {
             self.keyed_from.get_or_insert((event.seq, event.at));
         }
         (self.seq, self.hash_key) = (event.seq, event.hash_key);
@@ -161,6 +185,7 @@ impl<'a> AuditCheck<'a> {
     #[must_use]
     pub fn finish(self, head: &AuditHead, code: &[u8]) -> AuditReport {
         let cut = (head.seq, &head.hash) != (self.seq, &self.hash);
+        let unkeyed = (self.seq > 0 && self.hash_key == 0).then_some(AuditFault::Unkeyed(self.seq));
         let is_proven = self.hash_key == 0
             || head_code(self.keys, self.hash_key, head.seq, &head.hash).is_some_and(|it| it == code);
         let lacks_noted =
@@ -168,6 +193,7 @@ impl<'a> AuditCheck<'a> {
         let fault = self
             .fault
             .or_else(|| cut.then_some(AuditFault::Cut))
+            .or(unkeyed)
             .or_else(|| (!is_proven).then_some(AuditFault::Head));
         AuditReport {
             events: self.seq,
@@ -236,7 +262,7 @@ mod tests {
             check.take(event);
         }
         let head = AuditHead { seq: 5, hash: unkeyed[4].hash.clone() };
-        assert_eq!(check.finish(&head, b"").keyed_from, None, "what it cannot know is told");
+        assert_eq!(check.finish(&head, b"").fault, Some(AuditFault::Unkeyed(5)), "no log ends without a key");
         // The end of it: after events under a key there are none without.
         let mut forged = unkeyed[3].clone();
         forged.prev_hash.clone_from(&chain[2].hash);

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
-    TenantRow, stored_time,
+    TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
     Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
@@ -81,7 +81,7 @@ impl PostgresRegistry {
         if finish || is_new.is_none() {
             sqlx::raw_sql(LEAST_RIGHTS).execute(&pool).await?;
         }
-        let checked = bind_keys(&pool, keys).await;
+        let checked = bind_keys(&pool, keys, finish).await;
         pool.close().await;
         checked
     }
@@ -191,16 +191,17 @@ fn pool(address: &str, patience: Option<&str>) -> Result<PgPool, RegistryError> 
     Ok(pool.connect_lazy_with(options))
 }
 
-/// Binds the registry to its key file at the first time; later to the newest pepper in it, so that the one before may be
-/// dropped one day.
-async fn bind_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
+/// Binds the registry to its key file at the first time; with `finish` to the newest pepper in it, so that the one before
+/// may be dropped: a process without the newest is refused from then on.
+async fn bind_keys(pool: &PgPool, keys: &Keys, finish: bool) -> Result<(), RegistryError> {
     let stored: Option<Vec<u8>> =
         sqlx::query_scalar("SELECT key_check FROM revision").fetch_one(pool).await?;
     if stored.is_some_and(|stored| !keys.knows_check(&stored)) {
         return Err(RegistryError::WrongKey);
     }
-    sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL OR key_check <> $1")
+    sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL OR $2")
         .bind(&keys.check_value()[..])
+        .bind(finish)
         .execute(pool)
         .await?;
     Ok(())

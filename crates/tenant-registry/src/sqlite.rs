@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
-    TenantRow, stored_time,
+    TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
     Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
@@ -70,12 +70,16 @@ impl SqliteRegistry {
         let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
         let pool = pool.connect_with(options).await?;
         let before = crate::sql::schema_version(&pool).await;
+        if before.is_some_and(|version| version < SECURE_SINCE) {
+            // Of what was deleted before, something may stand in free pages. Before the schema is of this version: who is
+            // stopped here does it again.
+            sqlx::query("VACUUM").execute(&pool).await?;
+        }
         MIGRATIONS.run(&pool).await?;
         let registry = Self { pool, keys, changes: Arc::default() };
         registry.check_keys().await?;
+        registry.seal_audit().await?;
         if before.is_some_and(|version| version < SECURE_SINCE) {
-            // Of what was deleted before, something may stand in free pages.
-            sqlx::query("VACUUM").execute(&registry.pool).await?;
             registry.scrub().await;
         }
         Ok(registry)
@@ -89,11 +93,17 @@ impl SqliteRegistry {
         if stored.is_some_and(|stored| !self.keys.knows_check(&stored)) {
             return Err(RegistryError::WrongKey);
         }
-        // The newest pepper's: the one before may be dropped one day.
-        sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL OR key_check <> $1")
+        sqlx::query("UPDATE revision SET key_check = $1 WHERE key_check IS NULL")
             .bind(&ours[..])
             .execute(&self.pool)
             .await?;
+        Ok(())
+    }
+
+    /// Binds the file to the newest pepper: the one before may be dropped, and a process without the newest is refused.
+    pub async fn finish(&self) -> Result<(), RegistryError> {
+        let ours = self.keys.check_value();
+        sqlx::query("UPDATE revision SET key_check = $1").bind(&ours[..]).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -302,6 +312,74 @@ mod tests {
         ] {
             let opened = SqliteRegistry::open(&path, Keys::of(set)).await;
             assert_eq!(opened.is_ok(), opens, "{set:?}");
+            if set.newest(crate::KeyPurpose::Control) == 2
+                && let Ok(registry) = opened
+            {
+                registry.finish().await.unwrap();
+            }
         }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_tampered_with_stays_so_whatever_is_written_after_it() {
+        use crate::{AuditFault, OperatorAdmin, TenantAdmin};
+        let act = crate::conformance::ACT;
+        for (tamper, found) in [
+            // Cut back, and the head put there.
+            (
+                "DELETE FROM audit_event WHERE seq > 2;
+              UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_event WHERE seq = 2)",
+                3,
+            ),
+            // All of it.
+            ("DELETE FROM audit_event; UPDATE audit_head SET seq = 0, hash = x'aa', mac = x''", 1),
+            // The last one changed, with a hash that anybody can make.
+            ("UPDATE audit_event SET hash = x'bb' WHERE seq = 4; UPDATE audit_head SET hash = x'bb'", 5),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let registry = fresh(directory.path()).await;
+            for name in ["a", "b", "c", "d"] {
+                registry.create_tenant(&TenantDraft::named(name), act).await.unwrap();
+            }
+            sqlx::raw_sql(tamper).execute(&registry.pool).await.unwrap();
+            registry.create_tenant(&TenantDraft::named("e"), act).await.unwrap();
+
+            let report = registry.verify_audit(None).await.unwrap();
+            let marked = registry.audit(None, u64::MAX, 10).await.unwrap();
+            let marked =
+                marked.iter().find(|event| event.action == crate::audit::BROKEN).map(|event| event.seq);
+            assert_eq!(marked, Some(found), "{tamper}");
+            assert!(
+                matches!(
+                    report.fault,
+                    Some(AuditFault::Found(_) | AuditFault::Broken(_) | AuditFault::Changed(_))
+                ),
+                "{report:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_of_before_is_sealed_when_it_is_opened() {
+        use crate::{OperatorAdmin, TenantAdmin};
+        let directory = tempfile::tempdir().unwrap();
+        let registry = fresh(directory.path()).await;
+        let act = crate::conformance::ACT;
+        registry.create_tenant(&TenantDraft::named("a"), act).await.unwrap();
+        // As the version before wrote it.
+        let mut event = registry.audit(None, u64::MAX, 1).await.unwrap().remove(0);
+        event.hash_key = 0;
+        let hash = event.computed_hash(&registry.keys).unwrap();
+        for statement in
+            ["UPDATE audit_event SET hash_key = 0, hash = $1", "UPDATE audit_head SET hash = $1, mac = x''"]
+        {
+            sqlx::query(statement).bind(&hash[..]).execute(&registry.pool).await.unwrap();
+        }
+        registry.close().await;
+
+        let registry = fresh(directory.path()).await;
+
+        let report = registry.verify_audit(None).await.unwrap();
+        assert_eq!((report.fault, report.keyed_from.map(|(seq, _)| seq)), (None, Some(2)));
     }
 }

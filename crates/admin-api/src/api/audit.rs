@@ -78,7 +78,7 @@ pub(super) async fn of_tenant(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct NotedHead {
-    /// The number of the last event of an end that was noted: from the service's log or metrics.
+    /// The number of the last event of an end that was noted: from the service's own log.
     seq: Option<u64>,
     /// Its hash, in hexadecimal.
     head: Option<String>,

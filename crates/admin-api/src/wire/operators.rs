@@ -70,10 +70,15 @@ impl AuditVerification {
             AuditFault::Changed(seq) => format!("event {seq} was changed"),
             AuditFault::Broken(seq) => format!("something is missing, or was put in, before event {seq}"),
             AuditFault::Cut => "the last events are missing".to_owned(),
-            AuditFault::Unkeyed(seq) => format!("event {seq} is under no key, and events before it are"),
+            AuditFault::Unkeyed(seq) => {
+                format!("event {seq} is under no key, or an older one than those before it")
+            }
             AuditFault::Head => "the end of the log bears no code of ours: it was put elsewhere".to_owned(),
             AuditFault::UnknownKey(seq) => {
                 format!("event {seq} is under a key that this process does not have")
+            }
+            AuditFault::Found(seq) => {
+                format!("the log was tampered with before event {seq}: the service found it then")
             }
             AuditFault::Noted(seq) => format!("the log does not hold the end at event {seq} that was noted"),
         });
@@ -84,13 +89,13 @@ impl AuditVerification {
         match report.keyed_from {
             Some((1, _)) => {}
             Some((seq, _)) => cannot_know.push(format!(
-                "events before {seq} are under no key: whoever could write the database then could have written them"
+                "events before {seq} are under no key, or one that is not here: whoever could write the database could have written them"
             )),
             None => cannot_know.push("no event is under a key: whoever can write the database can have written all".to_owned()),
         }
         if !was_noted {
             cannot_know.push(
-                "a log that was put back to an end that it once had passes: compare with an end from the service's log or metrics"
+                "a log that was put back to an end that it once had passes: compare with an end from the service's own log"
                     .to_owned(),
             );
         }

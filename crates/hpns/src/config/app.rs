@@ -142,13 +142,26 @@ impl Secret<'_> {
             (Some(text), None) => Ok(SecretBytes::new(text.expose_secret().as_bytes().to_vec())),
             (None, Some(file)) => {
                 let path = data_dir.join(file);
-                let bytes = crate::secret_file::read_key(&path)
-                    .with_context(|| format!("`{}_file`: cannot read {}", self.name, path.display()))?;
+                // A certificate is public, unless its key is in the same file.
+                let read = if self.name == "certificate" { is_public } else { |_: &Path| false };
+                let bytes = if read(&path) {
+                    crate::secret_file::read(&path)
+                } else {
+                    crate::secret_file::read_key(&path)
+                };
+                let bytes =
+                    bytes.with_context(|| format!("`{}_file`: cannot read {}", self.name, path.display()))?;
                 Ok(SecretBytes::new(bytes))
             }
             _ => anyhow::bail!("exactly one of `{0}` and `{0}_file` has to be set", self.name),
         }
     }
+}
+
+/// Says whether a file holds no private key.
+fn is_public(path: &Path) -> bool {
+    let holds_key = |bytes: Vec<u8>| bytes.windows(11).any(|part| part == b"PRIVATE KEY");
+    crate::secret_file::read(path).is_ok_and(|bytes| !holds_key(bytes))
 }
 
 impl ApnsConfig {
