@@ -152,13 +152,13 @@ pub(crate) fn limits(licence: &Licence, sharing: &Sharing, known: Option<&Limits
         || {
             Arc::new(Rate::new(
                 format!("receipts:{}", licence.id),
-                Sharing { board: None, ..sharing.clone() },
+                Sharing { board: None, gateways: Arc::new(AtomicU32::new(1)) },
             ))
         },
         |known| Arc::clone(&known.receipts),
     );
     rate.set(licence.terms.rate_per_second, licence.terms.burst);
-    // Phones that come back send many at once.
+    // Phones that come back send many at once; and a server may keep to one gateway, which counts for itself.
     receipts.set(licence.terms.rate_per_second.saturating_mul(2), licence.terms.burst.saturating_mul(2));
     // What is under way stays so, whatever the limit is now.
     let under_way = known.map(|known| Arc::clone(&known.under_way)).unwrap_or_default();

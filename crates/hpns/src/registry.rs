@@ -137,17 +137,14 @@ pub(crate) fn migrate(options: &MigrateOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let keys = keyfile::load(&config, Holder::Registry)?;
-        match config.postgres() {
-            Some(address) => {
-                PostgresRegistry::migrate(address, &keys, options.finish).await.context("registry.url")?;
+        if let Some(address) = config.postgres() {
+            PostgresRegistry::migrate(address, &keys, options.finish).await.context("registry.url")?;
+        } else {
+            let registry = open_file(&config, &keys).await?;
+            if options.finish {
+                registry.finish().await?;
             }
-            None => {
-                let registry = open_file(&config, &keys).await?;
-                if options.finish {
-                    registry.finish().await?;
-                }
-                registry.close().await;
-            }
+            registry.close().await;
         }
         writeln!(std::io::stdout(), "the registry's schema is up to date")?;
         Ok(())

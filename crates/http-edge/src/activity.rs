@@ -34,6 +34,8 @@ pub(crate) struct Activity {
     /// Those of them whose bodies have not come yet.
     awaited: AtomicU32,
     is_http2: AtomicBool,
+    /// Nothing has come yet.
+    is_new: AtomicBool,
     /// Milliseconds since `opened`, times two, plus the phase.
     packed: AtomicU64,
 }
@@ -45,6 +47,7 @@ impl Activity {
             open: AtomicU32::new(0),
             awaited: AtomicU32::new(0),
             is_http2: AtomicBool::new(false),
+            is_new: AtomicBool::new(true),
             packed: AtomicU64::new(HEADER),
         })
     }
@@ -65,6 +68,8 @@ impl Activity {
     }
 
     pub(crate) fn body_is_awaited(&self) {
+        // It is idle from now on, not since before the request came.
+        self.enter(IDLE);
         self.awaited.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -86,7 +91,10 @@ impl Activity {
     }
 
     fn bytes_came(&self, bytes: &[u8]) {
-        if self.packed.load(Ordering::Relaxed) == HEADER && bytes.starts_with(HTTP2_PREFACE) {
+        if self.is_new.load(Ordering::Relaxed)
+            && self.is_new.swap(false, Ordering::Relaxed)
+            && bytes.starts_with(HTTP2_PREFACE)
+        {
             self.is_http2.store(true, Ordering::Relaxed);
         }
         let idle = self.packed.load(Ordering::Relaxed) % 2 == IDLE;
@@ -257,6 +265,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn frames_on_an_idle_http2_connection_are_no_header() {
         let activity = Activity::new();
+        // A handshake took its time.
+        tokio::time::advance(Duration::from_millis(20)).await;
+        activity.header_begins();
         activity.bytes_came(b"PRI * HTTP/2.0");
         activity.request_began();
         activity.request_ended();

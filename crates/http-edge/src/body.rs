@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use crate::activity::Activity;
 use crate::edge::Edge;
+use crate::floor::Network;
 use crate::limits::Limit;
 
 /// Why a body was not read to its end.
@@ -38,6 +39,7 @@ pub enum BodyFault {
 /// A request's body as it arrives. It ends with a [`BodyFault`] when it is over a limit.
 pub struct Arriving {
     inner: Incoming,
+    site: Network,
     edge: Arc<Edge>,
     activity: Arc<Activity>,
     read: usize,
@@ -46,6 +48,7 @@ pub struct Arriving {
 
 /// A body that did not come at once.
 struct Slow {
+    site: Network,
     edge: Arc<Edge>,
     activity: Arc<Activity>,
     held: usize,
@@ -54,7 +57,7 @@ struct Slow {
 
 impl Slow {
     fn hold(&mut self, bytes: usize) -> bool {
-        let is_held = self.edge.hold(bytes);
+        let is_held = self.edge.hold(self.site, bytes);
         self.held += if is_held { bytes } else { 0 };
         is_held
     }
@@ -62,14 +65,19 @@ impl Slow {
 
 impl Drop for Slow {
     fn drop(&mut self) {
-        self.edge.release(self.held);
+        self.edge.release(self.site, self.held);
         self.activity.body_is_here();
     }
 }
 
 impl Arriving {
-    pub(crate) const fn new(inner: Incoming, edge: Arc<Edge>, activity: Arc<Activity>) -> Self {
-        Self { inner, edge, activity, read: 0, slow: None }
+    pub(crate) const fn new(
+        inner: Incoming,
+        site: Network,
+        edge: Arc<Edge>,
+        activity: Arc<Activity>,
+    ) -> Self {
+        Self { inner, site, edge, activity, read: 0, slow: None }
     }
 
     fn over(&mut self, limit: Limit, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
@@ -83,7 +91,7 @@ impl Arriving {
         let late = Box::pin(tokio::time::sleep(self.edge.limits.body_timeout));
         let (edge, activity) = (Arc::clone(&self.edge), Arc::clone(&self.activity));
         activity.body_is_awaited();
-        let mut slow = Box::new(Slow { edge, activity, held: 0, late });
+        let mut slow = Box::new(Slow { site: self.site, edge, activity, held: 0, late });
         let is_held = slow.hold(self.read);
         self.slow = Some(slow);
         is_held

@@ -1,5 +1,6 @@
 //! What all listeners of one purpose share: their limits, and who is inside.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::activity::Activity;
-use crate::floor::{Floor, Seat};
+use crate::floor::{Floor, Network, Seat};
 use crate::limits::{Limit, Limits};
 use crate::{ErrorKind, Problem};
 
@@ -30,7 +31,8 @@ pub struct Edge {
     pub(crate) limits: Limits,
     answer: fn(Limit) -> Response<Body>,
     floor: Mutex<Floor<Connection>>,
-    body_bytes: AtomicUsize,
+    /// Bytes of unfinished bodies, in all and by site.
+    body_bytes: Mutex<(usize, HashMap<Network, usize>)>,
     streams: AtomicUsize,
     pub(crate) refusing: Arc<Semaphore>,
     told: [(Sampled, Counter); Limit::ALL.len()],
@@ -92,7 +94,7 @@ impl Edge {
             answer,
             floor: Mutex::new(Floor::new(limits.connections, limits.connections_per_site)),
             limits,
-            body_bytes: AtomicUsize::new(0),
+            body_bytes: Mutex::default(),
             streams: AtomicUsize::new(0),
             refusing: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
             told,
@@ -140,15 +142,34 @@ impl Edge {
         response
     }
 
-    /// Sets bytes of an unfinished body aside, if there is room.
-    pub(crate) fn hold(&self, bytes: usize) -> bool {
-        let most = self.limits.body_bytes;
-        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
-        self.body_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    fn body_bytes(&self) -> MutexGuard<'_, (usize, HashMap<Network, usize>)> {
+        self.body_bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn release(&self, bytes: usize) {
-        self.body_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Sets bytes of an unfinished body aside, if there is room: for a site an eighth of all, or as much as it may have of
+    /// the connections.
+    pub(crate) fn hold(&self, site: Network, bytes: usize) -> bool {
+        let Limits { body_bytes: most, connections, connections_per_site, .. } = self.limits;
+        let eighths = (8 * connections_per_site.min(connections) / connections.max(1)).max(1);
+        let mut held = self.body_bytes();
+        let of_site = held.1.get(&site).copied().unwrap_or_default();
+        if held.0 + bytes > most || of_site + bytes > most / 8 * eighths {
+            return false;
+        }
+        held.0 += bytes;
+        held.1.insert(site, of_site + bytes);
+        true
+    }
+
+    pub(crate) fn release(&self, site: Network, bytes: usize) {
+        let mut held = self.body_bytes();
+        held.0 -= bytes;
+        if let Some(of_site) = held.1.get_mut(&site) {
+            *of_site -= bytes;
+            if *of_site == 0 {
+                held.1.remove(&site);
+            }
+        }
     }
 
     /// Counts a request beside others of its connection, if there is room.

@@ -14,6 +14,8 @@ use crate::limits::Limit;
 
 /// Most places of a holder that are looked at to find an idle one; the next time others are.
 const LOOKED_AT: usize = 64;
+/// Holders that are asked for a place, the largest first.
+const HOLDERS: usize = 8;
 /// Those that were told to leave and have not yet.
 const LEAVING: usize = 256;
 
@@ -34,6 +36,15 @@ pub(crate) struct Network {
 }
 
 impl Network {
+    /// The site of an address.
+    pub(crate) fn site(address: IpAddr) -> Self {
+        let (bits, address) = match address.to_canonical() {
+            IpAddr::V4(address) => (128, address.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(address) => (64, address.to_bits()),
+        };
+        Self { bits, base: address & (u128::MAX << (128 - bits)) }
+    }
+
     /// The networks that an address counts for, its site first.
     pub(crate) fn of(address: IpAddr) -> Vec<Self> {
         let of = |bits: u8, address: u128| Self { bits, base: address & (u128::MAX << (128 - bits)) };
@@ -119,8 +130,10 @@ impl<S: Seat> Floor<S> {
             }
         }
         if self.seats.len() >= self.all {
-            let (_, largest) = *self.ranking.last().ok_or(Limit::Connections)?;
-            self.displace(largest).ok_or(Limit::Connections)?;
+            // The largest may have nothing idle: the next ones are asked, a few.
+            let largest: Vec<_> =
+                self.ranking.iter().rev().take(HOLDERS).map(|(_, network)| *network).collect();
+            largest.into_iter().find_map(|holder| self.displace(holder)).ok_or(Limit::Connections)?;
             displaced += 1;
         }
         let number = self.next;
@@ -284,9 +297,10 @@ mod tests {
                 caller
             })
             .collect();
-        // The largest holder by weight is the one address, and all of its places are busy: nobody else pays for that.
-        assert_eq!(floor.enter(ip("203.0.113.1"), Caller::idle()), Err(Limit::Connections));
-        assert!(!one.left.get() && many.iter().all(|it| !it.left.get()));
+        // The largest holder by weight is the one address, and all of its places are busy; the next is the network.
+        floor.enter(ip("203.0.113.1"), Caller::idle()).unwrap();
+        assert!(!one.left.get());
+        assert_eq!(many.iter().filter(|it| it.left.get()).count(), 1);
     }
 
     proptest! {

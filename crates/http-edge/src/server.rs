@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use crate::activity::{Activity, UnderWay, Watched};
 use crate::body::Arriving;
 use crate::edge::{Edge, Place};
+use crate::floor::Network;
 use crate::limits::Limit;
 use crate::{ErrorKind, Peer, Problem, Tls};
 
@@ -91,6 +92,7 @@ pub async fn serve<S>(
         let tracked = Tracked {
             service: service.clone(),
             peer,
+            site: Network::site(peer.address),
             activity: Arc::clone(&place.activity),
             edge: Arc::clone(&edge),
         };
@@ -194,9 +196,9 @@ where
                 return;
             }
             () = place.leave.cancelled() => {
-                // One that nobody has used yet has no other end than this.
                 connection.as_mut().graceful_shutdown();
-                let _ = timeout(LEAVING, connection.as_mut()).await;
+                // One that nobody has used yet has no other end than this; a request that began meanwhile is answered.
+                while timeout(LEAVING, connection.as_mut()).await.is_err() && activity.idle_since().is_none() {}
                 return;
             }
             () = stop.cancelled(), if !stopping => {
@@ -224,6 +226,7 @@ where
 struct Tracked<S> {
     service: S,
     peer: Peer,
+    site: Network,
     activity: Arc<Activity>,
     edge: Arc<Edge>,
 }
@@ -249,7 +252,7 @@ where
         }
         request.extensions_mut().insert(self.peer);
         let (edge, activity) = (Arc::clone(&self.edge), Arc::clone(&self.activity));
-        let request = request.map(|body| Arriving::new(body, edge, activity));
+        let request = request.map(|body| Arriving::new(body, self.site, edge, activity));
         let service = self.service.clone();
         Box::pin(async move {
             let response = service.oneshot(request).await;

@@ -3,6 +3,7 @@
 //! Each call has a number, and the lane keeps a book of them: when an answer is lost, the next call asks what became
 //! of it before any job is handed over again. A book that is gone tells that the lane has lost all.
 
+use std::collections::HashSet;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ pub(super) struct Handover {
     /// The number of its queue.
     pub(super) queue: usize,
     pub(super) deadline: Instant,
-    /// The epoch of the lane's clock in which it was sealed.
-    pub(super) epoch: u64,
+    /// The deadline in the lane's time, under which it was sealed.
+    pub(super) sealed: LaneMoment,
     pub(super) parcel: Bytes,
 }
 
@@ -163,13 +164,18 @@ impl Calls {
         let now = Instant::now();
         let mut queues: [Vec<&Handover>; QUEUES] = Default::default();
         // What was sealed before the lane's clock was another has to be sealed again.
-        let (batch, old): (Vec<_>, Vec<_>) = batch.iter().partition(|it| it.epoch == self.epoch);
-        shared.waiters.tell(thread, old.iter().map(|it| (it.job, Event::LaneFailed)));
+        let (batch, old): (Vec<_>, Vec<_>) = batch.iter().partition(|it| it.sealed.epoch == self.epoch);
+        let old = old.into_iter().filter(|it| shared.waiters.is_due(it.job, lane, self.life));
+        shared.waiters.tell(thread, old.map(|it| (it.job, Event::LaneFailed)));
+        // A job that was asked for again while this stood still is here twice.
+        let mut seen = HashSet::new();
         // A caller that has left, or has been sent to another lane, waits for nothing here.
         for job in
             batch.into_iter().filter(|it| it.deadline > now && shared.waiters.is_due(it.job, lane, self.life))
         {
-            queues[job.queue].push(job);
+            if seen.insert(job.job) {
+                queues[job.queue].push(job);
+            }
         }
         self.number += 1;
         let call = self.written(&queues, &shared.gateway, now);
@@ -185,7 +191,9 @@ impl Calls {
         let answer = Answer::read(self.step.run(&call, &mut self.link).await?);
         self.clock = Some(Clock { sent: now, server_ms: answer.server_ms });
         self.epoch = answer.epoch;
-        shared.ways.set_clock(lane, Some(LaneMoment { millis: answer.server_ms, epoch: answer.epoch }));
+        // A lane whose clock has just stepped has no epoch until a worker has told one.
+        let shows = LaneMoment { millis: answer.server_ms, epoch: answer.epoch };
+        shared.ways.set_clock(lane, Some(shows).filter(|it| it.epoch > 0));
         shared.ways.heard(lane, answer.beat, answer.server_ms);
         let has_lost_all = self.has_book && answer.last.is_none();
         self.has_book = true;

@@ -20,6 +20,8 @@ use crate::{Job, KeyRing, Submit, SubmitError, Verdict, VitalTasks, wire};
 
 /// A job without a verdict is submitted again after so long: its entry or its reply may be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Deadlines in a lane's time that differ by so many milliseconds are one.
+const RECKONED: u64 = 200;
 /// For so long a job is offered to other workers when those that took it cannot deliver it.
 const OFFERED: Duration = Duration::from_secs(1);
 
@@ -124,9 +126,31 @@ impl GatewayThread {
             job: push.id,
             queue: super::keys::queue_of(push.request.provider(), push.kind.is_call()),
             deadline: job.deadline,
-            epoch: deadline.epoch,
+            sealed: deadline,
             parcel: wire::write_parcel(binding, &envelope),
         })
+    }
+}
+
+impl GatewayThread {
+    /// Seals a job for a lane, unless that is done. What was reckoned of the lane's clock may have been wrong: then it is done
+    /// again.
+    fn for_lane(
+        &self,
+        sealed: &mut Option<(usize, Handover)>,
+        job: &Job,
+        lane: usize,
+        deadline: LaneMoment,
+    ) -> Option<Handover> {
+        let is_for = |(of, it): &(usize, Handover)| {
+            *of == lane
+                && it.sealed.epoch == deadline.epoch
+                && it.sealed.millis.abs_diff(deadline.millis) <= RECKONED
+        };
+        if !sealed.as_ref().is_some_and(is_for) {
+            *sealed = self.sealed(job, deadline).map(|it| (lane, it));
+        }
+        sealed.as_ref().map(|(_, handover)| handover.clone())
     }
 }
 
@@ -144,20 +168,24 @@ impl Submit for GatewayThread {
                 if !is_repeated && ways.is_dark() {
                     return Err(SubmitError::NoWay);
                 }
+                if let Some(verdict) = place.verdict() {
+                    return Ok(verdict);
+                }
                 pause().await;
                 continue;
             };
             let Some(deadline) = ways.moment(number, job.deadline) else {
+                if let Some(verdict) = place.verdict() {
+                    return Ok(verdict);
+                }
                 pause().await;
                 continue;
             };
-            let is_for = |(lane, it): &(usize, Handover)| *lane == number && it.epoch == deadline.epoch;
-            if !sealed.as_ref().is_some_and(is_for) {
-                sealed = self.sealed(&job, deadline).map(|it| (number, it));
-            }
-            let Some((_, handover)) = &sealed else { return Ok(Verdict::unsent(FailReason::Internal)) };
+            let Some(handover) = self.for_lane(&mut sealed, &job, number, deadline) else {
+                return Ok(Verdict::unsent(FailReason::Internal));
+            };
             let event = place.wait_on(number);
-            if !ways.hand_over(number, handover.clone()) {
+            if !ways.hand_over(number, handover) {
                 return Err(SubmitError::Closed);
             }
             let patience = job.deadline.min(Instant::now() + ASK_AGAIN);
@@ -190,7 +218,7 @@ impl Submit for GatewayThread {
                 Ok(Err(_)) | Err(_) => is_repeated = true,
             }
         }
-        Ok(Verdict::unsent(FailReason::Deadline))
+        Ok(place.verdict().unwrap_or_else(|| Verdict::unsent(FailReason::Deadline)))
     }
 }
 

@@ -172,6 +172,11 @@ impl Waiters {
 }
 
 impl Place<'_> {
+    /// Takes a verdict that came between two ways.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.waiters.part(self.job).get_mut(&self.job)?.verdict.take()
+    }
+
     /// Says that the job goes to a lane, and returns where its news will arrive.
     pub(super) fn wait_on(&self, lane: usize) -> oneshot::Receiver<Event> {
         let (event, news) = oneshot::channel();

@@ -24,6 +24,9 @@ use crate::seal::Sealer;
 use crate::wire::Parcel;
 use crate::{Claimed, JobSource, KeyRing, Verdict, VitalTasks, wire};
 
+/// No gateway gives a push more time.
+const LARGEST_BUDGET: Duration = Duration::from_secs(25);
+
 /// Claims jobs from all lanes: one for a process, with one set of connections a lane. Each of its threads takes
 /// them from an end of its own.
 ///
@@ -195,7 +198,8 @@ impl WorkerThread {
         let Claim { end, place, parcel, life } = claim;
         let provider = read::provider_of(place.0);
         let now = Instant::now();
-        let deadline = end.heart.instant_of(parcel.deadline.millis).unwrap_or(now);
+        // Whatever the lane's clock says, no push has longer than the largest budget.
+        let deadline = end.heart.instant_of(parcel.deadline.millis).unwrap_or(now).min(now + LARGEST_BUDGET);
         let verdict = if parcel.deadline.epoch != end.heart.epoch() || self.apps.get(&parcel.app).is_none() {
             // The gateway knows how much time is left, and another worker may know the app.
             Vec::new()

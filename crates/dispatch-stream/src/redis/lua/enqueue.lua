@@ -15,7 +15,10 @@ local queues = #KEYS - 2
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local lane = call('HMGET', KEYS[1], 'beat', 'epoch')
+local lane = call('HMGET', KEYS[1], 'beat', 'epoch', 'seen')
+-- A clock that has stepped since the last heartbeat has no epoch until the next one.
+local seen = tonumber(lane[3] or now)
+if now < seen or now - seen > 2000 then lane[2] = false end
 local book = call('HMGET', KEYS[2], 'call', 'jobs', 'taken')
 local said = {string.format('%.0f', now), lane[2] or '', lane[1] or '', book[1] or '', book[2] or '', book[3] or ''}
 if book[1] and tonumber(book[1]) >= number then
