@@ -194,6 +194,16 @@ impl Hosted {
         Ok(())
     }
 
+    /// Ends the process that serves operators, and starts it again.
+    pub fn restart_admin(&mut self) -> anyhow::Result<()> {
+        if let Some(mut old) = self.admin.take() {
+            old.signal("TERM")?;
+            old.wait()?;
+            self.admin = Some(self.add("admin")?);
+        }
+        Ok(())
+    }
+
     /// Starts one more process that takes pushes, and sends it its share of the connections.
     pub fn add_gateway(&mut self) -> anyhow::Result<()> {
         let gateway = self.add("gateway")?;

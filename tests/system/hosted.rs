@@ -6,13 +6,14 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use system_tests::api::Api;
 use system_tests::client::{self, Load, Outcome, Status};
-use system_tests::hosted::{Hosted, Size};
+use system_tests::hosted::{Hosted, Size, write_private};
 use system_tests::ledger::Reconciled;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::harness::hpns;
+use crate::harness::{hpns, run};
 
 /// A deployment is nine processes: one at a time is enough for two cores.
 fn alone() -> MutexGuard<'static, ()> {
@@ -148,6 +149,81 @@ fn processes_are_replaced_without_a_failed_push() {
     assert_eq!(books.duplicates, 0);
 }
 
+/// Adds what `hpns` prints to a key file: below what is there, or on top of it.
+fn add_key(file: &Path, arguments: &[&str], on_top: bool) {
+    let new = run(arguments);
+    assert!(new.status.success(), "{new:?}");
+    let (new, old) = (String::from_utf8(new.stdout).unwrap(), std::fs::read_to_string(file).unwrap());
+    write_private(file, (if on_top { new + &old } else { old + &new }).as_bytes()).unwrap();
+}
+
+/// Leaves of a key file the lines that are chosen.
+fn keep(file: &Path, lines: impl Fn(Vec<&str>) -> Vec<&str>) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let kept = lines(text.lines().collect());
+    write_private(file, (kept.join("\n") + "\n").as_bytes()).unwrap();
+}
+
+/// Replaces every process, one after the other.
+fn restart_all(hosted: &mut Hosted) {
+    for _ in 0..hosted.gateways.len() {
+        hosted.add_gateway().unwrap();
+        let mut old = hosted.gateways.remove(0);
+        old.signal("TERM").unwrap();
+        hosted.balance();
+        old.wait().unwrap();
+    }
+    for _ in 0..hosted.workers.len() {
+        hosted.add_worker().unwrap();
+        let mut old = hosted.workers.remove(0);
+        old.signal("TERM").unwrap();
+        old.wait().unwrap();
+    }
+    hosted.restart_admin().unwrap();
+}
+
+#[test]
+fn every_ring_of_keys_is_rotated_without_a_failed_push() {
+    let mut place = a_place(&Size { admin: true, gateways: 1, workers: 1, ..Size::default() });
+    let directory = place.directory.path().to_owned();
+    let file = |name: &str| directory.join(name);
+    let token = place.hosted.admin_token().unwrap();
+    let ring = file("dispatch.keys");
+
+    let books = place.under(25, |hosted| {
+        // New keys: those by purpose make at once, that of the lanes opens only.
+        for name in ["control.keys", "devices.keys", "log.keys", "operators.keys"] {
+            let path = file(name);
+            add_key(&path, &["keys", "new", path.to_str().unwrap()], false);
+        }
+        add_key(&ring, &["new-key"], false);
+        restart_all(hosted);
+        // That of the lanes goes on top.
+        keep(&ring, |lines| lines.into_iter().rev().collect());
+        restart_all(hosted);
+        // What nothing needs any more goes: the lanes' first key, and the log's.
+        keep(&ring, |lines| lines[..1].to_vec());
+        keep(&file("log.keys"), |lines| lines[1..].to_vec());
+        restart_all(hosted);
+    });
+
+    assert_true_and_complete(&books);
+    // Tokens and licence keys of before are known, and what is new is made under the new keys.
+    let api = Api { address: place.hosted.admin.as_ref().unwrap().address, token };
+    let tenants = api.all("/tenants").unwrap();
+    let licence = format!("/tenants/{}/licences", tenants[0]["id"].as_str().unwrap());
+    let licences = api.v1("GET", &licence, &serde_json::Value::Null).unwrap();
+    let id =
+        licences["items"].as_array().or(licences.as_array()).unwrap()[0]["id"].as_str().unwrap().to_owned();
+    let issued = api.v1("POST", &format!("/licences/{id}/keys"), &serde_json::json!({})).unwrap();
+    let key = issued["key"].as_str().unwrap();
+    until(|| client::answers(place.hosted.balancer.address, key, 1).unwrap()[0].contains("OK"));
+    let peppers = place.hosted.postgres.ask("SELECT DISTINCT pepper FROM licence_key ORDER BY 1").unwrap();
+    assert_eq!(peppers, "1\n2");
+    let report = api.v1("GET", "/audit/verification", &serde_json::Value::Null).unwrap();
+    assert_eq!(report["intact"], true, "{report}");
+}
+
 #[test]
 fn a_database_that_is_away_is_not_noticed_by_who_is_known() {
     let mut place = a_place(&Size::default());
@@ -265,7 +341,7 @@ fn what_is_not_safe_or_not_ready_is_refused_with_one_clear_line() {
         place.hosted.lanes[1].ask(&["CONFIG", "SET", setting, back]).unwrap();
     }
 
-    system_tests::hosted::write_private(&directory.join("other.keys"), b"no key\n").unwrap();
+    write_private(&directory.join("other.keys"), b"no key\n").unwrap();
     let line = complaint(&refused(&place, "worker", |it| {
         it.replace("[dispatch]\n", "[dispatch]\nkey_ring_file = \"other.keys\"\n")
     }));

@@ -81,6 +81,8 @@ mod check_tests;
 #[cfg(test)]
 mod deaths;
 #[cfg(test)]
+mod forgery_tests;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod rig;
