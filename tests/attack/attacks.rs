@@ -43,6 +43,12 @@ fn until(stop: &AtomicBool, mut again: impl FnMut(u64) -> anyhow::Result<()>) ->
     Ok(count)
 }
 
+/// Leaves the machine to the service for a moment: what is tried here is its limits, not its processors.
+#[expect(clippy::disallowed_methods, reason = "an attacker has a pace of its own")]
+fn breathe() {
+    std::thread::sleep(Duration::from_millis(5));
+}
+
 /// Sends one request, and returns the answer; empty if the connection was closed.
 fn exchange(address: SocketAddr, head: &str, body: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address)?;
@@ -103,6 +109,7 @@ fn open_connections(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> 
     let (public, admin) = (place.hosted.gateways.first().context("no gateway")?.address, place.api.address);
     let mut open = Vec::new();
     for _ in 0..400 {
+        breathe();
         for (address, half) in [
             (admin, "POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 600\r\n\r\ntoken="),
             (public, "POST /api/v1/send_push HTTP/1.1\r\nHost: x\r\nContent-Length: 250000\r\n\r\n{"),
@@ -114,6 +121,7 @@ fn open_connections(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> 
         }
     }
     let asked = until(stop, |_| {
+        breathe();
         place.api.v1("GET", "/me", &serde_json::Value::Null).context("an operator was kept out").map(drop)
     })?;
     Ok(format!("nothing by {} connections: an operator asked {asked} times beside them", open.len()))
@@ -242,6 +250,7 @@ fn words(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     place.api.v1("PUT", &format!("/licences/lic_{}", licence.replace('-', "")), &terms)?;
     let head = format!("POST /t/{}/api/v1/send_push HTTP/1.1\r\n", place.key);
     let send = |device: &str| {
+        breathe();
         let mut push = json!({
             "server_id": "canarycanarycanarycanaryca", "platform": "android_rn-v2", "type": "message",
             "device_id": device, "message": "canary",
@@ -254,11 +263,15 @@ fn words(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
         exchange(place.hosted.balancer.address, &head, &push.to_string())
     };
     // The gateways hear of the policy at once, and may have pushes under way.
+    // What arrived before is of no interest.
+    let stat = |name| place.hosted.simulator.stat(name);
+    let from = stat("apns_requests")? + stat("fcm_requests")?;
+    let received = |device: &str| received(place, from, device);
     let holds = |turn: u32| -> anyhow::Result<bool> {
         for number in 0..20 {
             send(&format!("words-{turn}-{number}"))?;
         }
-        let arrived = received(place, &format!("words-{turn}-"))?;
+        let arrived = received(&format!("words-{turn}-"))?;
         Ok(!arrived.is_empty() && !arrived.iter().any(|one| one.contains("canary")))
     };
     let mut turns = 0;
@@ -268,7 +281,7 @@ fn words(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     }
     send("after-first")?;
     let pushes = until(stop, |number| send(&format!("after-{number}-")).map(drop))?;
-    let arrived = received(place, "after-")?;
+    let arrived = received("after-")?;
     ensure!(!arrived.is_empty(), "nothing arrived");
     if let Some(word) = arrived.iter().find(|one| one.contains("canary")) {
         bail!("a word left the service: {word}");
@@ -276,10 +289,13 @@ fn words(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("no word of {} pushes leaves", pushes + 1))
 }
 
-/// What arrived for devices whose tokens hold a text.
-fn received(place: &Place, device: &str) -> anyhow::Result<Vec<String>> {
-    let list: serde_json::Value =
-        serde_json::from_str(&place.hosted.simulator.ask("GET", "/sim/notifications", "")?)?;
+/// What arrived after the first so many, for devices whose tokens hold a text.
+fn received(place: &Place, from: u64, device: &str) -> anyhow::Result<Vec<String>> {
+    let list: serde_json::Value = serde_json::from_str(&place.hosted.simulator.ask(
+        "GET",
+        &format!("/sim/notifications?after={from}"),
+        "",
+    )?)?;
     let all = list.as_array().cloned().unwrap_or_default();
     Ok(all.iter().map(ToString::to_string).filter(|one| one.contains(device)).collect())
 }
