@@ -163,22 +163,23 @@ impl Submit for GatewayThread {
         // Whether a lane may have it already; lanes that were full; since when workers cannot deliver it.
         let (mut is_repeated, mut full, mut unserved_since) = (false, 0, None);
         while Instant::now() < job.deadline {
+            if let Some(verdict) = place.verdict() {
+                return Ok(verdict);
+            }
             lane = ways.choose(lane);
             let Some(number) = lane else {
                 if !is_repeated && ways.is_dark() {
                     return Err(SubmitError::NoWay);
                 }
-                if let Some(verdict) = place.verdict() {
-                    return Ok(verdict);
-                }
                 pause().await;
                 continue;
             };
             let Some(deadline) = ways.moment(number, job.deadline) else {
-                if let Some(verdict) = place.verdict() {
-                    return Ok(verdict);
+                // One whose clock is not known has just come back, or is about to be found gone.
+                lane = ways.other_than(number).filter(|other| ways.moment(*other, job.deadline).is_some());
+                if lane.is_none() {
+                    pause().await;
                 }
-                pause().await;
                 continue;
             };
             let Some(handover) = self.for_lane(&mut sealed, &job, number, deadline) else {
