@@ -3,14 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use system_tests::servers::{GATEWAY_LOGIN, WORKER_LOGIN};
 
-use crate::{Attack, Place, file};
+use crate::{Attack, Place, Stop, file};
 
 /// All attackers, in the order of docs/SECURITY.md.
 pub(crate) const ALL: [Attack; 9] = [
@@ -34,19 +33,13 @@ pub(crate) const ALL: [Attack; 9] = [
 ];
 
 /// Repeats something until it is told to stop; returns how often.
-fn until(stop: &AtomicBool, mut again: impl FnMut(u64) -> anyhow::Result<()>) -> anyhow::Result<u64> {
+fn until(stop: &Stop, mut again: impl FnMut(u64) -> anyhow::Result<()>) -> anyhow::Result<u64> {
     let mut count = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.is_over() {
         again(count)?;
         count += 1;
     }
     Ok(count)
-}
-
-/// Leaves the machine to the service for a moment: what is tried here is its limits, not its processors.
-#[expect(clippy::disallowed_methods, reason = "an attacker has a pace of its own")]
-fn breathe() {
-    std::thread::sleep(Duration::from_millis(5));
 }
 
 /// Sends one request, and returns the answer; empty if the connection was closed.
@@ -76,7 +69,7 @@ fn script(place: &Place, token: &str, reason: &str) -> anyhow::Result<()> {
     place.hosted.simulator.ask("POST", "/sim/script", &script.to_string()).map(drop)
 }
 
-fn junk_tokens(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn junk_tokens(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     script(place, "eeee", "BadDeviceToken")?;
     script(place, "ffff", "DeviceTokenNotForTopic")?;
     let prefix = format!("/t/{}", place.key);
@@ -87,7 +80,7 @@ fn junk_tokens(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("nothing by {sent} pushes: its own are doubted and held"))
 }
 
-fn receipts(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn receipts(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     let head = format!("POST /t/{}/api/v1/ack HTTP/1.1\r\n", place.key);
     let sent = until(stop, |number| {
         let body = json!({ "id": number.to_string(), "platform": "ios", "type": "message" });
@@ -96,7 +89,7 @@ fn receipts(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("nothing by {sent} receipts: they have a rate and a memory of their own"))
 }
 
-fn strangers_tokens(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn strangers_tokens(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     script(place, "dddd", "BadDeviceToken")?;
     let sent = until(stop, |number| {
         let from = format!("X-Forwarded-For: 198.51.100.{}\r\n", number % 64);
@@ -105,11 +98,10 @@ fn strangers_tokens(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> 
     Ok(format!("nothing by {sent} pushes: strangers speak for nobody"))
 }
 
-fn open_connections(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn open_connections(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     let (public, admin) = (place.hosted.gateways.first().context("no gateway")?.address, place.api.address);
     let mut open = Vec::new();
     for _ in 0..400 {
-        breathe();
         for (address, half) in [
             (admin, "POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 600\r\n\r\ntoken="),
             (public, "POST /api/v1/send_push HTTP/1.1\r\nHost: x\r\nContent-Length: 250000\r\n\r\n{"),
@@ -119,12 +111,10 @@ fn open_connections(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> 
             let _ = stream.write_all(half.as_bytes());
             open.push(stream);
         }
+        place.api.v1("GET", "/me", &serde_json::Value::Null).context("an operator was kept out")?;
     }
-    let asked = until(stop, |_| {
-        breathe();
-        place.api.v1("GET", "/me", &serde_json::Value::Null).context("an operator was kept out").map(drop)
-    })?;
-    Ok(format!("nothing by {} connections: an operator asked {asked} times beside them", open.len()))
+    stop.wait();
+    Ok(format!("nothing by {} connections: an operator is answered beside them", open.len()))
 }
 
 /// Runs commands with a login that was stolen; returns those that were let through of those that must not be.
@@ -146,7 +136,7 @@ fn tell_gateways(place: &Place, login: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gateway_login(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn gateway_login(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     refused(
         place,
         GATEWAY_LOGIN,
@@ -171,7 +161,7 @@ fn gateway_login(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("no answer, no gateway, no outage by {told} rounds of forged words"))
 }
 
-fn worker_login(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn worker_login(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     refused(
         place,
         WORKER_LOGIN,
@@ -188,7 +178,7 @@ fn worker_login(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("no answer, no pause, no doubt by {told} rounds of forged words"))
 }
 
-fn stolen_gateway(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn stolen_gateway(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     // What its configuration lets it have: it refuses to start with more.
     let config = std::fs::read_to_string(file(place, "gateway.toml"))?;
     ensure!(!config.contains("operators.keys"), "a gateway has the operators' keys");
@@ -220,7 +210,7 @@ fn stolen_gateway(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("licences' terms and keyed hashes, no session, nobody's name ({asked} rounds)"))
 }
 
-fn viewer(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn viewer(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     let wanted = json!({ "name": "attack", "role": "viewer", "days": 1 });
     let made = place.api.v1("POST", "/admin-tokens", &wanted)?;
     let token = made["token"].as_str().context("no token")?.to_owned();
@@ -239,7 +229,7 @@ fn viewer(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("{written} audit events by {tried} sign-ins, and no change"))
 }
 
-fn words(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
+fn words(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     let kid = place.key.split('_').nth(2).context("no kid")?;
     let licence =
         place.hosted.postgres.ask(&format!("SELECT licence_id FROM licence_key WHERE kid = '{kid}'"))?;
@@ -250,7 +240,6 @@ fn words(place: &Place, stop: &AtomicBool) -> anyhow::Result<String> {
     place.api.v1("PUT", &format!("/licences/lic_{}", licence.replace('-', "")), &terms)?;
     let head = format!("POST /t/{}/api/v1/send_push HTTP/1.1\r\n", place.key);
     let send = |device: &str| {
-        breathe();
         let mut push = json!({
             "server_id": "canarycanarycanarycanaryca", "platform": "android_rn-v2", "type": "message",
             "device_id": device, "message": "canary",

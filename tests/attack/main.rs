@@ -9,7 +9,7 @@ mod attacks;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,11 +29,35 @@ pub(crate) struct Place {
     victim: String,
 }
 
+/// Tells an attacker when it is over.
+#[derive(Default)]
+pub(crate) struct Stop {
+    is_over: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Stop {
+    fn tell(&self) {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.told.notify_all();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is.
+    pub(crate) fn wait(&self) {
+        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.told.wait_while(is_over, |is_over| !*is_over));
+    }
+}
+
 /// One attacker, and what it does until it is told to stop. It returns what it gained, or an error if that is too much.
 pub(crate) struct Attack {
     pub(crate) who: &'static str,
     pub(crate) what: &'static str,
-    pub(crate) run: fn(&Place, &AtomicBool) -> anyhow::Result<String>,
+    pub(crate) run: fn(&Place, &Stop) -> anyhow::Result<String>,
 }
 
 impl Place {
@@ -81,11 +105,11 @@ fn main() -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for (number, attack) in (1..).zip(attacks::ALL) {
         let alone = p99(&place.pushes(number << 32, time)?);
-        let stop = AtomicBool::new(false);
+        let stop = Stop::default();
         let (gained, outcome) = std::thread::scope(|scope| {
             let attacker = scope.spawn(|| (attack.run)(&place, &stop));
             let outcome = place.pushes((number << 32) + (1 << 31), time);
-            stop.store(true, Ordering::Relaxed);
+            stop.tell();
             (attacker.join(), outcome)
         });
         let (outcome, gained) = (outcome?, gained.map_err(|_| anyhow::anyhow!("an attack panicked"))?);
