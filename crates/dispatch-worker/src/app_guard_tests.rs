@@ -1,5 +1,7 @@
 //! The law of the guards: what one tenant sends changes no answer of another.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 use push_domain::{ApnsRequest, Content, DeviceToken, JobId, Kind, Priority, Provider, TenantId};
 
@@ -70,7 +72,63 @@ fn answer(app: &Arc<AppGuard>, tenant: TenantId, device: u8, outcome: &Outcome) 
     (Some(isolated), removed)
 }
 
+/// Three processes that tell each other what they have seen, as the lanes sum it up.
+struct Processes {
+    guards: [Arc<AppGuard>; 3],
+    told: HashMap<String, (u64, u64)>,
+}
+
+impl Processes {
+    fn new() -> Self {
+        Self { guards: std::array::from_fn(|_| a_guard()), told: HashMap::new() }
+    }
+
+    fn exchange(&mut self) {
+        let news: Vec<_> = self.guards.iter().flat_map(AppGuard::news).collect();
+        for ((subject, told), _) in &news {
+            let sum = self.told.entry(subject.clone()).or_default();
+            *sum = (sum.0 + told.dead, sum.1 + told.accepted);
+        }
+        for ((subject, _), hear) in news {
+            let (dead, accepted) = self.told[&subject];
+            hear.take(&Evidence {
+                dead,
+                accepted,
+                accepted_ago: Some(Duration::ZERO),
+                paused: Duration::ZERO,
+            });
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn what_a_tenant_sends_through_one_process_changes_no_answer_of_another_in_any(
+        pushes in prop::collection::vec((0_u8..8, 0_usize..3, any::<u8>(), any::<u8>(), 0_u8..4), 1..400),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let _time = runtime.enter();
+        let (victim, attacker) = (TenantId::new(), TenantId::new());
+        let (mut alone, mut beside) = (Processes::new(), Processes::new());
+        for (who, process, device, what, is_told) in pushes {
+            for guard in alone.guards.iter().chain(&beside.guards) {
+                guard.proof.accepted();
+            }
+            let outcome = outcome(what);
+            let (one, other) = (&alone.guards[process], &beside.guards[process]);
+            if who < 3 {
+                prop_assert_eq!(answer(one, victim, device, &outcome), answer(other, victim, device, &outcome));
+            } else {
+                let tenant = if who < 5 { attacker } else { TenantId::unlicensed(who.into()) };
+                answer(other, tenant, device, &outcome);
+            }
+            if is_told == 0 {
+                alone.exchange();
+                beside.exchange();
+            }
+        }
+    }
+
     #[test]
     fn what_a_tenant_sends_changes_no_answer_of_another(
         // Who pushes: the victim, a licensed attacker, or one of several without a licence.

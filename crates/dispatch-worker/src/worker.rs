@@ -234,7 +234,7 @@ impl Worker {
         }
         let (fail, word) = match barred {
             Barred::Held => (FailReason::AppMisconfigured, "AppHeld"),
-            Barred::TenantHeld => (FailReason::AppMisconfigured, "TenantHeld"),
+            Barred::TenantHeld => (FailReason::TokensDoubted, "TenantHeld"),
             Barred::Broken => (FailReason::ProviderDown, "BreakerOpen"),
             Barred::TenantPaced => (FailReason::ProviderBusy, "TenantPaced"),
         };

@@ -35,6 +35,8 @@ pub enum FailReason {
     UnknownPlatform,
     /// The app's credentials do not work; the operator has been told.
     AppMisconfigured,
+    /// Most device tokens of this tenant are not of this app; other tenants' are.
+    TokensDoubted,
     /// The caller's rate is over its limit.
     RateLimited,
     /// We cannot take more at this moment.
@@ -57,7 +59,7 @@ pub enum FailReason {
 
 impl FailReason {
     /// Every reason, for the documentation's test and for metrics.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::BodyTooLarge,
         Self::BadDeviceToken,
@@ -73,6 +75,7 @@ impl FailReason {
         Self::WrongRegion,
         Self::UnknownPlatform,
         Self::AppMisconfigured,
+        Self::TokensDoubted,
         Self::RateLimited,
         Self::Busy,
         Self::Unavailable,
@@ -103,6 +106,7 @@ impl FailReason {
             Self::WrongRegion => "wrong_region",
             Self::UnknownPlatform => "unknown_platform",
             Self::AppMisconfigured => "app_misconfigured",
+            Self::TokensDoubted => "tokens_doubted",
             Self::RateLimited => "rate_limited",
             Self::Busy => "busy",
             Self::Unavailable => "unavailable",
@@ -146,6 +150,9 @@ impl FailReason {
             Self::WrongRegion => "the licence does not hold in this region",
             Self::UnknownPlatform => "no app is set up for this platform",
             Self::AppMisconfigured => "the credentials of this app do not work; the operator has been told",
+            Self::TokensDoubted => {
+                "most device tokens that this tenant sends belong to another app, project or environment"
+            }
             Self::RateLimited => "more pushes than the licence allows",
             Self::Busy => "the service cannot take more at this moment",
             Self::Unavailable => "the licence cannot be checked at this moment",
