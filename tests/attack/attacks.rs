@@ -12,7 +12,7 @@ use system_tests::servers::{GATEWAY_LOGIN, WORKER_LOGIN};
 use crate::{Attack, Place, Stop, file};
 
 /// All attackers, in the order of docs/SECURITY.md.
-pub(crate) const ALL: [Attack; 9] = [
+pub(crate) const ALL: [Attack; 10] = [
     Attack { who: "one licence", what: "random tokens, then another app's", run: junk_tokens },
     Attack { who: "one licence", what: "receipts in any number", run: receipts },
     Attack { who: "test tier", what: "random tokens from 64 addresses", run: strangers_tokens },
@@ -28,6 +28,7 @@ pub(crate) const ALL: [Attack; 9] = [
         what: "sessions, people, rights",
         run: stolen_gateway,
     },
+    Attack { who: "the database, to write", what: "lifts a suspension, raises a role", run: database_writer },
     Attack { who: "viewer token", what: "fills the audit log, changes things", run: viewer },
     Attack { who: "one licence", what: "words under ids only", run: words },
 ];
@@ -208,6 +209,44 @@ fn stolen_gateway(place: &Place, stop: &Stop) -> anyhow::Result<String> {
         Ok(())
     })?;
     Ok(format!("licences' terms and keyed hashes, no session, nobody's name ({asked} rounds)"))
+}
+
+fn database_writer(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+    let none = &serde_json::Value::Null;
+    let tenant = place.api.v1("POST", "/tenants", &json!({ "name": "suspended" }))?;
+    let tenant = tenant["id"].as_str().context("no tenant")?;
+    let terms = json!({
+        "plan": "professional", "regions": ["us"], "rate_per_second": 100, "burst": 100,
+        "in_flight": 0, "devices": 0, "grace_days": 14, "privacy": "full",
+    });
+    let licence = place.api.v1("POST", &format!("/tenants/{tenant}/licences"), &terms)?;
+    let licence = format!("/licences/{}", licence["id"].as_str().context("no licence")?);
+    place.api.v1("PUT", &format!("{licence}/terms"), &json!({ "version": "1", "accepted_by": "x" }))?;
+    let key = place.api.v1("POST", &format!("{licence}/keys"), &json!({}))?;
+    let key = key["key"].as_str().context("no key")?.to_owned();
+    place.api.v1("PUT", &format!("{licence}/suspension"), &json!({ "reason": "attack" }))?;
+    let viewer = json!({ "name": "raised", "role": "viewer", "days": 1 });
+    let token = place.api.v1("POST", "/admin-tokens", &viewer)?;
+    let token = token["token"].as_str().context("no token")?.to_owned();
+    // What a writer would do: the row, and the revision that lets gateways read it again.
+    let lift =
+        "UPDATE licence SET suspended = FALSE, revision = (SELECT number FROM revision) WHERE suspended;
+        UPDATE admin_token SET role = 'security-admin' WHERE name = 'raised'; NOTIFY hpns_licences";
+    let tried = until(stop, |_| {
+        place.hosted.postgres.ask(lift)?;
+        let answer = push(place, &format!("/t/{key}"), "", "device")?;
+        ensure!(!answer.contains("\"OK\""), "a suspended licence pushes: {answer}");
+        let head = format!("GET /v1/admin-tokens HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
+        let answer = exchange(place.api.address, &head, "")?;
+        ensure!(answer.starts_with("HTTP/1.1 401"), "a raised token opens: {answer}");
+        Ok(())
+    })?;
+    place.hosted.postgres.ask(
+        "UPDATE licence SET suspended = TRUE WHERE suspended_at IS NOT NULL;
+         UPDATE admin_token SET role = 'viewer' WHERE name = 'raised'",
+    )?;
+    place.api.v1("GET", &licence, none)?;
+    Ok(format!("nothing: {tried} rounds of lifted suspensions and raised roles"))
 }
 
 fn viewer(place: &Place, stop: &Stop) -> anyhow::Result<String> {

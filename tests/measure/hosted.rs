@@ -101,8 +101,9 @@ pub struct Secure {
     pub certificate: CertificateDer<'static>,
 }
 
-const GATEWAY_KEYS: &str = "[\"control.keys\", \"devices.keys\", \"log.keys\"]";
-const OPERATORS_KEYS: &str = "[\"control.keys\", \"devices.keys\", \"log.keys\", \"operators.keys\"]";
+const GATEWAY_KEYS: &str = "[\"control.keys\", \"devices.keys\", \"log.keys\", \"rights-check.keys\"]";
+const OPERATORS_KEYS: &str =
+    "[\"control.keys\", \"devices.keys\", \"log.keys\", \"operators.keys\", \"rights.keys\"]";
 
 impl Hosted {
     /// Starts everything in a directory.

@@ -27,7 +27,7 @@ const NEW_DEVICES: u64 = 100;
 /// How often the gauges are renewed.
 const RENEW: Duration = Duration::from_secs(30);
 
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "licence_expiring",
     "licence_in_grace",
     "credential_expiring",
@@ -36,6 +36,7 @@ const KINDS: [&str; 8] = [
     "provider_down",
     "removals",
     "new_devices",
+    "rights_changed",
 ];
 
 fn alert(kind: &str, severity: &str, object: &str, name: &str, text: String) -> AlertView {
@@ -46,6 +47,16 @@ impl Admin {
     /// Everything that an operator should look at.
     pub(crate) async fn alerts(&self) -> Result<Vec<AlertView>, Failure> {
         let mut alerts = self.app_alerts().await;
+        let changed = self.watch.changed();
+        if changed > 0 {
+            let text = if changed == crate::registry_watch::UNKNOWN {
+                "what grants anything bears no signature of ours; gateways go on with what they knew"
+                    .to_owned()
+            } else {
+                format!("{changed} licences, keys or tokens are not as they were written; they grant nothing")
+            };
+            alerts.push(alert("rights_changed", "alarm", "registry", "registry", text));
+        }
         self.licence_alerts(&mut alerts).await?;
         self.tenant_alerts(&mut alerts).await?;
         Ok(alerts)
@@ -144,6 +155,7 @@ impl Admin {
             }
             self.tell_head(&mut told).await;
             self.note_failures().await;
+            self.care_for_registry().await;
             let yesterday =
                 self.now().millis().saturating_sub(u64::try_from(DAY.as_millis()).unwrap_or_default());
             let _ = self.registry.forget_requests(Timestamp::from_millis(yesterday)).await;

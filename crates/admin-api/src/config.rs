@@ -17,6 +17,8 @@ pub struct Config {
     pub gateway_url: String,
     /// For how long somebody stays signed in to the console.
     pub session: Duration,
+    /// For how many days audit events are kept; 0: for good.
+    pub audit_days: u32,
     /// Who may bring sign-ins over plain HTTP, and is believed about a caller's address.
     pub trusted_proxies: TrustedProxies,
     /// Whose access tokens are taken besides our own.

@@ -42,9 +42,13 @@ impl From<RegistryError> for Failure {
             RegistryError::TooManyKeys => (ErrorKind::Conflict, "too_many_keys"),
             RegistryError::DoneBefore(_) => (ErrorKind::Conflict, "done_before"),
             RegistryError::RequestKeyReused => (ErrorKind::Conflict, "request_key_reused"),
+            RegistryError::RightsChanged => (ErrorKind::Conflict, "rights_changed"),
             RegistryError::Unreadable(_)
             | RegistryError::WrongKey
             | RegistryError::NoAuditKey
+            | RegistryError::NoRightsKey
+            | RegistryError::RightsUnproven
+            | RegistryError::RightsUnsealed
             | RegistryError::Database(_)
             | RegistryError::SchemaDiffers(_)
             | RegistryError::Unbound

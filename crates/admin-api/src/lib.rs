@@ -14,6 +14,7 @@ mod failure;
 mod identity;
 mod input;
 mod operations;
+mod registry_watch;
 mod rules;
 mod state;
 mod test_push;

@@ -12,6 +12,7 @@ use tenant_registry::{Administration, Keys};
 use crate::Config;
 use crate::audit_watch::Failed;
 use crate::identity::Oidc;
+use crate::registry_watch::RegistryWatch;
 
 /// Failed sign-ins of one source: 10 a minute, and 20 at once.
 const FAILURE_EVERY: Duration = Duration::from_secs(6);
@@ -56,6 +57,7 @@ pub struct State {
     pub(crate) oidc: Option<Oidc>,
     pub(crate) failures: NetworkRates,
     pub(crate) failed: Failed,
+    pub(crate) watch: RegistryWatch,
     /// What one caller may have noted that changes nothing.
     pub(crate) noted: Rates,
     pub(crate) client: reqwest::Client,
@@ -88,6 +90,7 @@ impl Admin {
             oidc,
             failures,
             failed,
+            watch: RegistryWatch::default(),
             noted,
             client,
         };

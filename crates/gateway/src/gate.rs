@@ -10,7 +10,8 @@ use arc_swap::ArcSwapOption;
 use dispatch_stream::Board;
 use push_domain::{Clock, FailReason, LicenceId, TenantId};
 use tenant_registry::{
-    DeviceKey, InvalidKey, Keys, LicenceKey, LogKey, Privacy, Refusal, RegistryError, Snapshot, TenantReader,
+    DeviceKey, InvalidKey, KeyUse, Keys, LicenceKey, LogKey, Privacy, Refusal, RegistryError, Snapshot,
+    TenantReader,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,7 @@ pub struct Gate {
     fails: AtomicBool,
     sharing: Sharing,
     /// Keys that were used for the first time today, and that the registry has not been told of.
-    used: Mutex<Vec<String>>,
+    used: Mutex<Vec<KeyUse>>,
 }
 
 impl Gate {
@@ -147,8 +148,8 @@ impl Gate {
         if self.age() > TOO_OLD {
             return Err(FailReason::Unavailable);
         }
-        if permit.is_first_use {
-            self.used().push(key.kid().to_owned());
+        if let Some(first) = permit.first_use {
+            self.used().push(first);
         }
         let terms = &permit.licence.terms;
         Ok(Caller {
@@ -190,7 +191,7 @@ impl Gate {
         })
     }
 
-    fn used(&self) -> MutexGuard<'_, Vec<String>> {
+    fn used(&self) -> MutexGuard<'_, Vec<KeyUse>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -494,7 +495,7 @@ mod tests {
         place.gate.refresh(place.registry.snapshot().await.unwrap());
         assert_eq!(place.refusal(&key).await, None);
 
-        assert_eq!(*place.gate.used(), [key.kid()]);
+        assert!(place.gate.used().iter().map(|it| &*it.kid).eq([key.kid()]));
         place.gate.note_use(&place.registry).await;
 
         assert!(place.gate.used().is_empty());

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::keyfile::KeysCommand;
 use crate::lanes::NewKeyOptions;
 use crate::operator::OperatorCommand;
+use crate::rights::RegistryCommand;
 
 /// Hosted push notification service: customers' servers push through it to Apple and Google.
 #[derive(Debug, Parser)]
@@ -29,6 +30,9 @@ pub(crate) enum Command {
     Admin(RoleOptions),
     /// Brings the registry's schema up to date. Run it before a new version's other roles.
     Migrate(MigrateOptions),
+    /// Whether the registry is as this service wrote it.
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// The service's own keys, by purpose.
     #[command(subcommand)]
     Keys(KeysCommand),

@@ -30,7 +30,9 @@ pub(crate) enum Holder {
 impl Holder {
     const fn needs(self) -> &'static [KeyPurpose] {
         match self {
-            Self::Gateway => &[KeyPurpose::Control, KeyPurpose::Devices, KeyPurpose::Log],
+            Self::Gateway => {
+                &[KeyPurpose::Control, KeyPurpose::Devices, KeyPurpose::Log, KeyPurpose::RightsCheck]
+            }
             Self::Operators => &KeyPurpose::ALL,
             Self::Registry => &[KeyPurpose::Control],
         }
@@ -58,8 +60,8 @@ pub(crate) fn load(config: &Config, holder: Holder) -> anyhow::Result<Keys> {
             set.merge(more).with_context(|| format!("registry.key_files: {}", path.display()))?;
         }
         ensure!(
-            holder != Holder::Gateway || !set.holds(KeyPurpose::Operators),
-            "registry.key_files: a gateway must not have the operators' keys; leave their file out"
+            holder != Holder::Gateway || !(set.holds(KeyPurpose::Operators) || set.holds(KeyPurpose::Rights)),
+            "registry.key_files: a gateway must not have the operators' keys, nor those that sign; leave their files out"
         );
         set
     };
@@ -67,7 +69,7 @@ pub(crate) fn load(config: &Config, holder: Holder) -> anyhow::Result<Keys> {
         let name = purpose.as_str();
         ensure!(
             set.holds(*purpose),
-            "registry.key_files: this process needs keys for `{name}`, and there are none"
+            "registry.key_files: this process needs keys for `{name}`, and there are none (hpns keys new, hpns keys checks)"
         );
     }
     Ok(Keys::of(&set))
@@ -92,20 +94,25 @@ fn make(path: &Path) -> anyhow::Result<()> {
 /// `hpns keys`: the service's own keys by purpose.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Splits a key file into one for each purpose: control, devices, log and operators.
+    /// Splits a key file into one for each purpose: control, devices, log, operators, rights and rights-check.
     ///
-    /// What the former file was made of is in none of them; keep it away from the machines. Gateways get control, devices and
-    /// log; the admin role gets all four (`registry.key_files`).
+    /// What the former file was made of is in none of them; keep it away from the machines. Gateways get control, devices, log
+    /// and rights-check; the admin role gets all six (`registry.key_files`).
     Split(SplitOptions),
     /// Makes a new key for a purpose, as a line for the end of its file; docs/OPERATIONS.md tells how to bring it in.
     New(NewOptions),
+    /// Prints what proves the signatures of a file of `rights` keys: the file `rights-check.keys` of gateways.
+    Checks {
+        /// The file of the keys that sign.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SplitOptions {
     /// The file that holds everything.
     file: PathBuf,
-    /// Where the new files go: control.keys, devices.keys, log.keys and operators.keys.
+    /// Where the new files go: control.keys, devices.keys and so on.
     #[arg(long, value_name = "DIRECTORY")]
     into: PathBuf,
 }
@@ -114,6 +121,9 @@ pub(crate) struct SplitOptions {
 pub(crate) struct NewOptions {
     /// The file of the purpose, as it is now.
     file: PathBuf,
+    /// The purpose, where there is no file yet.
+    #[arg(long, value_parser = ["control", "devices", "log", "operators", "rights"])]
+    first_of: Option<String>,
 }
 
 /// Runs `hpns keys`.
@@ -128,11 +138,27 @@ pub(crate) fn run(command: &KeysCommand) -> anyhow::Result<()> {
                 writeln!(out, "{}", path.display())?;
             }
         }
-        KeysCommand::New(NewOptions { file }) => {
+        KeysCommand::New(NewOptions { file, first_of: Some(purpose) }) => {
+            ensure!(!file.exists(), "{} is there already: leave --first-of out", file.display());
+            writeln!(out, "{purpose} 1 {}", random()?)?;
+        }
+        KeysCommand::New(NewOptions { file, first_of: None }) => {
             let set = read(file).with_context(|| file.display().to_string())?;
-            let purposes: Vec<_> = KeyPurpose::ALL.into_iter().filter(|it| set.holds(*it)).collect();
+            // What proves comes with what signs.
+            let is_own = |it: &KeyPurpose| *it != KeyPurpose::RightsCheck || !set.holds(KeyPurpose::Rights);
+            let purposes: Vec<_> =
+                KeyPurpose::ALL.into_iter().filter(|it| set.holds(*it)).filter(is_own).collect();
             let [purpose] = purposes[..] else { bail!("{} holds keys of several purposes", file.display()) };
+            ensure!(
+                purpose != KeyPurpose::RightsCheck,
+                "what proves is made of what signs: hpns keys checks"
+            );
             writeln!(out, "{} {} {}", purpose.as_str(), set.newest(purpose) + 1, random()?)?;
+        }
+        KeysCommand::Checks { file } => {
+            let set = read(file).with_context(|| file.display().to_string())?;
+            ensure!(set.holds(KeyPurpose::Rights), "{} holds no key that signs", file.display());
+            out.push_str(&set.lines(KeyPurpose::RightsCheck));
         }
     }
     Ok(std::io::stdout().write_all(out.as_bytes())?)
@@ -185,18 +211,24 @@ mod tests {
             let settings = format!("key_files = [{}]", names.join(", "));
             load(&config(&settings, directory.path()), holder)
         };
-        let all = ["control", "devices", "log", "operators"];
+        let all = ["control", "devices", "log", "operators", "rights", "rights-check"];
+        let gateway = ["control", "devices", "log", "rights-check"];
 
-        assert!(with(&all, Holder::Operators).is_ok() && with(&all[..3], Holder::Gateway).is_ok());
+        assert!(with(&all, Holder::Operators).is_ok() && with(&gateway, Holder::Gateway).is_ok());
         let refused = |names: &[&str], holder| with(names, holder).unwrap_err().to_string();
         assert!(refused(&all, Holder::Gateway).contains("must not have the operators' keys"));
+        assert!(
+            refused(&["control", "log", "devices", "rights"], Holder::Gateway)
+                .contains("nor those that sign")
+        );
         assert!(refused(&all[..2], Holder::Gateway).contains("needs keys for `log`"));
+        assert!(refused(&all[..3], Holder::Gateway).contains("needs keys for `rights-check`"));
         assert!(refused(&all[..3], Holder::Operators).contains("needs keys for `operators`"));
         assert!(refused(&["control", "control"], Holder::Gateway).contains("control.keys"));
         // They are the keys that the one file had.
         let old = load(&config("key_file = \"old.key\"", directory.path()), Holder::Operators).unwrap();
         let new = with(&all, Holder::Operators).unwrap();
         assert_eq!(old.purpose_keys("x")[0].expose(), new.purpose_keys("x")[0].expose());
-        assert!(with(&all[..3], Holder::Gateway).unwrap().purpose_keys("console session").is_empty());
+        assert!(with(&gateway, Holder::Gateway).unwrap().purpose_keys("console session").is_empty());
     }
 }

@@ -21,6 +21,7 @@ mod operator;
 mod outbound;
 mod proofs;
 mod registry;
+mod rights;
 mod secret_file;
 mod seed;
 mod send;
@@ -63,6 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Admin(options) => service::run(Role::Admin, &options.config, false)?,
         Command::Worker(options) => service::run(Role::Worker, &options.config, false)?,
         Command::Migrate(options) => registry::migrate(&options)?,
+        Command::Registry(command) => return rights::run(&command),
         Command::Keys(command) => keyfile::run(&command)?,
         Command::Operator(command) => return operator::run(&command),
         Command::FirstToken(options) => registry::first_token(&options)?,

@@ -44,6 +44,7 @@ impl Registry {
                 let opened = opened.context("registry.url: the PostgreSQL cannot be used")?;
                 if holder == Holder::Operators {
                     opened.seal_audit().await.context("registry.url: the audit log")?;
+                    make_missing_salts(&opened).await?;
                 }
                 Self::Postgres(Arc::new(opened))
             }
@@ -66,12 +67,28 @@ impl Registry {
         }
     }
 
+    /// Signs everything as it stands.
+    pub(crate) async fn seal_rights(&self, act: Act<'_>) -> Result<(), RegistryError> {
+        match self {
+            Self::Sqlite(registry) => registry.seal_rights(act).await,
+            Self::Postgres(registry) => registry.seal_rights(act).await,
+        }
+    }
+
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(registry) => registry.close().await,
             Self::Postgres(registry) => registry.close().await,
         }
     }
+}
+
+/// A registry that was put back from a backup has none; before it is sealed, nothing can be changed.
+async fn make_missing_salts(registry: &PostgresRegistry) -> anyhow::Result<()> {
+    if registry.is_sealed().await? {
+        registry.make_missing_salts(Act::new("hpns", SystemClock.now())).await.context("registry.url")?;
+    }
+    Ok(())
 }
 
 impl Ledger {
@@ -137,8 +154,11 @@ pub(crate) fn migrate(options: &MigrateOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let keys = keyfile::load(&config, Holder::Registry)?;
+        let act = Act::new("hpns migrate", SystemClock.now());
+        let mut is_sealed = true;
         if let Some(address) = config.postgres() {
-            PostgresRegistry::migrate(address, &keys, options.finish).await.context("registry.url")?;
+            let migrated = PostgresRegistry::migrate(address, &keys, options.finish, act).await;
+            is_sealed = migrated.context("registry.url")?;
         } else {
             let registry = open_file(&config, &keys).await?;
             if options.finish {
@@ -147,6 +167,12 @@ pub(crate) fn migrate(options: &MigrateOptions) -> anyhow::Result<()> {
             registry.close().await;
         }
         writeln!(std::io::stdout(), "the registry's schema is up to date")?;
+        if !is_sealed {
+            writeln!(
+                std::io::stdout(),
+                "what it grants is not signed yet: run `hpns registry seal` with the admin role's configuration"
+            )?;
+        }
         Ok(())
     })
 }

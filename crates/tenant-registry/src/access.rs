@@ -7,8 +7,8 @@ use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
 
 use crate::{
     Act, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditEvent, AuditHead, AuditReport, Changes,
-    DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeySummary, Licence, LicenceDraft, NewDevices,
-    Sighting, Snapshot, Tenant, TenantDraft, TenantQuery,
+    DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeySummary, KeyUse, Licence, LicenceDraft,
+    NewDevices, RightsReport, Sighting, Snapshot, Tenant, TenantDraft, TenantQuery,
 };
 
 /// Why the registry could not do it.
@@ -43,6 +43,22 @@ pub enum RegistryError {
     /// This process may not write the audit log, and so change nothing.
     #[error("this process does not have the operators' keys")]
     NoAuditKey,
+    /// A row that is to be changed is not as it was written.
+    #[error(
+        "the registry was changed past this service: look with `hpns registry verify`; `hpns registry seal` takes it as it is"
+    )]
+    RightsChanged,
+    /// The signature over what grants anything does not hold.
+    #[error(
+        "what the registry grants is not signed by a key that is known here: look with `hpns registry verify`"
+    )]
+    RightsUnproven,
+    /// Nothing is signed yet.
+    #[error("what the registry grants is not signed yet: run `hpns registry seal`")]
+    RightsUnsealed,
+    /// This process may not sign, and so change nothing.
+    #[error("this process does not have the keys that sign rights")]
+    NoRightsKey,
     /// The database did not answer or refused.
     #[error("the registry database failed: {0}")]
     Database(#[from] sqlx::Error),
@@ -73,7 +89,7 @@ pub trait TenantReader: Send + Sync {
     async fn changes_since(&self, revision: u64) -> Result<Changes, RegistryError>;
 
     /// Notes on which day licence keys were used.
-    async fn note_use(&self, kids: &[String], day: u32) -> Result<(), RegistryError>;
+    async fn note_use(&self, uses: &[KeyUse], day: u32) -> Result<(), RegistryError>;
 
     /// Waits until there may be a change. A database that cannot tell never says so: look from time to
     /// time all the same, also because news may be lost on the way.
@@ -297,6 +313,16 @@ pub trait OperatorAdmin: Send + Sync {
 
     /// Checks the whole chain, and whether it holds an end that was noted down elsewhere.
     async fn verify_audit(&self, noted: Option<&AuditHead>) -> Result<AuditReport, RegistryError>;
+
+    /// Compares everything that grants something with what was signed.
+    async fn verify_rights(&self) -> Result<RightsReport, RegistryError>;
+
+    /// Codes live licence keys anew that are under an older pepper, or that gateways have offered a digest of; returns how
+    /// many. Afterwards the older peppers open nothing but keys that were not used since ([`RightsReport::old_keys`]).
+    async fn renew_keys(&self, act: Act<'_>) -> Result<u64, RegistryError>;
+
+    /// Forgets audit events of before a moment, and notes that; the newest one stays. Returns how many.
+    async fn cut_audit(&self, before: Timestamp, act: Act<'_>) -> Result<u64, RegistryError>;
 
     /// Forgets the callers' request keys of before a moment.
     async fn forget_requests(&self, before: Timestamp) -> Result<(), RegistryError>;

@@ -80,6 +80,8 @@ pub struct AuditReport {
     /// The first event under a key that is here, and when it was: who could write the database before that could have written those
     /// before it.
     pub keyed_from: Option<(u64, Timestamp)>,
+    /// The last of the events that were cut off in time; 0: none was.
+    pub cut_through: u64,
 }
 
 /// Where a chain is broken.
@@ -105,6 +107,14 @@ pub enum AuditFault {
 
 /// The action of an event that tells that the log was tampered with before it.
 pub(crate) const BROKEN: &str = "audit.broken";
+
+/// The action of an event that tells that the log begins later than it did.
+pub(crate) const CUT: &str = "audit.cut";
+
+/// What such an event says: the last event that was cut off, and its hash.
+pub(crate) fn cut_detail(seq: u64, hash: &[u8]) -> serde_json::Value {
+    serde_json::json!({ "through": seq, "hash": data_encoding::HEXLOWER.encode(hash) })
+}
 
 /// Says whether the log ends where this service ended it: at its last event, and with a code of ours if that is under a key.
 pub(crate) fn is_end(keys: &Keys, seq: u64, hash: &[u8], code: &[u8], last: Option<(Vec<u8>, i64)>) -> bool {
@@ -138,6 +148,8 @@ pub struct AuditCheck<'a> {
     hash: Vec<u8>,
     hash_key: u32,
     keyed_from: Option<(u64, Timestamp)>,
+    /// The end of what was cut off, and whether an event under a key tells of it.
+    cut: Option<(u64, serde_json::Value, bool)>,
     fault: Option<AuditFault>,
 }
 
@@ -145,11 +157,15 @@ impl<'a> AuditCheck<'a> {
     /// Begins; `noted` is an end of the log that somebody knows of from elsewhere.
     #[must_use]
     pub const fn new(keys: &'a Keys, noted: Option<&'a AuditHead>) -> Self {
-        Self { keys, noted, seq: 0, hash: Vec::new(), hash_key: 0, keyed_from: None, fault: None }
+        Self { keys, noted, seq: 0, hash: Vec::new(), hash_key: 0, keyed_from: None, cut: None, fault: None }
     }
 
     /// Takes the next event.
     pub fn take(&mut self, event: &AuditEvent) {
+        if self.seq == 0 && event.seq > 1 && self.cut.is_none() {
+            (self.seq, self.hash) = (event.seq - 1, event.prev_hash.clone());
+            self.cut = Some((self.seq, cut_detail(self.seq, &self.hash), false));
+        }
         let fault = || {
             if event.seq != self.seq + 1 || event.prev_hash != self.hash {
                 return Some(AuditFault::Broken(event.seq));
@@ -174,6 +190,11 @@ impl<'a> AuditCheck<'a> {
         if self.fault.is_none() {
             self.fault = fault();
         }
+        if let Some((_, detail, is_told)) = &mut self.cut {
+            *is_told |= event.action == CUT
+                && event.hash_key > 0
+                && serde_json::from_str(&event.detail).ok().as_ref() == Some(detail);
+        }
         if event.hash_key > 0 && self.keys.audit_code(event.hash_key, &[]).is_some() {
             self.keyed_from.get_or_insert((event.seq, event.at));
         }
@@ -184,7 +205,8 @@ impl<'a> AuditCheck<'a> {
     /// Compares with what the head of the chain says, and with the code that it bears.
     #[must_use]
     pub fn finish(self, head: &AuditHead, code: &[u8]) -> AuditReport {
-        let cut = (head.seq, &head.hash) != (self.seq, &self.hash);
+        let is_cut_untold = self.cut.as_ref().is_some_and(|(.., is_told)| !is_told);
+        let cut = is_cut_untold || (head.seq, &head.hash) != (self.seq, &self.hash);
         let unkeyed = (self.seq > 0 && self.hash_key == 0).then_some(AuditFault::Unkeyed(self.seq));
         let is_proven = self.hash_key == 0
             || head_code(self.keys, self.hash_key, head.seq, &head.hash).is_some_and(|it| it == code);
@@ -200,6 +222,7 @@ impl<'a> AuditCheck<'a> {
             head: self.hash,
             fault: fault.or(lacks_noted),
             keyed_from: self.keyed_from,
+            cut_through: self.cut.map_or(0, |(through, ..)| through),
         }
     }
 }

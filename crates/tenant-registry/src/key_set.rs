@@ -5,12 +5,15 @@
 //! devices 1 91ab…   under which device tokens are hashed, where these are known
 //! log 1 07d2…       for references in log lines, and for sources in limits
 //! operators 1 e55c… admin tokens, sessions, the audit log's codes
+//! rights 1 3b7e…    signs what grants anything, where licences are sold
+//! rights-check 1 d4… proves these signatures, wherever licences are read: it is no secret
 //! ```
 //!
 //! A line is a purpose, a number and a key of 64 hexadecimal digits. Of one purpose the highest number makes, all of them
 //! know what they made.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
@@ -30,11 +33,16 @@ pub enum KeyPurpose {
     Log,
     /// Admin tokens, console sessions, codes of the audit log.
     Operators,
+    /// Signs licences, keys and tokens (Ed25519 seeds).
+    Rights,
+    /// Proves those signatures (Ed25519 public keys).
+    RightsCheck,
 }
 
 impl KeyPurpose {
     /// All purposes.
-    pub const ALL: [Self; 4] = [Self::Control, Self::Devices, Self::Log, Self::Operators];
+    pub const ALL: [Self; 6] =
+        [Self::Control, Self::Devices, Self::Log, Self::Operators, Self::Rights, Self::RightsCheck];
 
     /// Its name in a file.
     #[must_use]
@@ -44,6 +52,8 @@ impl KeyPurpose {
             Self::Devices => "devices",
             Self::Log => "log",
             Self::Operators => "operators",
+            Self::Rights => "rights",
+            Self::RightsCheck => "rights-check",
         }
     }
 }
@@ -52,7 +62,9 @@ impl KeyPurpose {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeySet {
     /// A line is not a purpose, a number and a key.
-    #[error("line {0} has to be control, devices, log or operators, a number, and 64 hexadecimal digits")]
+    #[error(
+        "line {0} has to be control, devices, log, operators, rights or rights-check, a number, and 64 hexadecimal digits"
+    )]
     Line(usize),
     /// Two keys of one purpose and number.
     #[error("line {0} repeats a purpose and a number")]
@@ -89,9 +101,7 @@ impl KeySet {
             else {
                 return Err(InvalidKeySet::Line(number));
             };
-            if set.0.insert((purpose, of), key).is_some() {
-                return Err(InvalidKeySet::Repeated(number));
-            }
+            set.insert(purpose, of, key).map_err(|()| InvalidKeySet::Repeated(number))?;
         }
         Ok(set)
     }
@@ -107,21 +117,42 @@ impl KeySet {
         let peppers = peppers.map(|(number, secret)| {
             ((KeyPurpose::Control, number), derived(secret, b"hpns licence key pepper v1"))
         });
-        let others: [(KeyPurpose, &[u8]); 3] = [
+        let others: [(KeyPurpose, &[u8]); 4] = [
             (KeyPurpose::Devices, b"hpns device key v1"),
             (KeyPurpose::Log, b"hpns log reference v1"),
             (KeyPurpose::Operators, b"hpns admin token v1"),
+            (KeyPurpose::Rights, b"hpns rights v1"),
         ];
         let others = others.into_iter().map(|(purpose, label)| ((purpose, 1), derived(master, label)));
-        Self(peppers.chain(others).collect())
+        let mut set = Self::default();
+        for ((purpose, number), key) in peppers.chain(others) {
+            let is_new = set.insert(purpose, number, key);
+            debug_assert!(is_new.is_ok(), "each purpose and number is named once");
+        }
+        set
+    }
+
+    /// Adds a key; fails where its place is taken by another. Who signs can check.
+    fn insert(&mut self, purpose: KeyPurpose, number: u32, key: SecretBytes) -> Result<(), ()> {
+        if purpose == KeyPurpose::Rights {
+            let check = crate::rights::check_key(&key).ok_or(())?;
+            self.insert(KeyPurpose::RightsCheck, number, check)?;
+        }
+        let known = self.0.entry((purpose, number));
+        match known {
+            Entry::Vacant(place) => drop(place.insert(key)),
+            // A file of checks may stand beside the keys that they were made of.
+            Entry::Occupied(known)
+                if purpose == KeyPurpose::RightsCheck && known.get().expose() == key.expose() => {}
+            Entry::Occupied(_) => return Err(()),
+        }
+        Ok(())
     }
 
     /// Adds the keys of another file; says whether it repeats one.
     pub fn merge(&mut self, other: Self) -> Result<(), InvalidKeySet> {
-        for (place, key) in other.0 {
-            if self.0.insert(place, key).is_some() {
-                return Err(InvalidKeySet::Repeated(1));
-            }
+        for ((purpose, number), key) in other.0.into_iter().rev() {
+            self.insert(purpose, number, key).map_err(|()| InvalidKeySet::Repeated(1))?;
         }
         Ok(())
     }
@@ -195,7 +226,9 @@ mod tests {
             let lines = whole.lines(purpose);
             assert!(!lines.contains(&master) && !lines.contains(&newer));
             let alone = KeySet::parse(&lines).unwrap();
-            assert!(KeyPurpose::ALL.into_iter().all(|other| alone.holds(other) == (other == purpose)));
+            let brought =
+                |other| other == purpose || (purpose, other) == (KeyPurpose::Rights, KeyPurpose::RightsCheck);
+            assert!(KeyPurpose::ALL.into_iter().all(|other| alone.holds(other) == brought(other)));
             again.merge(alone).unwrap();
         }
 

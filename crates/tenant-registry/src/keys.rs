@@ -7,6 +7,8 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use data_encoding::BASE32_NOPAD;
 use push_domain::{AppId, DeviceId, DeviceToken, SecretBytes, TenantId};
 
+use crate::digest::{self, KeyDigest};
+use crate::rights::RightsKeys;
 use crate::{AdminToken, KeyPurpose, KeySet};
 
 /// The service's own keys, of those purposes that this process has. Cheap to clone.
@@ -19,6 +21,7 @@ struct Known {
     devices: Vec<(u32, Key)>,
     logs: Vec<(u32, Key)>,
     operators: Vec<(u32, Key)>,
+    rights: RightsKeys,
     /// Stands for keys that this process does not have: nobody else knows it, so that nothing is opened by it.
     none: Key,
 }
@@ -39,6 +42,7 @@ impl Keys {
             devices: ring(KeyPurpose::Devices),
             logs: ring(KeyPurpose::Log),
             operators: ring(KeyPurpose::Operators),
+            rights: RightsKeys::of(set),
             none: Key::new(HMAC_SHA256, &none),
         }))
     }
@@ -70,18 +74,70 @@ impl Keys {
         self.0.control.iter().any(|(_, key)| hmac::verify(key, CHECK, value).is_ok())
     }
 
-    /// Hashes a licence key for storage, and says under which pepper. Keys carry 256 random bits, so a slow hash
-    /// would add nothing but a lever for denial of service.
-    pub(crate) fn mac(&self, key: &str) -> ([u8; 32], u32) {
+    /// Codes a licence key's digest for storage, and says under which pepper.
+    pub(crate) fn mac(&self, digest: &KeyDigest) -> ([u8; 32], u32) {
         let (number, newest) = self.newest(&self.0.control);
-        (tag_bytes(&hmac::sign(newest, key.as_bytes())), number)
+        (tag_bytes(&hmac::sign(newest, digest.bytes())), number)
     }
 
-    /// Compares in constant time. A pepper that is not known any more opens nothing.
-    pub(crate) fn mac_matches(&self, key: &str, pepper: u32, mac: &[u8; 32]) -> bool {
+    /// Compares in constant time; `hashed` says whether the code is one over the key's digest or, as once, over the key. A
+    /// pepper that is not known any more opens nothing.
+    pub(crate) fn mac_matches(&self, key: &str, pepper: u32, hashed: bool, mac: &[u8; 32]) -> bool {
         let known = self.0.control.iter().find(|(number, _)| *number == pepper).map(|(_, key)| key);
-        let matches = hmac::verify(known.unwrap_or(&self.0.none), key.as_bytes(), mac).is_ok();
+        let digest = KeyDigest::of(key);
+        let said = if hashed { digest.bytes() } else { key.as_bytes() };
+        let matches = hmac::verify(known.unwrap_or(&self.0.none), said, mac).is_ok();
         matches && known.is_some()
+    }
+
+    /// The number of the newest pepper; 0 if there is none.
+    pub(crate) fn newest_pepper(&self) -> u32 {
+        self.newest(&self.0.control).0
+    }
+
+    /// Seals a key's digest for those who sell licences: gateways cannot open it again.
+    pub(crate) fn wrap(&self, kid: &str, digest: &KeyDigest) -> Option<Vec<u8>> {
+        let (number, key) = self.0.operators.last()?;
+        digest.sealed(*number, &derived(key, "licence key digest"), kid)
+    }
+
+    /// Opens what [`Self::wrap`] made.
+    pub(crate) fn unwrap(&self, kid: &str, wrapped: &[u8]) -> Option<KeyDigest> {
+        let (_, key) = self.0.operators.iter().find(|(number, _)| digest::is_under(wrapped, *number))?;
+        KeyDigest::opened(wrapped, &derived(key, "licence key digest"), kid)
+    }
+
+    /// The number of the key that digests are wrapped under; what is wrapped begins with it.
+    pub(crate) fn wrap_number(&self) -> u32 {
+        self.newest(&self.0.operators).0
+    }
+
+    /// Seals a key's digest as a gateway offers it, to those who check keys.
+    pub(crate) fn offer(&self, kid: &str, digest: &KeyDigest) -> Option<Vec<u8>> {
+        let (number, key) = self.0.control.last()?;
+        digest.sealed(*number, &derived(key, "licence key offer"), kid)
+    }
+
+    /// Opens what [`Self::offer`] made.
+    pub(crate) fn take_offer(&self, kid: &str, offered: &[u8]) -> Option<KeyDigest> {
+        let (_, key) = self.0.control.iter().find(|(number, _)| digest::is_under(offered, *number))?;
+        KeyDigest::opened(offered, &derived(key, "licence key offer"), kid)
+    }
+
+    /// Whether this process may sign what grants anything, and note that it did.
+    #[must_use]
+    pub fn can_sign_rights(&self) -> bool {
+        self.0.rights.can_sign() && self.audit_key().is_some()
+    }
+
+    pub(crate) fn rights(&self) -> &RightsKeys {
+        &self.0.rights
+    }
+
+    /// Codes a licence key as once.
+    #[cfg(test)]
+    pub(crate) fn mac_of_before(&self, key: &str) -> [u8; 32] {
+        tag_bytes(&hmac::sign(self.newest(&self.0.control).1, key.as_bytes()))
     }
 
     /// Hashes an admin token for storage.
@@ -257,11 +313,16 @@ mod tests {
         let (master, newer) = (SecretBytes::new(vec![7; 32]), SecretBytes::new(vec![8; 32]));
         let before = Keys::derive(&master);
         let after = Keys::with_peppers(&master, &[newer]);
-        let ((old, old_version), (new, new_version)) = (before.mac("key"), after.mac("key"));
+        let key = KeyDigest::of("key");
+        let ((old, old_version), (new, new_version)) = (before.mac(&key), after.mac(&key));
 
         assert_eq!((old_version, new_version), (1, 2));
-        assert!(after.mac_matches("key", 1, &old) && after.mac_matches("key", 2, &new));
-        assert!(!after.mac_matches("key", 1, &new) && !before.mac_matches("key", 2, &new));
+        assert!(after.mac_matches("key", 1, true, &old) && after.mac_matches("key", 2, true, &new));
+        assert!(!after.mac_matches("key", 1, true, &new) && !before.mac_matches("key", 2, true, &new));
+        let of_before = tag_bytes(&hmac::sign(before.newest(&before.0.control).1, b"key"));
+        assert!(
+            after.mac_matches("key", 1, false, &of_before) && !after.mac_matches("key", 1, true, &of_before)
+        );
         assert!(after.knows_check(&before.check_value()) && !before.knows_check(&after.check_value()));
     }
 
@@ -280,11 +341,11 @@ mod tests {
         assert!(all.token_matches(&token, &all.token_mac(&token)));
         assert!(!gateway.token_matches(&token, &gateway.token_mac(&token)), "not even what it makes itself");
         assert!(gateway.purpose_keys("console session").is_empty() && gateway.audit_key().is_none());
-        assert!(gateway.mac_matches("key", 1, &all.mac("key").0));
+        assert!(gateway.mac_matches("key", 1, true, &all.mac(&KeyDigest::of("key")).0));
 
         let no_peppers = without(KeyPurpose::Control);
         assert!(
-            !no_peppers.mac_matches("key", 1, &all.mac("key").0)
+            !no_peppers.mac_matches("key", 1, true, &all.mac(&KeyDigest::of("key")).0)
                 && !no_peppers.knows_check(&all.check_value())
         );
     }

@@ -10,6 +10,7 @@ mod access;
 mod audit;
 #[cfg(test)]
 mod conformance;
+mod digest;
 mod key_set;
 mod keys;
 mod licence;
@@ -18,6 +19,7 @@ mod model;
 mod operator;
 mod postgres;
 mod recorder;
+mod rights;
 mod rows;
 mod snapshot;
 mod sql;
@@ -28,10 +30,12 @@ pub use access::{
     Seeder, TenantAdmin, TenantReader,
 };
 pub use audit::{AuditCheck, AuditEvent, AuditFault, AuditHead, AuditReport};
+pub use digest::KeyDigest;
 pub use key_set::{InvalidKeySet, KeyPurpose, KeySet};
 pub use keys::{DeviceKey, Keys, LogKey};
 pub use licence::{
-    Acceptance, IssuedKey, KeyRecord, KeySummary, Licence, LicenceDraft, Plan, Privacy, Standing, Suspension,
+    Acceptance, IssuedKey, KeyRecord, KeySummary, KeyUse, Licence, LicenceDraft, Plan, Privacy, Standing,
+    Suspension,
 };
 pub use licence_key::{InvalidKey, LicenceKey};
 pub use model::{
@@ -40,5 +44,6 @@ pub use model::{
 pub use operator::{Act, AdminToken, AdminTokenDraft, AdminTokenRecord, IssuedAdminToken, Once, Role};
 pub use postgres::{PostgresLedger, PostgresRegistry};
 pub use recorder::Recorder;
+pub use rights::RightsReport;
 pub use snapshot::{Changes, Permit, Refusal, Snapshot};
 pub use sqlite::SqliteRegistry;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use push_domain::{LicenceId, TenantId, Timestamp};
 
-use crate::LicenceKey;
+use crate::{KeyDigest, LicenceKey};
 
 /// The kind of a licence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -237,12 +237,25 @@ pub struct KeyRecord {
     pub kid: String,
     /// What it proves.
     pub licence: LicenceId,
-    /// HMAC-SHA256 of the whole key under a pepper.
+    /// HMAC-SHA256 under a pepper.
     pub mac: [u8; 32],
     /// Which pepper, counted from 1.
     pub pepper: u32,
+    /// Whether that is one of the key's SHA-256; of the whole key, as once, otherwise.
+    pub hashed: bool,
     /// From when it opens nothing any more, if another key takes its place.
     pub ends_at: Option<Timestamp>,
+    /// The change that it came with last.
+    pub revision: u64,
+}
+
+/// The first use of a licence key on a day.
+#[derive(Debug, Clone)]
+pub struct KeyUse {
+    /// The public part of the key.
+    pub kid: String,
+    /// Its digest, where the registry has not got it yet.
+    pub digest: Option<KeyDigest>,
 }
 
 /// What operators see of a licence key.

@@ -14,24 +14,30 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Postgres, Transaction};
 use tokio::sync::Mutex;
 
+use crate::digest::KeyDigest;
+use crate::rights::{
+    self, Bucket, GrantingRow, Kind, Proof, RightsReport, Root, RowHash, RowName, StoredRoot,
+};
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
     TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
     Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
-    name_taken, new_salt, operator_sql, pattern, read_sql, readable, seed_sql, stored_revision, tenant_sql,
-    unchanged,
+    name_taken, new_salt, operator_sql, pattern, read_sql, readable, renew_sql, rights_sql, seed_sql,
+    stored_revision, tenant_sql, unchanged,
 };
 use crate::{
     Acceptance, Act, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent,
     AuditHead, AuditReport, Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey,
-    KeyRecord, KeySummary, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting,
-    Snapshot, Tenant, TenantDraft, TenantQuery,
+    KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError,
+    Sighting, Snapshot, Tenant, TenantDraft, TenantQuery,
 };
 
 const LEAST_RIGHTS: &str = include_str!("postgres/least_rights.sql");
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+/// The version of the schema since which what grants anything is signed.
+const SIGNED_SINCE: i64 = 6;
 const CHANNEL: &str = "hpns_licences";
 /// A connection that tells of changes is made again after so long.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
@@ -72,18 +78,42 @@ pub struct PostgresLedger {
 
 impl PostgresRegistry {
     /// Brings the schema up to date, and binds the registry to the key file at the first time. With `finish`, and in a new
-    /// database, the roles get the least rights that this version needs: the version before may need more.
-    pub async fn migrate(address: &str, keys: &Keys, finish: bool) -> Result<(), RegistryError> {
-        let pool = pool(address, None)?;
-        let is_new: Option<String> =
-            sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&pool).await?;
-        MIGRATIONS.run(&pool).await?;
-        if finish || is_new.is_none() {
-            sqlx::raw_sql(LEAST_RIGHTS).execute(&pool).await?;
+    /// database, the roles get the least rights that this version needs: the version before may need more. What it grants is
+    /// signed where that was never done, by a process that has the keys for it; says whether it is.
+    pub async fn migrate(
+        address: &str,
+        keys: &Keys,
+        finish: bool,
+        act: Act<'_>,
+    ) -> Result<bool, RegistryError> {
+        let registry = Self { pool: pool(address, None)?, keys: keys.clone(), listener: Mutex::default() };
+        let migrated = registry.bring_up_to_date(finish, act).await;
+        registry.close().await;
+        migrated
+    }
+
+    async fn bring_up_to_date(&self, finish: bool, act: Act<'_>) -> Result<bool, RegistryError> {
+        let before: Option<String> =
+            sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&self.pool).await?;
+        let version: Option<i64> = match before {
+            None => None,
+            Some(_) => {
+                sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&self.pool).await?
+            }
+        };
+        MIGRATIONS.run(&self.pool).await?;
+        // Where nothing was ever sold there is no version before; the first run may have been cut short.
+        let is_unused: bool =
+            sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM tenant)").fetch_one(&self.pool).await?;
+        if finish || is_unused {
+            sqlx::raw_sql(LEAST_RIGHTS).execute(&self.pool).await?;
         }
-        let checked = bind_keys(&pool, keys, finish).await;
-        pool.close().await;
-        checked
+        bind_keys(&self.pool, &self.keys, finish).await?;
+        let is_due = is_unused || version.is_none_or(|version| version < SIGNED_SINCE);
+        if is_due && self.keys.can_sign_rights() && !self.is_sealed().await? {
+            self.seal_rights(act).await?;
+        }
+        self.is_sealed().await
     }
 
     /// Connects; fails when the schema is not that of this version, or the key file another one.
@@ -126,6 +156,15 @@ impl PostgresRegistry {
     /// Rows that were deleted go with the next VACUUM (docs/OPERATORS.md).
     #[expect(clippy::unused_async, reason = "the other database has something to do here")]
     async fn scrub(&self) {}
+
+    /// The database itself keeps the last 30 days.
+    async fn delete_audit(&self, before: Timestamp) -> Result<u64, RegistryError> {
+        let cut: i64 = sqlx::query_scalar("SELECT hpns_cut_audit($1)")
+            .bind(stored_time(before))
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(u64::try_from(cut).unwrap_or_default())
+    }
 
     /// The transaction itself has told everybody.
     #[expect(clippy::unused_self, reason = "the other database has something to do here")]
@@ -241,6 +280,8 @@ licence_sql!(PostgresRegistry, Postgres);
 device_sql!(PostgresRegistry);
 operator_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 conclude_sql!(PostgresRegistry, Postgres);
+rights_sql!(PostgresRegistry, Postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+renew_sql!(PostgresRegistry, Postgres);
 
 #[async_trait]
 impl DeliveryLedger for PostgresLedger {

@@ -33,7 +33,7 @@ fn count(stored: i64) -> u64 {
 pub(super) struct TenantRow {
     id: Uuid,
     name: String,
-    device_salt: Vec<u8>,
+    salt: Vec<u8>,
     contact: String,
     failover_consent: bool,
     created_at: i64,
@@ -47,7 +47,7 @@ impl TryFrom<TenantRow> for Tenant {
         Ok(Self {
             id: TenantId::from_uuid(row.id),
             name: row.name,
-            device_salt: row.device_salt.try_into().map_err(|_| RegistryError::Unreadable("device salt"))?,
+            device_salt: row.salt.try_into().map_err(|_| RegistryError::Unreadable("device salt"))?,
             contact: row.contact,
             failover_consent: row.failover_consent,
             created_at: read_time(row.created_at),
@@ -120,8 +120,10 @@ pub(super) struct KeyRow {
     licence_id: Uuid,
     mac: Vec<u8>,
     pepper: i64,
+    hashed: bool,
     ends_at: Option<i64>,
     revoked_at: Option<i64>,
+    revision: i64,
 }
 
 impl KeyRow {
@@ -140,7 +142,9 @@ impl TryFrom<KeyRow> for KeyRecord {
             licence: LicenceId::from_uuid(row.licence_id),
             mac: row.mac.try_into().map_err(|_| RegistryError::Unreadable("licence key"))?,
             pepper: number(row.pepper, "pepper")?,
+            hashed: row.hashed,
             ends_at: row.ends_at.map(read_time),
+            revision: count(row.revision),
         })
     }
 }

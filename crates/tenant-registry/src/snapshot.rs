@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use push_domain::{LicenceId, TenantId, Timestamp};
 
-use crate::{DeviceKey, KeyRecord, Keys, Licence, LicenceKey, Standing, Tenant};
+use crate::digest::KeyDigest;
+use crate::rights::{self, Kind, Proof, RowName};
+use crate::sql::{by_licence, tell_deleted, tell_unproven};
+use crate::{DeviceKey, KeyRecord, KeyUse, Keys, Licence, LicenceKey, Standing, Tenant};
 
 /// What a caller with a good key may do.
 #[derive(Debug, Clone)]
@@ -21,8 +24,8 @@ pub struct Permit {
     pub servers: Option<Arc<HashSet<String>>>,
     /// Until when the licence works although it has expired.
     pub grace: Option<Timestamp>,
-    /// Whether this is the first use of the key today.
-    pub is_first_use: bool,
+    /// What there is to note, if this is the first use of the key today.
+    pub first_use: Option<KeyUse>,
 }
 
 /// Why a key opens nothing.
@@ -57,6 +60,39 @@ pub struct Changes {
     pub revoked: Vec<String>,
 }
 
+impl Changes {
+    /// The names of what grants something among them.
+    pub(crate) fn names(&self) -> Vec<RowName> {
+        let licences = self.licences.iter().map(|licence| RowName::licence(licence.id));
+        licences.chain(self.keys.iter().map(|key| RowName::key(&key.kid))).collect()
+    }
+
+    /// Keeps what is as it was written; tells of the rest, and, where everything was read, of what is missing.
+    pub(crate) fn keep_proven(&mut self, mut proof: Proof, is_whole: bool) {
+        let servers = by_licence(self.servers.iter().cloned());
+        self.licences.retain(|licence| {
+            let hash = rights::licence_hash(licence, servers.get(&licence.id).map_or(&[], Vec::as_slice));
+            let is_proven = proof.covers(Kind::Licences, RowName::licence(licence.id), &hash);
+            if !is_proven {
+                tell_unproven("licence", &licence.id.to_string());
+            }
+            is_proven
+        });
+        let kept: HashSet<LicenceId> = self.licences.iter().map(|licence| licence.id).collect();
+        self.servers.retain(|(licence, _)| kept.contains(licence));
+        self.keys.retain(|key| {
+            let is_proven = proof.covers(Kind::Licences, RowName::key(&key.kid), &rights::key_hash(key));
+            if !is_proven {
+                tell_unproven("licence key", &key.kid);
+            }
+            is_proven
+        });
+        if is_whole {
+            tell_deleted(proof.unseen());
+        }
+    }
+}
+
 /// All live keys and what they open. A copy with changes shares what is as before.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -73,6 +109,7 @@ struct Door {
     licence: LicenceId,
     mac: [u8; 32],
     pepper: u32,
+    hashed: bool,
     ends_at: Option<Timestamp>,
     /// The day on which it was last used; copies of a snapshot share it.
     used_on: Arc<AtomicU32>,
@@ -108,8 +145,9 @@ impl Snapshot {
         for (licence, server) in changes.servers {
             Arc::make_mut(self.servers.entry(licence).or_default()).insert(server);
         }
-        for KeyRecord { kid, licence, mac, pepper, ends_at } in changes.keys {
-            self.doors.insert(kid.into(), Door { licence, mac, pepper, ends_at, used_on: Arc::default() });
+        for KeyRecord { kid, licence, mac, pepper, hashed, ends_at, revision: _ } in changes.keys {
+            let door = Door { licence, mac, pepper, hashed, ends_at, used_on: Arc::default() };
+            self.doors.insert(kid.into(), door);
         }
         for kid in changes.revoked {
             self.doors.remove(&*kid);
@@ -139,8 +177,9 @@ impl Snapshot {
     /// A wrong key takes as long as a right one: an unknown kid is checked against nothing.
     pub fn open(&self, key: &LicenceKey, region: &str, now: Timestamp) -> Result<Permit, Refusal> {
         let door = self.doors.get(key.kid());
-        let (mac, pepper) = door.map_or((&[0; 32], 1), |door| (&door.mac, door.pepper));
-        let matches = self.keys.mac_matches(key.expose(), pepper, mac);
+        let (mac, pepper, hashed) =
+            door.map_or((&[0; 32], 1, true), |door| (&door.mac, door.pepper, door.hashed));
+        let matches = self.keys.mac_matches(key.expose(), pepper, hashed, mac);
         let lives = |door: &&Door| matches && door.ends_at.is_none_or(|end| now < end);
         let door = door.filter(lives).ok_or(Refusal::Unknown)?;
         let licence = self.licences.get(&door.licence).ok_or(Refusal::Unknown)?;
@@ -157,9 +196,12 @@ impl Snapshot {
             return Err(Refusal::WrongRegion);
         }
         let servers = self.servers.get(&licence.id).cloned();
-        let is_first_use = door.is_first_use(now.day());
+        let first_use = door.is_first_use(now.day()).then(|| KeyUse {
+            kid: key.kid().to_owned(),
+            digest: (!door.hashed).then(|| KeyDigest::of(key.expose())),
+        });
         let (licence, device_key) = (Arc::clone(licence), device_key.clone());
-        Ok(Permit { tenant, licence, device_key, servers, grace, is_first_use })
+        Ok(Permit { tenant, licence, device_key, servers, grace, first_use })
     }
 
     /// Returns the regions in which the licence of a key holds.

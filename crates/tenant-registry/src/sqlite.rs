@@ -1,4 +1,5 @@
-//! The registry on SQLite: one file, for the embedded shape.
+//! The registry on SQLite: one file, for the embedded shape. A second one beside it holds what makes devices unlinkable, and
+//! is left out of backups.
 
 use std::fmt;
 use std::path::Path;
@@ -13,29 +14,40 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
 use tokio::sync::Notify;
 
+use crate::digest::KeyDigest;
+use crate::rights::{
+    self, Bucket, GrantingRow, Kind, Proof, RightsReport, Root, RowHash, RowName, StoredRoot,
+};
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
     TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
     Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
-    name_taken, new_salt, operator_sql, pattern, read_sql, readable, seed_sql, stored_revision, tenant_sql,
-    unchanged,
+    name_taken, new_salt, operator_sql, pattern, read_sql, readable, renew_sql, rights_sql, seed_sql,
+    stored_revision, tenant_sql, unchanged,
 };
 use crate::{
     Acceptance, Act, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent,
     AuditHead, AuditReport, Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey,
-    KeyRecord, KeySummary, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError, Sighting,
-    Snapshot, Tenant, TenantDraft, TenantQuery,
+    KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError,
+    Sighting, Snapshot, Tenant, TenantDraft, TenantQuery,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// The version of the schema since which what is deleted is overwritten.
 const SECURE_SINCE: i64 = 5;
+/// That since which what grants anything is signed.
+const SIGNED_SINCE: i64 = 6;
 /// Somebody else may read the file just then.
 const SCRUB_TRIES: u32 = 5;
 const SCRUB_AGAIN: Duration = Duration::from_millis(50);
+
+const APART: &str = "
+PRAGMA apart.secure_delete = ON;
+PRAGMA apart.journal_mode = WAL;
+CREATE TABLE IF NOT EXISTS apart.device_salt (tenant_id BLOB PRIMARY KEY, salt BLOB NOT NULL) STRICT;";
 
 const RECORD_DEVICES: &str = "
 INSERT INTO device (tenant_id, id, app, platform, first_seen, last_seen, state, reason)
@@ -68,6 +80,14 @@ impl SqliteRegistry {
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
+        let apart = path.with_extension("salts.db").to_string_lossy().into_owned();
+        let pool = pool.after_connect(move |connection, _| {
+            let apart = apart.clone();
+            Box::pin(async move {
+                sqlx::query("ATTACH DATABASE $1 AS apart").bind(apart).execute(&mut *connection).await?;
+                sqlx::raw_sql(APART).execute(connection).await.map(drop)
+            })
+        });
         let pool = pool.connect_with(options).await?;
         let before = crate::sql::schema_version(&pool).await;
         if before.is_some_and(|version| version < SECURE_SINCE) {
@@ -79,6 +99,11 @@ impl SqliteRegistry {
         let registry = Self { pool, keys, changes: Arc::default() };
         registry.check_keys().await?;
         registry.seal_audit().await?;
+        let act = Act::new("hpns", push_domain::Clock::now(&push_domain::SystemClock));
+        if before.is_none_or(|version| version < SIGNED_SINCE) && registry.keys.can_sign_rights() {
+            registry.seal_rights(act).await?;
+        }
+        registry.make_missing_salts(act).await?;
         if before.is_some_and(|version| version < SECURE_SINCE) {
             registry.scrub().await;
         }
@@ -105,6 +130,13 @@ impl SqliteRegistry {
         let ours = self.keys.check_value();
         sqlx::query("UPDATE revision SET key_check = $1").bind(&ours[..]).execute(&self.pool).await?;
         Ok(())
+    }
+
+    async fn delete_audit(&self, before: Timestamp) -> Result<u64, RegistryError> {
+        let cut = "DELETE FROM audit_event WHERE seq < (SELECT min(seq) FROM audit_event WHERE at >= $1)";
+        let done = sqlx::query(cut).bind(stored_time(before)).execute(&self.pool).await?;
+        self.scrub().await;
+        Ok(done.rows_affected())
     }
 
     /// Leaves nothing of what was deleted in the log of the file.
@@ -163,6 +195,8 @@ licence_sql!(SqliteRegistry, Sqlite);
 device_sql!(SqliteRegistry);
 operator_sql!(SqliteRegistry, "BEGIN");
 conclude_sql!(SqliteRegistry, Sqlite);
+rights_sql!(SqliteRegistry, Sqlite, "BEGIN");
+renew_sql!(SqliteRegistry, Sqlite);
 
 #[async_trait]
 impl DeliveryLedger for SqliteRegistry {
@@ -208,178 +242,4 @@ impl fmt::Debug for SqliteRegistry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn fresh(directory: &Path) -> SqliteRegistry {
-        let keys = Keys::derive(&push_domain::SecretBytes::new(vec![1; 32]));
-        SqliteRegistry::open(&directory.join("registry.db"), keys).await.unwrap()
-    }
-
-    impl crate::conformance::Registry for SqliteRegistry {
-        fn admin(&self) -> &dyn crate::Administration {
-            self
-        }
-
-        fn ledger(&self) -> &dyn DeliveryLedger {
-            self
-        }
-    }
-
-    crate::conformance::registry_conformance!(fresh);
-
-    #[tokio::test]
-    async fn another_key_file_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        fresh(directory.path()).await.close().await;
-
-        let other = Keys::derive(&push_domain::SecretBytes::new(vec![2; 32]));
-        let opened = SqliteRegistry::open(&directory.path().join("registry.db"), other).await;
-
-        assert!(matches!(opened, Err(RegistryError::WrongKey)));
-    }
-
-    #[tokio::test]
-    async fn no_other_table_or_column_exists() {
-        let directory = tempfile::tempdir().unwrap();
-        let registry = fresh(directory.path()).await;
-
-        let columns: Vec<(String, String)> = sqlx::query_as(
-            "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c
-             WHERE m.type = 'table' AND m.name <> '_sqlx_migrations' ORDER BY m.name, c.cid",
-        )
-        .fetch_all(&registry.pool)
-        .await
-        .unwrap();
-
-        assert_eq!(crate::conformance::schema(columns), crate::conformance::ALLOWED_SCHEMA);
-    }
-
-    /// Whether bytes stand anywhere in the file or in its log.
-    fn stands(directory: &Path, bytes: &[u8]) -> bool {
-        let files = ["registry.db", "registry.db-wal"].map(|name| std::fs::read(directory.join(name)));
-        files.into_iter().flatten().any(|file| file.windows(bytes.len()).any(|part| part == bytes))
-    }
-
-    #[tokio::test]
-    async fn an_erased_device_is_in_no_byte_of_the_files() {
-        use crate::{DeviceAdmin, DeviceState, TenantAdmin};
-        let directory = tempfile::tempdir().unwrap();
-        let registry = fresh(directory.path()).await;
-        // Role `all` has the file open twice.
-        let other = fresh(directory.path()).await;
-        let act = crate::conformance::ACT;
-        let tenant = registry.create_tenant(&TenantDraft::named("acme"), act).await.unwrap().id;
-        let device = |number: u8| {
-            DeviceId::from_bytes(std::array::from_fn(|at| number ^ u8::try_from(at * 7).unwrap()))
-        };
-        let seen: Vec<_> = (0..41)
-            .map(|number| Sighting {
-                tenant,
-                device: device(number),
-                app: "ios".into(),
-                platform: "apple_rn".into(),
-                day: 1,
-                state: DeviceState::Active,
-                reason: None,
-            })
-            .collect();
-        other.record(&seen).await.unwrap();
-        assert!(stands(directory.path(), device(7).as_bytes()));
-
-        registry.erase_devices(tenant, &[device(7)], act).await.unwrap();
-        assert!(!stands(directory.path(), device(7).as_bytes()));
-        assert!(stands(directory.path(), device(8).as_bytes()));
-        registry.erase_all_devices(tenant, act).await.unwrap();
-        assert!((0..41).all(|number| !stands(directory.path(), device(number).as_bytes())));
-    }
-
-    #[tokio::test]
-    async fn a_pepper_is_followed_by_a_newer_one_and_dropped_without_a_new_registry() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("registry.db");
-        let secret = |byte: u8| push_domain::SecretBytes::new(vec![byte; 32]);
-        let both = crate::KeySet::of_master(&secret(1), &[secret(2)]);
-        let newer = both.lines(crate::KeyPurpose::Control);
-        let newer = newer.split_once('\n').unwrap().1;
-        let newer = crate::KeySet::parse(newer).unwrap();
-
-        for (set, opens) in [
-            (&crate::KeySet::of_master(&secret(1), &[]), true),
-            (&newer, false),
-            (&both, true),
-            (&newer, true),
-        ] {
-            let opened = SqliteRegistry::open(&path, Keys::of(set)).await;
-            assert_eq!(opened.is_ok(), opens, "{set:?}");
-            if set.newest(crate::KeyPurpose::Control) == 2
-                && let Ok(registry) = opened
-            {
-                registry.finish().await.unwrap();
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_log_that_was_tampered_with_stays_so_whatever_is_written_after_it() {
-        use crate::{AuditFault, OperatorAdmin, TenantAdmin};
-        let act = crate::conformance::ACT;
-        for (tamper, found) in [
-            // Cut back, and the head put there.
-            (
-                "DELETE FROM audit_event WHERE seq > 2;
-              UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_event WHERE seq = 2)",
-                3,
-            ),
-            // All of it.
-            ("DELETE FROM audit_event; UPDATE audit_head SET seq = 0, hash = x'aa', mac = x''", 1),
-            // The last one changed, with a hash that anybody can make.
-            ("UPDATE audit_event SET hash = x'bb' WHERE seq = 4; UPDATE audit_head SET hash = x'bb'", 5),
-        ] {
-            let directory = tempfile::tempdir().unwrap();
-            let registry = fresh(directory.path()).await;
-            for name in ["a", "b", "c", "d"] {
-                registry.create_tenant(&TenantDraft::named(name), act).await.unwrap();
-            }
-            sqlx::raw_sql(tamper).execute(&registry.pool).await.unwrap();
-            registry.create_tenant(&TenantDraft::named("e"), act).await.unwrap();
-
-            let report = registry.verify_audit(None).await.unwrap();
-            let marked = registry.audit(None, u64::MAX, 10).await.unwrap();
-            let marked =
-                marked.iter().find(|event| event.action == crate::audit::BROKEN).map(|event| event.seq);
-            assert_eq!(marked, Some(found), "{tamper}");
-            assert!(
-                matches!(
-                    report.fault,
-                    Some(AuditFault::Found(_) | AuditFault::Broken(_) | AuditFault::Changed(_))
-                ),
-                "{report:?}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn a_log_of_before_is_sealed_when_it_is_opened() {
-        use crate::{OperatorAdmin, TenantAdmin};
-        let directory = tempfile::tempdir().unwrap();
-        let registry = fresh(directory.path()).await;
-        let act = crate::conformance::ACT;
-        registry.create_tenant(&TenantDraft::named("a"), act).await.unwrap();
-        // As the version before wrote it.
-        let mut event = registry.audit(None, u64::MAX, 1).await.unwrap().remove(0);
-        event.hash_key = 0;
-        let hash = event.computed_hash(&registry.keys).unwrap();
-        for statement in
-            ["UPDATE audit_event SET hash_key = 0, hash = $1", "UPDATE audit_head SET hash = $1, mac = x''"]
-        {
-            sqlx::query(statement).bind(&hash[..]).execute(&registry.pool).await.unwrap();
-        }
-        registry.close().await;
-
-        let registry = fresh(directory.path()).await;
-
-        let report = registry.verify_audit(None).await.unwrap();
-        assert_eq!((report.fault, report.keyed_from.map(|(seq, _)| seq)), (None, Some(2)));
-    }
-}
+mod tests;

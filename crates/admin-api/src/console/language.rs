@@ -128,6 +128,7 @@ const STATES: &[(&str, &str, &str)] = &[
     ("provider_down", "Provider out of order", "공급자 장애"),
     ("removals", "Many dead devices", "죽은 기기 다수"),
     ("new_devices", "Many new devices", "새 기기 급증"),
+    ("rights_changed", "Registry changed from outside", "레지스트리 외부 변경"),
 ];
 
 /// Alerts' sentences in Korean; `{}` stands for a number of the English one, in order.
@@ -140,6 +141,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("provider_down", "모든 워커에서 공급자가 응답하지 않습니다"),
     ("removals", "최근 몇 분간 기기의 {} %가 죽은 기기입니다"),
     ("new_devices", "오늘 새 기기 {}대, 지난 한 주 {}대"),
+    ("rights_changed", "라이선스·키·토큰 {}건이 기록된 내용과 다릅니다. 해당 권한은 부여되지 않습니다"),
 ];
 
 const KOREAN: &[(&str, &str)] = &[

@@ -5,6 +5,7 @@ mod audit;
 mod console;
 mod input;
 mod oidc;
+mod registry_watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub(super) struct Place {
     router: Router,
     pub(super) registry: Arc<SqliteRegistry>,
     pub(super) clock: Arc<ManualClock>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// An answer as it came.
@@ -80,6 +81,7 @@ pub(super) async fn a_place_with(oidc: Option<OidcConfig>) -> Place {
             push_url: "https://push.example.com".into(),
             gateway_url: "http://127.0.0.1:1".into(),
             session: Duration::from_hours(8),
+            audit_days: 400,
             trusted_proxies: TrustedProxies::new(vec!["127.0.0.0/8".parse().unwrap()]),
             oidc,
         },
@@ -90,7 +92,7 @@ pub(super) async fn a_place_with(oidc: Option<OidcConfig>) -> Place {
         clock: clock.clone(),
     });
     let admin = admin.unwrap();
-    Place { router: crate::router(admin.clone()), admin, registry, clock, _directory: directory }
+    Place { router: crate::router(admin.clone()), admin, registry, clock, directory }
 }
 
 impl Place {

@@ -93,6 +93,12 @@ impl AuditVerification {
             )),
             None => cannot_know.push("no event is under a key: whoever can write the database can have written all".to_owned()),
         }
+        if report.cut_through > 0 {
+            cannot_know.push(format!(
+                "events up to {} are gone: their time was over (admin.audit_days), and the log says so",
+                report.cut_through
+            ));
+        }
         if !was_noted {
             cannot_know.push(
                 "a log that was put back to an end that it once had passes: compare with an end from the service's own log"

@@ -9,8 +9,8 @@ use tokio_util::task::TaskTracker;
 
 use super::rig::{Rig, Server, a_gateway, a_worker, until};
 use super::tests::futures;
-use crate::{Job, Verdict};
 use crate::conformance::{a_job, a_verdict, claim_all};
+use crate::{Job, Verdict};
 
 #[tokio::test]
 async fn the_jobs_of_a_dead_worker_are_taken_over_and_those_of_a_living_one_are_not() {
@@ -53,7 +53,7 @@ fn live_until(server: &Server, name: &str, killer: JobId, over: &AtomicBool) {
 /// A job that outlives the deaths of four workers, of which each takes seconds to be noticed.
 fn a_patient_job() -> Job {
     let job = a_job(Kind::Message);
-    Job { deadline: job.accepted_at + Duration::from_secs(60), ..job }
+    Job { deadline: job.accepted_at + Duration::from_mins(1), ..job }
 }
 
 /// Starts a worker in a thread of its own; it claims so many jobs, and ends with them in the middle of its work.

@@ -122,6 +122,7 @@ pub(crate) struct AdminConfig {
     pub(crate) push_url: String,
     pub(crate) gateway_url: Option<String>,
     pub(crate) session_hours: u32,
+    pub(crate) audit_days: u32,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) oidc: Option<admin_api::OidcConfig>,
 }
@@ -193,6 +194,7 @@ impl AdminConfig {
             push_url: self.push_url.clone(),
             gateway_url: self.gateway_url.clone().or(own).unwrap_or_else(|| self.push_url.clone()),
             session: Duration::from_hours(self.session_hours.into()),
+            audit_days: self.audit_days,
             trusted_proxies: TrustedProxies::new(self.trusted_proxies.clone()),
             oidc: self.oidc.clone(),
         }

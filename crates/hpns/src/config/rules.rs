@@ -89,6 +89,10 @@ impl Config {
             "`gateway.test_tier.rate_per_second` and `burst` have to be at least 1"
         );
         ensure!((1..=24).contains(&admin.session_hours), "`admin.session_hours` has to be 1 to 24");
+        ensure!(
+            matches!(admin.audit_days, 0 | 30..=36_500),
+            "`admin.audit_days` has to be 30 to 36500, or 0 to keep the audit log for good"
+        );
         if let Some(oidc) = &admin.oidc {
             let url = reqwest::Url::parse(&oidc.jwks_url).ok();
             ensure!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use push_domain::{LicenceId, TenantId, Timestamp};
 
 use super::{ACT, NOW, Registry, a_draft, a_key, a_licence, a_tenant, another_key, refusal};
-use crate::{Acceptance, Act, LicenceDraft, Refusal, RegistryError, Snapshot, TenantDraft};
+use crate::{Acceptance, Act, KeyUse, LicenceDraft, Refusal, RegistryError, Snapshot, TenantDraft};
 
 pub(crate) async fn a_name_is_taken_only_once(registry: &impl Registry) {
     let first = a_tenant(registry, "acme").await;
@@ -127,7 +127,7 @@ pub(crate) async fn a_new_key_ends_the_one_before_after_the_overlap(registry: &i
 
 pub(crate) async fn the_day_of_a_keys_last_use_only_moves_forward(registry: &impl Registry) {
     let issued = a_key(registry).await;
-    let kids = [issued.record.kid.clone(), "unknown".to_owned()];
+    let kids = [issued.record.kid.clone(), "unknown".to_owned()].map(|kid| KeyUse { kid, digest: None });
     for day in [7, 9, 8] {
         registry.admin().note_use(&kids, day).await.unwrap();
     }

@@ -10,6 +10,7 @@ use push_domain::SecretBytes;
 use tempfile::TempDir;
 
 use super::*;
+use crate::KeyPurpose::{Control, Devices, Log, RightsCheck};
 use crate::conformance::ACT;
 use crate::{Administration, DeviceAdmin, DeviceState, OperatorAdmin, TenantAdmin, TenantReader};
 
@@ -52,7 +53,7 @@ fn keys(seed: u8) -> Keys {
 
 async fn migrated() -> impl Fn(&str) -> String {
     let address = a_database().await;
-    PostgresRegistry::migrate(&address("postgres"), &keys(1), false).await.unwrap();
+    PostgresRegistry::migrate(&address("postgres"), &keys(1), false, ACT).await.unwrap();
     address
 }
 
@@ -60,6 +61,7 @@ async fn migrated() -> impl Fn(&str) -> String {
 struct Both {
     registry: PostgresRegistry,
     ledger: PostgresLedger,
+    owner: PgPool,
 }
 
 /// Makes a login in one of the service's roles, and returns its address.
@@ -76,7 +78,8 @@ async fn login(address: &impl Fn(&str) -> String, role: &str) -> String {
 async fn fresh(_: &Path) -> Both {
     let address = migrated().await;
     let registry = PostgresRegistry::open(&login(&address, "admin").await, keys(1)).await.unwrap();
-    Both { registry, ledger: PostgresLedger::new(&login(&address, "worker").await).unwrap() }
+    let ledger = PostgresLedger::new(&login(&address, "worker").await).unwrap();
+    Both { registry, ledger, owner: connect(&address("postgres")).unwrap() }
 }
 
 impl crate::conformance::Registry for Both {
@@ -86,6 +89,23 @@ impl crate::conformance::Registry for Both {
 
     fn ledger(&self) -> &dyn DeliveryLedger {
         &self.ledger
+    }
+
+    async fn tamper(&self, statement: &str) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&self.owner).await.unwrap();
+    }
+
+    fn bytes(&self, bytes: &[u8], kind: &str) -> String {
+        let prefix = if kind == "bytea" { "\\x" } else { "" };
+        format!("'{prefix}{}'::{kind}", data_encoding::HEXLOWER.encode(bytes))
+    }
+
+    async fn seal(&self) {
+        self.registry.seal_rights(ACT).await.unwrap();
+    }
+
+    async fn make_missing_salts(&self) {
+        self.registry.make_missing_salts(ACT).await.unwrap();
     }
 }
 
@@ -110,7 +130,7 @@ async fn another_key_file_is_refused() {
         Err(RegistryError::WrongKey)
     ));
     assert!(matches!(
-        PostgresRegistry::migrate(&address("postgres"), &keys(2), false).await,
+        PostgresRegistry::migrate(&address("postgres"), &keys(2), false, ACT).await,
         Err(RegistryError::WrongKey)
     ));
 }
@@ -169,6 +189,12 @@ async fn each_role_may_do_its_own_work_and_no_other() {
 /// What each role may do, by table and column: the whole of it, and nothing beside it.
 const RIGHTS: &str = "
 admin admin_session: DELETE INSERT SELECT
+admin device_salt: INSERT SELECT UPDATE(salt)
+admin rights_bucket: INSERT SELECT UPDATE(entries)
+admin rights_root: INSERT SELECT UPDATE(hashes) UPDATE(key) UPDATE(revision) UPDATE(signature)
+gateway device_salt: SELECT
+gateway rights_bucket: SELECT
+gateway rights_root: SELECT
 admin admin_token: INSERT SELECT UPDATE(last_used_day) UPDATE(revoked_at)
 admin audit_event: INSERT SELECT
 admin audit_head: SELECT UPDATE(hash) UPDATE(mac) UPDATE(seq)
@@ -178,7 +204,7 @@ admin revision: SELECT UPDATE(key_check) UPDATE(number)
 admin server: DELETE INSERT SELECT
 gateway revision: SELECT(key_check) SELECT(number)
 gateway server: SELECT(licence_id) SELECT(server_id)
-gateway tenant: SELECT(device_salt) SELECT(id) SELECT(revision)
+gateway tenant: SELECT(id) SELECT(revision)
 worker credential_proof: DELETE INSERT SELECT
 worker device: DELETE INSERT SELECT UPDATE(last_seen) UPDATE(reason) UPDATE(state)";
 
@@ -219,18 +245,17 @@ async fn each_role_has_these_rights_and_no_others() {
     let changes = |all: &std::collections::BTreeSet<String>| {
         all.iter().filter(|right| !right.starts_with("SELECT")).cloned().collect::<Vec<_>>()
     };
-    assert_eq!((changes(&licence), changes(&key)), (vec![], vec!["UPDATE(last_used_day)".to_owned()]));
+    assert_eq!(
+        (changes(&licence), changes(&key)),
+        (vec![], vec!["UPDATE(last_used_day)".to_owned(), "UPDATE(offered)".to_owned()])
+    );
     for table in ["tenant", "licence", "licence_key"] {
         let admin = rights.remove(&format!("admin {table}")).unwrap();
         assert!(
             admin.iter().all(|right| right != "DELETE" && right != "UPDATE" && right != "TRUNCATE"),
             "{table}"
         );
-        assert!(
-            !admin.contains("UPDATE(id)")
-                && !admin.contains("UPDATE(mac)")
-                && !admin.contains("UPDATE(licence_id)")
-        );
+        assert!(!admin.contains("UPDATE(id)") && !admin.contains("UPDATE(licence_id)"));
     }
     rights.retain(|place, _| !place.ends_with("_sqlx_migrations"));
     assert!(rights.is_empty(), "more than is written here: {rights:?}");
@@ -368,11 +393,107 @@ async fn a_gateway_may_note_the_day_of_a_key_and_an_admin_may_not_rewrite_the_lo
     let made = crate::Seeder::seed(&admin, &names, &terms, "us", ACT).await.unwrap();
     let gateway = PostgresRegistry::open(&address(&format!("{database}_gateway")), keys(1)).await.unwrap();
 
-    gateway.note_use(&[made[0].1.record.kid.clone()], 7).await.unwrap();
+    gateway.note_use(&[crate::KeyUse { kid: made[0].1.record.kid.clone(), digest: None }], 7).await.unwrap();
     assert!(denied(gateway.note("x", "y", None, serde_json::json!({}), ACT).await));
     admin.erase_all_devices(made[0].0.id, ACT).await.unwrap();
     for statement in ["UPDATE audit_event SET actor = 'x'", "DELETE FROM audit_event", "DELETE FROM tenant"] {
         let done = sqlx::query(statement).execute(&admin.pool).await.map_err(RegistryError::from);
         assert!(denied(done), "{statement}");
     }
+}
+
+#[tokio::test]
+async fn a_registry_of_before_is_signed_and_its_keys_open_what_they_opened() {
+    let address = a_database().await;
+    let pool = connect(&address("postgres")).unwrap();
+    let before = MIGRATIONS.iter().filter(|it| it.version < SIGNED_SINCE).cloned().collect::<Vec<_>>();
+    Migrator { migrations: before.into(), ..Migrator::DEFAULT }.run(&pool).await.unwrap();
+    let key = LicenceKey::generate("us");
+    let mac = data_encoding::HEXLOWER.encode(&keys(1).mac_of_before(key.expose()));
+    let (id, kid) = (uuid::Uuid::from_u128(7), key.kid());
+    let rows = format!(
+        "INSERT INTO tenant (id, name, device_salt, created_at)
+         VALUES ('{id}', 'acme', decode(repeat('07', 32), 'hex'), 1);
+         INSERT INTO licence (id, tenant_id, plan, regions, rate_per_second, burst, not_before, terms_version)
+         VALUES ('{id}', '{id}', 'professional', 'us', 1, 1, 1, '1');
+         INSERT INTO licence_key (kid, licence_id, mac, created_at) VALUES ('{kid}', '{id}', '\\x{mac}', 1)"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(&pool).await.unwrap();
+
+    for finish in [false, true] {
+        assert!(PostgresRegistry::migrate(&address("postgres"), &keys(1), finish, ACT).await.unwrap());
+        let registry = PostgresRegistry::open(&address("postgres"), keys(1)).await.unwrap();
+        assert!(registry.snapshot().await.unwrap().open(&key, "us", ACT.at).is_ok());
+        assert_eq!(registry.tenant_named("acme").await.unwrap().unwrap().device_salt, [7; 32]);
+        registry.create_tenant(&TenantDraft::named(&finish.to_string()), ACT).await.unwrap();
+        assert_eq!(registry.verify_rights().await.unwrap().changed.len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_with_what_proves_and_nothing_that_signs_reads_and_cannot_write() {
+    let address = migrated().await;
+    let admin = PostgresRegistry::open(&login(&address, "admin").await, keys(1)).await.unwrap();
+    let terms = crate::LicenceDraft::new(TenantId::new(), crate::Plan::Test, "us", ACT.at);
+    let made = crate::Seeder::seed(&admin, &["acme".to_owned()], &terms, "us", ACT).await.unwrap();
+    let whole = crate::KeySet::of_master(&SecretBytes::new(vec![1; 32]), &[]);
+    let mut set = crate::KeySet::default();
+    for purpose in [Control, Devices, Log, RightsCheck] {
+        set.merge(crate::KeySet::parse(&whole.lines(purpose)).unwrap()).unwrap();
+    }
+    let gateway = PostgresRegistry::open(&login(&address, "gateway").await, Keys::of(&set)).await.unwrap();
+    assert!(gateway.snapshot().await.unwrap().open(&made[0].1.key, "us", ACT.at).is_ok());
+
+    // Even where the database would let it.
+    let owner = PostgresRegistry::open(&address("postgres"), Keys::of(&set)).await.unwrap();
+    let sold = owner.create_tenant(&TenantDraft::named("b"), ACT).await;
+    assert!(matches!(sold, Err(RegistryError::NoRightsKey)), "{sold:?}");
+    // And those of another key prove nothing to it.
+    let other = crate::KeySet::of_master(&SecretBytes::new(vec![2; 32]), &[]);
+    let mut wrong = crate::KeySet::default();
+    for purpose in [Control, Devices, Log] {
+        wrong.merge(crate::KeySet::parse(&whole.lines(purpose)).unwrap()).unwrap();
+    }
+    wrong.merge(crate::KeySet::parse(&other.lines(RightsCheck)).unwrap()).unwrap();
+    let astray = PostgresRegistry::open(&address("postgres"), Keys::of(&wrong)).await.unwrap();
+    assert!(matches!(astray.snapshot().await, Err(RegistryError::RightsUnproven)));
+}
+
+#[tokio::test]
+async fn a_dump_that_is_put_back_after_an_erasure_knows_no_erased_device() {
+    let both = fresh(Path::new("")).await;
+    let database: String =
+        sqlx::query_scalar("SELECT current_database()").fetch_one(&both.owner).await.unwrap();
+    let tenant = both.registry.create_tenant(&TenantDraft::named("acme"), ACT).await.unwrap();
+    let token = push_domain::DeviceToken::parse(push_domain::Provider::Fcm, "a-token".into()).unwrap();
+    let device = |tenant: &Tenant| {
+        keys(1).device_key(tenant.id, &tenant.device_salt).device_id(&push_domain::AppId::new("a"), &token)
+    };
+    let (app, platform, state, reason) = ("a".into(), "android".into(), DeviceState::Active, None);
+    let seen = Sighting { tenant: tenant.id, device: device(&tenant), app, platform, day: 1, state, reason };
+    both.ledger.record(&[seen]).await.unwrap();
+    let directory = server().display().to_string();
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(["-h", &directory, "-U", "postgres"]).args(arguments).output().unwrap()
+    };
+    // As docs/OPERATIONS.md tells.
+    let dump = run("pg_dump", &["--exclude-table-data=device_salt", "-d", &database]);
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    both.registry.erase_devices(tenant.id, &[device(&tenant)], ACT).await.unwrap();
+
+    let address = a_database().await;
+    let restored = address("postgres");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &dump.stdout).unwrap();
+    let put_back =
+        run("psql", &["-q", "-d", restored.rsplit('/').next().unwrap(), "-f", file.path().to_str().unwrap()]);
+    assert!(put_back.status.success(), "{}", String::from_utf8_lossy(&put_back.stderr));
+    let restored = PostgresRegistry::open(&restored, keys(1)).await.unwrap();
+    restored.make_missing_salts(ACT).await.unwrap();
+
+    let again = restored.tenant(tenant.id).await.unwrap().unwrap();
+    assert_ne!(again.device_salt, tenant.device_salt);
+    assert_eq!(restored.device(tenant.id, device(&again)).await.unwrap(), None);
+    assert_eq!(restored.verify_rights().await.unwrap().changed.len(), 0);
 }

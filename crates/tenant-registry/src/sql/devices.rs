@@ -61,13 +61,17 @@ macro_rules! device_sql {
 
             async fn erase_all_devices(&self, tenant: TenantId, act: Act<'_>) -> Result<u64, RegistryError> {
                 let mut change = self.change().await?;
-                let done = sqlx::query("UPDATE tenant SET device_salt = $2, revision = $3 WHERE id = $1")
+                let done = sqlx::query("UPDATE tenant SET revision = $2 WHERE id = $1")
                     .bind(tenant.uuid())
-                    .bind(&new_salt()[..])
                     .bind(change.revision)
                     .execute(&mut *change.transaction)
                     .await?;
                 found(done.rows_affected(), "tenant")?;
+                sqlx::query("UPDATE device_salt SET salt = $2 WHERE tenant_id = $1")
+                    .bind(tenant.uuid())
+                    .bind(&new_salt()[..])
+                    .execute(&mut *change.transaction)
+                    .await?;
                 let done = sqlx::query("DELETE FROM device WHERE tenant_id = $1")
                     .bind(tenant.uuid())
                     .execute(&mut *change.transaction)
@@ -79,6 +83,7 @@ macro_rules! device_sql {
                     tenant: Some(tenant),
                     detail: json!({ "erased": erased }),
                 };
+                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[]).await?;
                 self.conclude(change.transaction, act, deed).await?;
                 self.scrub().await;
                 Ok(erased)
@@ -97,6 +102,40 @@ macro_rules! device_sql {
                 .fetch_all(&self.pool)
                 .await?;
                 Ok(readable(rows))
+            }
+        }
+
+        impl $registry {
+            /// Draws new salts for tenants that have none: they were left out of the backup that this registry was put back
+            /// from, so that nobody knows the devices in it any more.
+            pub async fn make_missing_salts(&self, act: Act<'_>) -> Result<(), RegistryError> {
+                const MISSING: &str =
+                    "SELECT id FROM tenant WHERE id NOT IN (SELECT tenant_id FROM device_salt) LIMIT 1000";
+                loop {
+                    let missing: Vec<uuid::Uuid> = sqlx::query_scalar(MISSING).fetch_all(&self.pool).await?;
+                    if missing.is_empty() {
+                        return Ok(());
+                    }
+                    let mut change = self.change().await?;
+                    for tenant in &missing {
+                        sqlx::query(
+                            "INSERT INTO device_salt (tenant_id, salt) VALUES ($1, $2) ON CONFLICT (tenant_id) DO NOTHING",
+                        )
+                        .bind(tenant)
+                        .bind(&new_salt()[..])
+                        .execute(&mut *change.transaction)
+                        .await?;
+                        sqlx::query("UPDATE tenant SET revision = $2 WHERE id = $1")
+                            .bind(tenant)
+                            .bind(change.revision)
+                            .execute(&mut *change.transaction)
+                            .await?;
+                    }
+                    self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[]).await?;
+                    let detail = json!({ "tenants": missing.len() });
+                    let deed = Deed { action: "device.new_salts", object: "registry".to_owned(), tenant: None, detail };
+                    self.conclude(change.transaction, act, deed).await?;
+                }
             }
         }
     };

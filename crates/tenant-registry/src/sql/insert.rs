@@ -20,12 +20,11 @@ macro_rules! insert_sql {
                     revision: u64::try_from(change.revision).unwrap_or_default(),
                 };
                 sqlx::query(
-                    "INSERT INTO tenant (id, name, device_salt, contact, failover_consent, created_at, revision)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                    "INSERT INTO tenant (id, name, contact, failover_consent, created_at, revision)
+                     VALUES ($1, $2, $3, $4, $5, $6)",
                 )
                 .bind(tenant.id.uuid())
                 .bind(&tenant.name)
-                .bind(&tenant.device_salt[..])
                 .bind(&tenant.contact)
                 .bind(tenant.failover_consent)
                 .bind(stored_time(at))
@@ -33,6 +32,11 @@ macro_rules! insert_sql {
                 .execute(&mut *change.transaction)
                 .await
                 .map_err(name_taken)?;
+                sqlx::query("INSERT INTO device_salt (tenant_id, salt) VALUES ($1, $2)")
+                    .bind(tenant.id.uuid())
+                    .bind(&tenant.device_salt[..])
+                    .execute(&mut *change.transaction)
+                    .await?;
                 Ok(tenant)
             }
 
@@ -81,11 +85,15 @@ macro_rules! insert_sql {
                 at: Timestamp,
             ) -> Result<IssuedKey, RegistryError> {
                 let key = LicenceKey::generate(region);
-                let (mac, pepper) = self.keys.mac(key.expose());
-                let record = KeyRecord { kid: key.kid().to_owned(), licence, mac, pepper, ends_at: None };
+                let digest = KeyDigest::of(key.expose());
+                let (mac, pepper) = self.keys.mac(&digest);
+                let revision = u64::try_from(change.revision).unwrap_or_default();
+                let kid = key.kid().to_owned();
+                let wrapped = self.keys.wrap(&kid, &digest).ok_or(RegistryError::NoAuditKey)?;
+                let record = KeyRecord { kid, licence, mac, pepper, hashed: true, ends_at: None, revision };
                 sqlx::query(
-                    "INSERT INTO licence_key (kid, licence_id, mac, pepper, created_at, revision)
-                     VALUES ($1, $2, $3, $4, $5, $6)",
+                    "INSERT INTO licence_key (kid, licence_id, mac, pepper, created_at, revision, hashed, wrapped)
+                     VALUES ($1, $2, $3, $4, $5, $6, TRUE, $7)",
                 )
                 .bind(&record.kid)
                 .bind(licence.uuid())
@@ -93,6 +101,7 @@ macro_rules! insert_sql {
                 .bind(i64::from(pepper))
                 .bind(stored_time(at))
                 .bind(change.revision)
+                .bind(wrapped)
                 .execute(&mut *change.transaction)
                 .await?;
                 Ok(IssuedKey { key, record })

@@ -13,6 +13,8 @@ macro_rules! licence_sql {
                     return self.licence(id).await?.ok_or(RegistryError::Missing("licence"));
                 }
                 let licence = self.insert_licence(&mut change, terms, None, act.at).await?;
+                let row = (RowName::licence(licence.id), Some(rights::licence_hash(&licence, &[])));
+                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[row]).await?;
                 let deed = Deed {
                     action: "licence.create",
                     object: licence.id.to_string(),
@@ -31,6 +33,7 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<Licence, RegistryError> {
                 let mut change = self.change().await?;
+                let (_, servers) = self.proven_licence(&mut change, licence).await?;
                 let statement = sqlx::query(
                     "UPDATE licence SET plan = $2, regions = $3, rate_per_second = $4, burst = $5, in_flight = $6,
                          devices = $7, privacy = $8, not_before = $9, expires_at = $10, grace_days = $11,
@@ -45,6 +48,7 @@ macro_rules! licence_sql {
                     .execute(&mut *change.transaction)
                     .await?;
                 unchanged(done.rows_affected(), revision, "licence")?;
+                self.sign_licence(&mut change, licence, &servers).await?;
                 let deed = Deed {
                     action: "licence.update",
                     object: licence.to_string(),
@@ -63,6 +67,7 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<Licence, RegistryError> {
                 let mut change = self.change().await?;
+                let (_, servers) = self.proven_licence(&mut change, licence).await?;
                 let done = sqlx::query(
                     "UPDATE licence SET terms_version = $2, terms_accepted_by = $3, terms_accepted_at = $4,
                          revision = $5
@@ -77,7 +82,7 @@ macro_rules! licence_sql {
                 .await?;
                 found(done.rows_affected(), "licence")?;
                 let detail = json!({ "version": version, "by": by });
-                self.conclude_licence(change, act, "licence.accept_terms", licence, detail).await
+                self.conclude_licence(change, act, "licence.accept_terms", licence, &servers, detail).await
             }
 
             async fn suspend_licence(
@@ -87,6 +92,7 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<Licence, RegistryError> {
                 let mut change = self.change().await?;
+                let (_, servers) = self.proven_licence(&mut change, licence).await?;
                 let done = sqlx::query(
                     "UPDATE licence SET suspended = $2, suspended_at = $3, suspended_by = $4, suspended_reason = $5,
                          revision = $6
@@ -102,7 +108,8 @@ macro_rules! licence_sql {
                 .await?;
                 found(done.rows_affected(), "licence")?;
                 let action = if reason.is_some() { "licence.suspend" } else { "licence.resume" };
-                self.conclude_licence(change, act, action, licence, json!({ "reason": reason })).await
+                let detail = json!({ "reason": reason });
+                self.conclude_licence(change, act, action, licence, &servers, detail).await
             }
 
             async fn licence(&self, licence: LicenceId) -> Result<Option<Licence>, RegistryError> {
@@ -170,11 +177,8 @@ macro_rules! licence_sql {
                 if let Some(kid) = self.done_before(&mut change.transaction, act).await? {
                     return Err(RegistryError::DoneBefore(kid));
                 }
-                let tenant: Option<uuid::Uuid> = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
-                    .bind(licence.uuid())
-                    .fetch_optional(&mut *change.transaction)
-                    .await?;
-                let tenant = TenantId::from_uuid(tenant.ok_or(RegistryError::Missing("licence"))?);
+                let tenant = self.proven_licence(&mut change, licence).await?.0.terms.tenant;
+                let keys = self.proven_keys(&mut change, licence).await?;
                 let live: i64 = sqlx::query_scalar(
                     "SELECT count(*) FROM licence_key
                      WHERE licence_id = $1 AND revoked_at IS NULL AND (ends_at IS NULL OR ends_at > $2)",
@@ -196,6 +200,15 @@ macro_rules! licence_sql {
                 .execute(&mut *change.transaction)
                 .await?;
                 let issued = self.insert_key(&mut change, licence, region, act.at).await?;
+                let revision = issued.record.revision;
+                let ended = keys.into_iter().filter(|key| key.ends_at.is_none());
+                // The databases keep times as whole milliseconds.
+                let ended = ended
+                    .map(|key| KeyRecord { ends_at: Some(act.at.plus(overlap)), revision, ..key })
+                    .map(|key| (RowName::key(&key.kid), Some(rights::key_hash(&key))));
+                let mut rows: Vec<_> = ended.collect();
+                rows.push((RowName::key(&issued.record.kid), Some(rights::key_hash(&issued.record))));
+                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
                 let deed = Deed {
                     action: "key.issue",
                     object: issued.record.kid.clone(),
@@ -218,6 +231,8 @@ macro_rules! licence_sql {
                 .fetch_optional(&mut *change.transaction)
                 .await?;
                 let licence = LicenceId::from_uuid(licence.ok_or(RegistryError::Missing("licence key"))?);
+                let row = (RowName::key(kid), None);
+                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[row]).await?;
                 let tenant: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
                     .bind(licence.uuid())
                     .fetch_one(&mut *change.transaction)
@@ -259,13 +274,15 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<(), RegistryError> {
                 let mut change = self.change().await?;
-                let done = sqlx::query("UPDATE licence SET revision = $2 WHERE id = $1")
+                let (_, mut servers) = self.proven_licence(&mut change, licence).await?;
+                sqlx::query("UPDATE licence SET revision = $2 WHERE id = $1")
                     .bind(licence.uuid())
                     .bind(change.revision)
                     .execute(&mut *change.transaction)
                     .await?;
-                found(done.rows_affected(), "licence")?;
+                servers.retain(|known| known != server);
                 if bound {
+                    servers.push(server.to_owned());
                     sqlx::query(
                         "INSERT INTO server (licence_id, server_id, bound_at) VALUES ($1, $2, $3)
                          ON CONFLICT DO NOTHING",
@@ -285,7 +302,7 @@ macro_rules! licence_sql {
                 }
                 let action = if bound { "server.bind" } else { "server.unbind" };
                 let detail = json!({ "server": server });
-                self.conclude_licence(change, act, action, licence, detail).await.map(drop)
+                self.conclude_licence(change, act, action, licence, &servers, detail).await.map(drop)
             }
 
             async fn servers_of(&self, licence: LicenceId) -> Result<Vec<String>, RegistryError> {
@@ -296,15 +313,17 @@ macro_rules! licence_sql {
         }
 
         impl $registry {
-            /// Concludes a change of a licence, and returns how it is now.
+            /// Signs and concludes a change of a licence, and returns how it is now.
             async fn conclude_licence(
                 &self,
                 mut change: Change<$database>,
                 act: Act<'_>,
                 action: &str,
                 licence: LicenceId,
+                servers: &[String],
                 detail: serde_json::Value,
             ) -> Result<Licence, RegistryError> {
+                self.sign_licence(&mut change, licence, servers).await?;
                 let tenant: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
                     .bind(licence.uuid())
                     .fetch_one(&mut *change.transaction)

@@ -10,11 +10,15 @@ mod licences;
 mod operators;
 pub(crate) mod proofs;
 mod read;
+mod renew;
+mod rights;
 mod seed;
 mod tenants;
 
+use std::collections::HashMap;
+
 use aws_lc_rs::rand;
-use push_domain::{TenantId, Timestamp};
+use push_domain::{LicenceId, TenantId, Timestamp};
 use serde_json::{Value, json};
 use sqlx::Transaction;
 use tracing::error;
@@ -27,6 +31,8 @@ pub(super) use insert::insert_sql;
 pub(super) use licences::licence_sql;
 pub(super) use operators::operator_sql;
 pub(super) use read::read_sql;
+pub(super) use renew::renew_sql;
+pub(super) use rights::rights_sql;
 pub(super) use seed::seed_sql;
 pub(super) use tenants::tenant_sql;
 
@@ -39,6 +45,41 @@ pub(super) async fn schema_version(pool: &sqlx::SqlitePool) -> Option<i64> {
 pub(super) struct Change<Database: sqlx::Database> {
     pub(super) transaction: Transaction<'static, Database>,
     pub(super) revision: i64,
+}
+
+/// So many rows are looked up in their own buckets; of more, all buckets are read.
+pub(super) const ROWS_ONE_BY_ONE: usize = 100;
+
+/// So many licence keys are coded anew in one change.
+pub(super) const KEYS_AT_ONCE: usize = 200;
+
+/// Says that a row is not as it was written. What it grants is not granted.
+pub(super) fn tell_unproven(what: &str, public: &str) {
+    metrics::counter!("registry_unproven_rows_total").increment(1);
+    error!(
+        what,
+        name = public,
+        "a row of the registry is not as it was written; what it grants is not granted"
+    );
+}
+
+/// Says that rows are gone that nobody took away.
+pub(super) fn tell_deleted(rows: usize) {
+    if rows > 0 {
+        metrics::counter!("registry_unproven_rows_total").increment(rows as u64);
+        error!(rows, "rows of the registry are gone that no operator took away");
+    }
+}
+
+/// Servers by the licences that are bound to them.
+pub(super) fn by_licence(
+    servers: impl Iterator<Item = (LicenceId, String)>,
+) -> HashMap<LicenceId, Vec<String>> {
+    let mut by_licence: HashMap<LicenceId, Vec<String>> = HashMap::new();
+    for (licence, server) in servers {
+        by_licence.entry(licence).or_default().push(server);
+    }
+    by_licence
 }
 
 /// Binds a licence's terms to a statement, in the order of the table's columns.

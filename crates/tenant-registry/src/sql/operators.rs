@@ -36,6 +36,17 @@ macro_rules! operator_sql {
                 .bind(stored_time(terms.expires_at))
                 .execute(&mut *transaction)
                 .await?;
+                let record = AdminTokenRecord {
+                    id: token.id().to_owned(),
+                    terms: terms.clone(),
+                    created_at: act.at,
+                    created_by: act.by.to_owned(),
+                    revoked_at: None,
+                    last_used_day: None,
+                };
+                let hash = rights::token_hash(&record, &self.keys.token_mac(&token));
+                let row = (RowName::token(&record.id), Some(hash));
+                self.sign_rights(&mut transaction, Kind::Tokens, None, &[row]).await?;
                 let deed = Deed {
                     action: "admin_token.issue",
                     object: token.id().to_owned(),
@@ -47,14 +58,6 @@ macro_rules! operator_sql {
                     }),
                 };
                 self.conclude(transaction, act, deed).await?;
-                let record = AdminTokenRecord {
-                    id: token.id().to_owned(),
-                    terms,
-                    created_at: act.at,
-                    created_by: act.by.to_owned(),
-                    revoked_at: None,
-                    last_used_day: None,
-                };
                 Ok(IssuedAdminToken { token, record })
             }
 
@@ -69,6 +72,8 @@ macro_rules! operator_sql {
                 .fetch_optional(&mut *transaction)
                 .await?;
                 let tenant = done.ok_or(RegistryError::Missing("admin token"))?;
+                let row = (RowName::token(id), None);
+                self.sign_rights(&mut transaction, Kind::Tokens, None, &[row]).await?;
                 sqlx::query("DELETE FROM admin_session WHERE token_id = $1")
                     .bind(id)
                     .execute(&mut *transaction)
@@ -109,7 +114,11 @@ macro_rules! operator_sql {
                 // What is not known takes as long as what is.
                 let matches = self.keys.token_matches(token, row.as_ref().map_or(&[0; 32], |row| &row.mac));
                 let Some(row) = row.filter(|_| matches) else { return Ok(None) };
+                let mac = row.mac.clone();
                 let record = AdminTokenRecord::try_from(row)?;
+                if record.is_live(now) && !self.is_token_proven(&record, &mac).await? {
+                    return Ok(None);
+                }
                 if record.is_live(now) && record.last_used_day != Some(now.day()) {
                     sqlx::query("UPDATE admin_token SET last_used_day = $2 WHERE id = $1")
                         .bind(&record.id)
@@ -183,8 +192,11 @@ macro_rules! operator_sql {
                 .bind(stored_time(now))
                 .fetch_optional(&self.pool)
                 .await?;
-                let record = row.map(AdminTokenRecord::try_from).transpose()?;
-                Ok(record.filter(|record| record.is_live(now)))
+                let Some(row) = row else { return Ok(None) };
+                let mac = row.mac.clone();
+                let record = AdminTokenRecord::try_from(row)?;
+                let opens = record.is_live(now) && self.is_token_proven(&record, &mac).await?;
+                Ok(Some(record).filter(|_| opens))
             }
 
             async fn end_session(&self, session: &[u8; 32], act: Act<'_>) -> Result<(), RegistryError> {
@@ -253,6 +265,18 @@ macro_rules! operator_sql {
                 }
                 let head = AuditHead { seq: u64::try_from(last).unwrap_or_default(), hash };
                 Ok(check.finish(&head, &code))
+            }
+
+            async fn verify_rights(&self) -> Result<RightsReport, RegistryError> {
+                self.look_at_rights().await
+            }
+
+            async fn renew_keys(&self, act: Act<'_>) -> Result<u64, RegistryError> {
+                self.renew_old_keys(act).await
+            }
+
+            async fn cut_audit(&self, before: Timestamp, act: Act<'_>) -> Result<u64, RegistryError> {
+                self.cut_audit_log(before, act).await
             }
 
             async fn forget_requests(&self, before: Timestamp) -> Result<(), RegistryError> {

@@ -19,11 +19,15 @@ macro_rules! read_sql {
                 let since = i64::try_from(revision).unwrap_or(i64::MAX);
                 let mut moment = self.pool.begin_with($moment).await?;
                 let number: i64 = sqlx::query_scalar("SELECT number FROM revision").fetch_one(&mut *moment).await?;
+                let root = self.rights_root(&mut moment, Kind::Licences).await?;
+                if root.as_ref().is_some_and(|root| i64::try_from(root.revision) != Ok(number)) {
+                    return Err(RegistryError::RightsUnproven);
+                }
                 let tenants: Vec<TenantRow> = sqlx::query_as(
                     // What is of people, and what nobody needs to check a caller, is not even read.
-                    "SELECT id, '' AS name, device_salt, '' AS contact, FALSE AS failover_consent,
+                    "SELECT id, '' AS name, salt, '' AS contact, FALSE AS failover_consent,
                          CAST(0 AS BIGINT) AS created_at, revision
-                     FROM tenant WHERE revision > $1",
+                     FROM tenant JOIN device_salt ON tenant_id = id WHERE revision > $1",
                 )
                 .bind(since)
                 .fetch_all(&mut *moment)
@@ -49,25 +53,31 @@ macro_rules! read_sql {
                 .await?;
                 // What was revoked before the first look was never known.
                 let keys: Vec<KeyRow> = sqlx::query_as(
-                    "SELECT kid, licence_id, mac, pepper, ends_at, revoked_at FROM licence_key
+                    "SELECT kid, licence_id, mac, pepper, hashed, ends_at, revoked_at, revision FROM licence_key
                      WHERE revision > $1 AND (revoked_at IS NULL OR $1 > 0)",
                 )
                 .bind(since)
                 .fetch_all(&mut *moment)
                 .await?;
                 let (live, revoked): (Vec<_>, Vec<_>) = keys.into_iter().partition(KeyRow::is_live);
-                Ok(Changes {
+                let mut changes = Changes {
                     revision: u64::try_from(number).map_err(|_| RegistryError::Unreadable("revision"))?,
                     tenants: readable(tenants),
                     licences: readable(licences),
                     servers: servers.into_iter().map(|(id, server)| (LicenceId::from_uuid(id), server)).collect(),
                     keys: readable(live),
                     revoked: revoked.into_iter().map(|key| key.kid).collect(),
-                })
+                };
+                if let Some(root) = root {
+                    let names = (revision > 0).then(|| changes.names());
+                    let proof = self.rights_proof(&mut moment, &root, names.as_deref()).await?;
+                    changes.keep_proven(proof, revision == 0);
+                }
+                Ok(changes)
             }
 
-            async fn note_use(&self, kids: &[String], day: u32) -> Result<(), RegistryError> {
-                for kid in kids {
+            async fn note_use(&self, uses: &[KeyUse], day: u32) -> Result<(), RegistryError> {
+                for KeyUse { kid, digest } in uses {
                     sqlx::query(
                         "UPDATE licence_key SET last_used_day = $2
                          WHERE kid = $1 AND (last_used_day IS NULL OR last_used_day < $2)",
@@ -76,6 +86,13 @@ macro_rules! read_sql {
                     .bind(i64::from(day))
                     .execute(&self.pool)
                     .await?;
+                    if let Some(offer) = digest.as_ref().and_then(|digest| self.keys.offer(kid, digest)) {
+                        sqlx::query("UPDATE licence_key SET offered = $2 WHERE kid = $1")
+                            .bind(kid)
+                            .bind(offer)
+                            .execute(&self.pool)
+                            .await?;
+                    }
                 }
                 Ok(())
             }

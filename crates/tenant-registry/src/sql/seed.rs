@@ -15,13 +15,18 @@ macro_rules! seed_sql {
                 let mut change = self.change().await?;
                 let accepted = Acceptance { version: "seed".to_owned(), at: act.at, by: "seed".to_owned() };
                 let mut made = Vec::with_capacity(names.len());
+                let mut rows = Vec::with_capacity(2 * names.len());
                 for name in names {
                     let tenant = self.insert_tenant(&mut change, &TenantDraft::named(name), act.at).await?;
                     let terms = LicenceDraft { tenant: tenant.id, ..terms.clone() };
                     let licence =
                         self.insert_licence(&mut change, terms, Some(accepted.clone()), act.at).await?;
-                    made.push((tenant, self.insert_key(&mut change, licence.id, region, act.at).await?));
+                    rows.push((RowName::licence(licence.id), Some(rights::licence_hash(&licence, &[]))));
+                    let issued = self.insert_key(&mut change, licence.id, region, act.at).await?;
+                    rows.push((RowName::key(&issued.record.kid), Some(rights::key_hash(&issued.record))));
+                    made.push((tenant, issued));
                 }
+                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
                 let deed = Deed {
                     action: "tenant.seed",
                     object: names.first().cloned().unwrap_or_default(),

@@ -19,6 +19,7 @@ macro_rules! tenant_sql {
                     tenant: Some(tenant.id),
                     detail: json!({ "name": tenant.name }),
                 };
+                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[]).await?;
                 self.conclude(change.transaction, act, deed).await?;
                 Ok(tenant)
             }
@@ -55,14 +56,15 @@ macro_rules! tenant_sql {
                         "has_contact": !draft.contact.is_empty(),
                     }),
                 };
+                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[]).await?;
                 self.conclude(change.transaction, act, deed).await?;
                 self.tenant(tenant).await?.ok_or(RegistryError::Missing("tenant"))
             }
 
             async fn tenant(&self, tenant: TenantId) -> Result<Option<Tenant>, RegistryError> {
                 let row: Option<TenantRow> = sqlx::query_as(
-                    "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
-                     FROM tenant WHERE id = $1",
+                    "SELECT id, name, salt, contact, failover_consent, created_at, revision
+                     FROM tenant JOIN device_salt ON tenant_id = id WHERE id = $1",
                 )
                 .bind(tenant.uuid())
                 .fetch_optional(&self.pool)
@@ -72,8 +74,8 @@ macro_rules! tenant_sql {
 
             async fn tenant_named(&self, name: &str) -> Result<Option<Tenant>, RegistryError> {
                 let row: Option<TenantRow> = sqlx::query_as(
-                    "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
-                     FROM tenant WHERE name = $1",
+                    "SELECT id, name, salt, contact, failover_consent, created_at, revision
+                     FROM tenant JOIN device_salt ON tenant_id = id WHERE name = $1",
                 )
                 .bind(name)
                 .fetch_optional(&self.pool)
@@ -90,8 +92,8 @@ macro_rules! tenant_sql {
                 // looked for as they stand too.
                 let as_it_stands = if search.is_ascii() { String::new() } else { pattern(search) };
                 let tenants: Vec<TenantRow> = sqlx::query_as(
-                    "SELECT id, name, device_salt, contact, failover_consent, created_at, revision
-                     FROM tenant WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\'
+                    "SELECT id, name, salt, contact, failover_consent, created_at, revision
+                     FROM tenant JOIN device_salt ON tenant_id = id WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\'
                          OR ($4 <> '' AND name LIKE $4 ESCAPE '\\'))
                      ORDER BY name LIMIT $3",
                 )

@@ -1,0 +1,83 @@
+//! What is done for the registry once an hour: what grants anything is compared with what was signed, codes of licence keys
+//! are renewed, and the oldest events of the audit log go.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use push_domain::Timestamp;
+use tenant_registry::{Act, RegistryError};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::state::Admin;
+
+const EVERY: Duration = Duration::from_hours(1);
+const DAY_MS: u64 = 86_400_000;
+
+/// When that was done last, and what was found.
+#[derive(Debug, Default)]
+pub(crate) struct RegistryWatch {
+    looked_at: std::sync::Mutex<Option<Instant>>,
+    /// Rows that are not as they were written; [`UNKNOWN`] where the signature over all of them does not hold.
+    changed: AtomicU64,
+}
+
+/// Nothing can be said of any row.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
+
+impl RegistryWatch {
+    /// How many rows were not as they were written when that was last looked at.
+    pub(crate) fn changed(&self) -> u64 {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    fn is_due(&self) -> bool {
+        let mut looked_at = self.looked_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_due = looked_at.is_none_or(|at| at.elapsed() >= EVERY);
+        if is_due {
+            *looked_at = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+impl Admin {
+    /// Does it, if an hour has passed.
+    pub(crate) async fn care_for_registry(&self) {
+        if !self.watch.is_due() {
+            return;
+        }
+        self.look_at_rights().await;
+        let act = Act::new("hpns", self.now());
+        match self.registry.renew_keys(act).await {
+            Ok(0) => {}
+            Ok(keys) => info!(keys, "licence keys are coded anew, under the newest control key"),
+            Err(error) => warn!(%error, "licence keys cannot be coded anew; it is tried again"),
+        }
+        let days = u64::from(self.config.audit_days);
+        if days > 0 {
+            let before = self.now().millis().saturating_sub(days * DAY_MS);
+            match self.registry.cut_audit(Timestamp::from_millis(before), act).await {
+                Ok(0) => {}
+                Ok(events) => info!(events, days, "audit events are forgotten: they are older than that"),
+                Err(error) => warn!(%error, "old audit events cannot be forgotten; it is tried again"),
+            }
+        }
+    }
+
+    /// Compares, whatever the time.
+    pub(crate) async fn look_at_rights(&self) {
+        let found = match self.registry.verify_rights().await {
+            Ok(report) => (report.changed.len() + report.deleted) as u64,
+            Err(error @ (RegistryError::RightsUnproven | RegistryError::RightsUnsealed)) => {
+                error!(%error, "what grants anything cannot be proven");
+                UNKNOWN
+            }
+            Err(error) => return warn!(%error, "what grants anything cannot be looked at; it is tried again"),
+        };
+        if found > 0 {
+            error!(rows = found, "the registry was changed past this service: hpns registry verify");
+        }
+        self.watch.changed.store(found, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,232 @@
+//! What was changed past the service grants nothing, and is found.
+
+use push_domain::Timestamp;
+
+use super::{ACT, NOW, Registry, a_draft, a_key, a_licence, a_tenant, another_key, refusal};
+use crate::{Act, AdminTokenDraft, Refusal, RegistryError, Role, Sighting};
+
+async fn changed(registry: &impl Registry) -> Vec<String> {
+    registry.admin().verify_rights().await.unwrap().changed
+}
+
+pub(crate) async fn everything_that_was_sold_and_changed_is_as_it_was_signed(registry: &impl Registry) {
+    let issued = a_key(registry).await;
+    let licence = issued.record.licence;
+    let admin = registry.admin();
+    for server in ["b", "a"] {
+        admin.bind_server(licence, server, true, ACT).await.unwrap();
+    }
+    admin.bind_server(licence, "a", false, ACT).await.unwrap();
+    let second = another_key(registry, licence).await;
+    admin.revoke_key(issued.key.kid(), ACT).await.unwrap();
+    admin.suspend_licence(licence, Some("unpaid"), ACT).await.unwrap();
+    let draft = a_draft(admin.licence(licence).await.unwrap().unwrap().terms.tenant);
+    admin.update_licence(licence, draft.clone(), None, ACT).await.unwrap();
+    admin.seed(&["one".to_owned(), "two".to_owned()], &draft, "us", ACT).await.unwrap();
+    admin.erase_all_devices(draft.tenant, ACT).await.unwrap();
+
+    let report = admin.verify_rights().await.unwrap();
+    assert_eq!((report.changed.len(), report.deleted, report.old_keys.len()), (0, 0, 0), "{report:?}");
+    assert_eq!(refusal(registry, &second, "us", NOW).await, Some(Refusal::Suspended));
+}
+
+pub(crate) async fn a_suspension_that_was_lifted_in_the_database_still_holds(registry: &impl Registry) {
+    let issued = a_key(registry).await;
+    let licence = issued.record.licence;
+    registry.admin().suspend_licence(licence, Some("unpaid"), ACT).await.unwrap();
+
+    registry.tamper("UPDATE licence SET suspended = FALSE").await;
+
+    assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Unknown));
+    assert_eq!(changed(registry).await, [licence.to_string()]);
+    // Nor does a change make good of it.
+    for done in [
+        registry.admin().accept_terms(licence, "2", "ada", ACT).await.map(drop),
+        registry.admin().bind_server(licence, "a", true, ACT).await,
+        registry.admin().issue_key(licence, "us", std::time::Duration::ZERO, ACT).await.map(drop),
+    ] {
+        assert!(matches!(done, Err(RegistryError::RightsChanged)), "{done:?}");
+    }
+    // An operator has looked, and takes it as it is.
+    registry.seal().await;
+    assert_eq!(refusal(registry, &issued, "us", NOW).await, None);
+    assert!(changed(registry).await.is_empty());
+}
+
+pub(crate) async fn a_licence_put_back_to_what_it_was_grants_nothing(registry: &impl Registry) {
+    let issued = a_key(registry).await;
+    let licence = issued.record.licence;
+    registry.tamper("CREATE TABLE kept AS SELECT suspended, revision FROM licence").await;
+    registry.tamper("CREATE TABLE kept_bucket AS SELECT * FROM rights_bucket").await;
+    registry.tamper("CREATE TABLE kept_root AS SELECT * FROM rights_root").await;
+    let known = registry.admin().snapshot().await.unwrap();
+    registry.admin().suspend_licence(licence, Some("unpaid"), ACT).await.unwrap();
+
+    let put_back =
+        "UPDATE licence SET suspended = (SELECT suspended FROM kept), revision = (SELECT revision FROM kept)";
+    registry.tamper(put_back).await;
+    assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Unknown));
+    assert_eq!(changed(registry).await, [licence.to_string()]);
+    // With its bucket.
+    registry
+        .tamper(
+            "UPDATE rights_bucket SET entries = (SELECT entries FROM kept_bucket AS k
+             WHERE k.kind = rights_bucket.kind AND k.number = rights_bucket.number)",
+        )
+        .await;
+    let unproven = |read: Result<_, RegistryError>| matches!(read, Err(RegistryError::RightsUnproven));
+    assert!(unproven(registry.admin().snapshot().await.map(drop)));
+    // With the signature of then.
+    registry
+        .tamper(
+            "UPDATE rights_root SET (revision, hashes, signature) =
+             (SELECT revision, hashes, signature FROM kept_root AS k WHERE k.kind = rights_root.kind)",
+        )
+        .await;
+    assert!(unproven(registry.admin().snapshot().await.map(drop)));
+    assert!(unproven(registry.admin().changes_since(known.revision()).await.map(drop)));
+}
+
+pub(crate) async fn a_key_that_was_deleted_is_found(registry: &impl Registry) {
+    let issued = a_key(registry).await;
+    registry.tamper("DELETE FROM licence_key").await;
+
+    assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Unknown));
+    assert_eq!(registry.admin().verify_rights().await.unwrap().deleted, 1);
+}
+
+pub(crate) async fn a_key_that_was_copied_to_another_licence_opens_nothing(registry: &impl Registry) {
+    let issued = a_key(registry).await;
+    let other = a_tenant(registry, "globex").await;
+    let other = a_licence(registry, a_draft(other.id)).await;
+    let before = registry.admin().snapshot().await.unwrap();
+    let target = registry.bytes(other.id.uuid().as_bytes(), "uuid");
+
+    registry.tamper(&format!("UPDATE licence_key SET licence_id = {target}")).await;
+    assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Unknown));
+    assert_eq!(changed(registry).await, std::slice::from_ref(&issued.record.kid));
+    // Who reads only what is new goes on with what it knew.
+    registry.tamper("UPDATE licence_key SET revision = (SELECT number FROM revision)").await;
+    let changes = registry.admin().changes_since(before.revision() - 1).await.unwrap();
+    assert!(changes.keys.is_empty());
+    let permit = before.with(changes).open(&issued.key, "us", NOW).unwrap();
+    assert_eq!(permit.licence.id, issued.record.licence);
+}
+
+pub(crate) async fn a_server_that_was_let_go_in_the_database_is_found(registry: &impl Registry) {
+    let issued = a_key(registry).await;
+    registry.admin().bind_server(issued.record.licence, "one", true, ACT).await.unwrap();
+    registry.tamper("DELETE FROM server").await;
+
+    assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Unknown));
+}
+
+pub(crate) async fn a_token_whose_role_was_raised_opens_nothing(registry: &impl Registry) {
+    let expires_at = NOW.plus(std::time::Duration::from_hours(1));
+    let draft =
+        |name: &str| AdminTokenDraft { name: name.into(), role: Role::Viewer, tenant: None, expires_at };
+    let issued = registry.admin().issue_admin_token(draft("a"), ACT).await.unwrap();
+    let other = registry.admin().issue_admin_token(draft("b"), ACT).await.unwrap();
+    let session = crate::AdminSession { id: [7; 32], token: other.token.id().to_owned(), expires_at };
+    registry.admin().begin_session(&session, ACT).await.unwrap();
+    let opened = registry.admin().open_admin_token(&issued.token, NOW).await.unwrap();
+    assert_eq!(opened.map(|it| it.terms.role), Some(Role::Viewer));
+
+    registry.tamper("UPDATE admin_token SET role = 'security-admin'").await;
+    assert_eq!(registry.admin().open_admin_token(&issued.token, NOW).await.unwrap(), None);
+    assert_eq!(registry.admin().session_token(&session.id, NOW).await.unwrap(), None);
+    assert_eq!(changed(registry).await.len(), 2);
+    // One that was revoked is not brought back.
+    registry.tamper("UPDATE admin_token SET role = 'viewer'").await;
+    registry.admin().revoke_admin_token(issued.token.id(), ACT).await.unwrap();
+    registry.tamper("UPDATE admin_token SET revoked_at = NULL").await;
+    assert_eq!(registry.admin().open_admin_token(&issued.token, NOW).await.unwrap(), None);
+    assert!(registry.admin().session_token(&session.id, NOW).await.unwrap().is_some());
+}
+
+pub(crate) async fn a_key_of_before_is_coded_anew_once_it_is_used(registry: &impl Registry) {
+    let keys = super::keys();
+    let (used, unused) = (a_key(registry).await, a_tenant(registry, "globex").await);
+    let unused = another_key(registry, a_licence(registry, a_draft(unused.id)).await.id).await;
+    for issued in [&used, &unused] {
+        let mac = registry.bytes(&keys.mac_of_before(issued.key.expose()), "bytea");
+        let kid = &issued.record.kid;
+        let statement =
+            format!("UPDATE licence_key SET hashed = FALSE, wrapped = NULL, mac = {mac} WHERE kid = '{kid}'");
+        registry.tamper(&statement).await;
+    }
+    registry.seal().await;
+    let admin = registry.admin();
+    let snapshot = admin.snapshot().await.unwrap();
+    let first = snapshot.open(&used.key, "us", NOW).unwrap().first_use.unwrap();
+    assert!(first.digest.is_some() && snapshot.open(&unused.key, "us", NOW).is_ok());
+    assert_eq!(admin.renew_keys(ACT).await.unwrap(), 0, "nobody has offered anything");
+
+    // What somebody offers who cannot make it is not taken.
+    let forged = registry.bytes(&[1; 64], "bytea");
+    registry.tamper(&format!("UPDATE licence_key SET offered = {forged}")).await;
+    assert_eq!(admin.renew_keys(ACT).await.unwrap(), 0);
+    admin.note_use(&[first], 7).await.unwrap();
+    assert_eq!(admin.renew_keys(ACT).await.unwrap(), 1);
+
+    let snapshot = admin.snapshot().await.unwrap();
+    let permit = snapshot.open(&used.key, "us", NOW).unwrap();
+    assert!(permit.first_use.is_some_and(|first| first.digest.is_none()));
+    assert!(snapshot.open(&unused.key, "us", NOW).is_ok());
+    let report = admin.verify_rights().await.unwrap();
+    assert_eq!((report.changed.len(), report.old_keys), (0, vec![unused.record.kid.clone()]));
+    assert_eq!(admin.renew_keys(ACT).await.unwrap(), 0);
+}
+
+pub(crate) async fn a_backup_without_its_salts_knows_no_device(registry: &impl Registry) {
+    use push_domain::{AppId, DeviceToken, Provider};
+    let keys = super::keys();
+    let tenant = a_tenant(registry, "acme").await;
+    let admin = registry.admin();
+    let token = DeviceToken::parse(Provider::Fcm, "a-token".into()).unwrap();
+    let device = |tenant: &crate::Tenant| {
+        keys.device_key(tenant.id, &tenant.device_salt).device_id(&AppId::new("android"), &token)
+    };
+    let seen = Sighting {
+        tenant: tenant.id,
+        device: device(&tenant),
+        app: "android".into(),
+        platform: "android".into(),
+        day: 1,
+        state: crate::DeviceState::Active,
+        reason: None,
+    };
+    registry.ledger().record(&[seen]).await.unwrap();
+    assert!(admin.device(tenant.id, device(&tenant)).await.unwrap().is_some());
+
+    registry.tamper("DELETE FROM device_salt").await;
+    registry.make_missing_salts().await;
+
+    let restored = admin.tenant(tenant.id).await.unwrap().unwrap();
+    assert_ne!(restored.device_salt, tenant.device_salt);
+    assert_eq!(admin.device(tenant.id, device(&restored)).await.unwrap(), None);
+    assert!(admin.snapshot().await.unwrap().revision() > tenant.revision);
+}
+
+pub(crate) async fn old_audit_events_go_and_the_log_says_so(registry: &impl Registry) {
+    let admin = registry.admin();
+    let at = |millis| Act::new("test", Timestamp::from_millis(millis));
+    for millis in [1, 2, 3] {
+        admin.note("test", "x", None, serde_json::json!({}), at(millis * 1_000_000_000)).await.unwrap();
+    }
+    let whole = admin.verify_audit(None).await.unwrap();
+    let before = Timestamp::from_millis(2_500_000_000);
+    assert_eq!(admin.cut_audit(Timestamp::from_millis(1), ACT).await.unwrap(), 0);
+
+    let cut = admin.cut_audit(before, ACT).await.unwrap();
+    let report = admin.verify_audit(None).await.unwrap();
+    assert_eq!(report.fault, None);
+    assert_eq!((cut, report.events, report.cut_through), (2, whole.events + 1, 2));
+    admin.note("test", "after", None, serde_json::json!({}), ACT).await.unwrap();
+    assert_eq!(admin.verify_audit(None).await.unwrap().fault, None);
+
+    // By hand, there is no word of it.
+    let first = admin.audit(None, u64::MAX, 100).await.unwrap().last().unwrap().seq;
+    registry.tamper(&format!("DELETE FROM audit_event WHERE seq <= {first}")).await;
+    assert_eq!(admin.verify_audit(None).await.unwrap().fault, Some(crate::AuditFault::Cut));
+}

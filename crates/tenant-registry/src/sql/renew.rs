@@ -1,0 +1,103 @@
+//! What is renewed and cut in time: codes of licence keys, and the oldest end of the audit log.
+
+/// Writes `renew_old_keys` and `cut_audit_log`.
+macro_rules! renew_sql {
+    ($registry:ty, $database:ty) => {
+        impl $registry {
+            async fn renew_old_keys(&self, act: Act<'_>) -> Result<u64, RegistryError> {
+                let pepper = self.keys.newest_pepper();
+                let due: Vec<String> = sqlx::query_scalar(
+                    "SELECT kid FROM licence_key WHERE revoked_at IS NULL AND ((NOT hashed AND offered IS NOT NULL)
+                         OR (hashed AND (pepper < $1 OR substr(wrapped, 1, 4) <> $2))) ORDER BY kid",
+                )
+                .bind(i64::from(pepper))
+                .bind(&self.keys.wrap_number().to_be_bytes()[..])
+                .fetch_all(&self.pool)
+                .await?;
+                let mut renewed = 0;
+                for some in due.chunks($crate::sql::KEYS_AT_ONCE) {
+                    let mut change = self.change().await?;
+                    let mut rows = Vec::new();
+                    for kid in some {
+                        rows.extend(self.renew_key(&mut change, kid).await?);
+                    }
+                    if rows.is_empty() {
+                        continue;
+                    }
+                    renewed += rows.len() as u64;
+                    self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
+                    let detail = json!({ "keys": rows.len(), "pepper": pepper });
+                    let deed = Deed { action: "key.renew", object: "keys".to_owned(), tenant: None, detail };
+                    self.conclude(change.transaction, act, deed).await?;
+                }
+                Ok(renewed)
+            }
+
+            /// Codes one key anew. What a gateway offers for a key of before is believed: it sees the keys of its callers.
+            async fn renew_key(
+                &self,
+                change: &mut Change<$database>,
+                kid: &str,
+            ) -> Result<Option<(RowName, Option<RowHash>)>, RegistryError> {
+                let row: Option<KeyRow> = sqlx::query_as(
+                    "UPDATE licence_key SET revision = revision WHERE kid = $1 AND revoked_at IS NULL
+                     RETURNING kid, licence_id, mac, pepper, hashed, ends_at, revoked_at, revision",
+                )
+                .bind(kid)
+                .fetch_optional(&mut *change.transaction)
+                .await?;
+                let Some(row) = row else { return Ok(None) };
+                let before = KeyRecord::try_from(row)?;
+                let (name, hash) = (RowName::key(kid), rights::key_hash(&before));
+                self.require_proven(&mut change.transaction, Kind::Licences, name, &hash).await?;
+                let (wrapped, offered): (Option<Vec<u8>>, Option<Vec<u8>>) =
+                    sqlx::query_as("SELECT wrapped, offered FROM licence_key WHERE kid = $1")
+                        .bind(kid)
+                        .fetch_one(&mut *change.transaction)
+                        .await?;
+                let digest = if before.hashed {
+                    wrapped.and_then(|wrapped| self.keys.unwrap(kid, &wrapped))
+                } else {
+                    offered.and_then(|offered| self.keys.take_offer(kid, &offered))
+                };
+                let Some(digest) = digest else { return Ok(None) };
+                let (mac, pepper) = self.keys.mac(&digest);
+                let revision = u64::try_from(change.revision).unwrap_or_default();
+                let after = KeyRecord { mac, pepper, hashed: true, revision, ..before };
+                let wrapped = self.keys.wrap(kid, &digest).ok_or(RegistryError::NoAuditKey)?;
+                sqlx::query(
+                    "UPDATE licence_key SET mac = $2, pepper = $3, hashed = TRUE, wrapped = $4, offered = NULL,
+                         revision = $5
+                     WHERE kid = $1",
+                )
+                .bind(kid)
+                .bind(&mac[..])
+                .bind(i64::from(pepper))
+                .bind(wrapped)
+                .bind(change.revision)
+                .execute(&mut *change.transaction)
+                .await?;
+                Ok(Some((name, Some(rights::key_hash(&after)))))
+            }
+
+            async fn cut_audit_log(&self, before: Timestamp, act: Act<'_>) -> Result<u64, RegistryError> {
+                let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
+                    "SELECT seq, hash FROM audit_event
+                     WHERE seq < (SELECT min(seq) FROM audit_event WHERE at >= $1) ORDER BY seq DESC LIMIT 1",
+                )
+                .bind(stored_time(before))
+                .fetch_optional(&self.pool)
+                .await?;
+                let Some((seq, hash)) = last else { return Ok(0) };
+                let seq = u64::try_from(seq).unwrap_or_default();
+                let detail = $crate::audit::cut_detail(seq, &hash);
+                let deed =
+                    Deed { action: $crate::audit::CUT, object: "audit".to_owned(), tenant: None, detail };
+                // Noted first: whoever finds the log shorter finds why.
+                self.conclude(self.deed().await?, act, deed).await?;
+                self.delete_audit(before).await
+            }
+        }
+    };
+}
+pub(crate) use renew_sql;
