@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch_stream::{
-    JobSource, KeyRing, Lane, RedisGateway, RedisWorker, Submit, Timing, Verdict, VitalTasks,
-};
+use dispatch_stream::{JobSource, KeyRing, Lane, RedisGateway, RedisWorker, Submit, VitalTasks};
 use push_domain::{
     Answer, App, AppCatalogue, AppId, Audience, Clock, Content, DeviceId, DeviceToken, FcmRequest, JobId,
-    Kind, Notification, Provider, ProviderRequest, SystemClock, TenantId,
+    Kind, Notification, Provider, ProviderRequest, SystemClock, TenantId, Timing, Verdict,
 };
 use system_tests::cost::Cpu;
 use system_tests::servers::{GATEWAY_LOGIN, Redis, WORKER_LOGIN};

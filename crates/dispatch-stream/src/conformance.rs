@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use push_domain::{
     Answer, App, AppId, Audience, Content, DeviceId, DeviceToken, FailReason, FcmRequest, JobId, Kind,
-    Notification, Provider, ProviderRequest, Reason, TenantId,
+    Notification, Provider, ProviderRequest, Reason, TenantId, Verdict,
 };
 use tokio::time::Instant;
 
-use crate::{Claimed, Job, JobSource, Submit, SubmitError, Verdict};
+use crate::{Claimed, Job, JobSource, Submit, SubmitError};
 
 /// What a back-end must offer to be held to the laws.
 #[async_trait]
@@ -88,7 +88,7 @@ pub(crate) fn a_verdict(attempts: u32) -> Verdict {
         answer: Answer::Ok,
         reason: Some(Reason::foreign("word")),
         attempts,
-        timing: crate::Timing::default(),
+        timing: push_domain::Timing::default(),
     }
 }
 

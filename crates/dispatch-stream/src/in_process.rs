@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use push_domain::{FailReason, Provider};
+use push_domain::{FailReason, Provider, Verdict};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Verdict};
+use crate::{Claimed, Job, JobSink, JobSource, Submit, SubmitError};
 
 /// The in-process hand-over. Cheap to clone; all clones are one queue.
 #[derive(Clone)]

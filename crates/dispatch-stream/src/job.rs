@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use push_domain::{Answer, FailReason, Notification, Provider, Reason};
+use push_domain::{FailReason, Notification, Provider, Verdict};
 use tokio::time::Instant;
 
 /// One push on its way, and the moment after which nobody may send it.
@@ -17,36 +16,6 @@ pub struct Job {
     pub accepted_at: Instant,
     /// When the caller stops waiting.
     pub deadline: Instant,
-}
-
-/// How long the parts of one push took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Timing {
-    /// From acceptance until a worker started.
-    pub queued: Duration,
-    /// From then until the verdict: pacing, attempts and the waits between them.
-    pub sending: Duration,
-}
-
-/// What a worker decided about one job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// What the caller will be told.
-    pub answer: Answer,
-    /// The provider's last word, if it was not a plain yes.
-    pub reason: Option<Reason>,
-    /// How many attempts it took; 0 if nothing was sent.
-    pub attempts: u32,
-    /// How long it took.
-    pub timing: Timing,
-}
-
-impl Verdict {
-    /// Makes the verdict on a job that was never sent.
-    #[must_use]
-    pub fn unsent(reason: FailReason) -> Self {
-        Self { answer: Answer::Fail(reason), reason: None, attempts: 0, timing: Timing::default() }
-    }
 }
 
 /// Why a job was not taken.

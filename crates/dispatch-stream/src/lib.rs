@@ -26,7 +26,7 @@ pub use attest::BoardKeys;
 pub use board::{AppState, Board, LaneDepth, Lease, LineState, ProcessState, Summary, TenantState};
 pub use evidence::Evidence;
 pub use in_process::InProcess;
-pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError, Timing, Verdict};
+pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError};
 pub use redis::{GatewayThread, InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker, WorkerThread};
 pub use seal::{InvalidKeyRing, KeyRing};
 pub use vital::VitalTasks;

@@ -11,13 +11,13 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use push_domain::{
     Answer, ApnsRequest, AppCatalogue, AppId, CollapseId, Content, DeviceId, DeviceToken, FailReason,
     FcmRequest, JobId, Kind, Notification, Priority, Provider, ProviderRequest, PushType, Reason, TenantId,
-    Timestamp,
+    Timestamp, Timing, Verdict,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::Job;
 use crate::seal::{Binding, LaneMoment};
-use crate::{Job, Timing, Verdict};
 
 /// A record that this version cannot read. It says which part, never what stood there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +81,8 @@ struct VerdictRecord {
     queued_us: u64,
     #[prost(uint64, tag = "6")]
     sending_us: u64,
+    #[prost(uint64, tag = "7")]
+    provider_us: u64,
 }
 
 /// One push on a lane: what stands in the open, and the envelope.
@@ -349,6 +351,7 @@ pub(crate) fn write_verdict(verdict: &Verdict) -> Vec<u8> {
         attempts: verdict.attempts,
         queued_us: micros(verdict.timing.queued),
         sending_us: micros(verdict.timing.sending),
+        provider_us: micros(verdict.timing.provider),
     };
     record.encode_to_vec()
 }
@@ -369,6 +372,7 @@ pub(crate) fn read_verdict(bytes: &[u8]) -> Result<Verdict, Unreadable> {
         timing: Timing {
             queued: Duration::from_micros(record.queued_us),
             sending: Duration::from_micros(record.sending_us),
+            provider: Duration::from_micros(record.provider_us),
         },
     })
 }

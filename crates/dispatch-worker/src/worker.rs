@@ -6,10 +6,11 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dispatch_stream::{Claimed, Job, JobSource, Timing, Verdict};
+use dispatch_stream::{Claimed, Job, JobSource};
 use metrics::Histogram;
 use push_domain::{
-    Answer, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason, RetryScope,
+    Answer, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason, RetryScope, Timing,
+    Verdict,
 };
 use tenant_registry::{DeviceState, Recorder, Sighting};
 use tokio::time::Instant;
@@ -75,6 +76,16 @@ pub struct Worker {
     requests: [Histogram; 2],
 }
 
+/// What was tried for one push so far.
+#[derive(Default)]
+struct Tries {
+    /// What came of the last attempt.
+    last: Option<Outcome>,
+    count: u32,
+    /// For how long the provider had it.
+    provider: Duration,
+}
+
 impl Worker {
     /// Makes a worker.
     #[must_use]
@@ -136,7 +147,8 @@ impl Worker {
         };
         match verdict {
             Some(mut verdict) => {
-                verdict.timing = Timing { queued, sending: started.elapsed() };
+                verdict.timing.queued = queued;
+                verdict.timing.sending = started.elapsed();
                 claimed.finish(verdict);
             }
             None => claimed.abandon(),
@@ -165,11 +177,10 @@ impl Worker {
         // The verdict has to be out before the caller stops waiting for it.
         let whole = job.deadline.duration_since(job.accepted_at);
         let last_moment = job.deadline - ANSWER_TIME.min(whole / 2);
-        let mut number = 0;
-        let mut last = None;
+        let mut tries = Tries::default();
         loop {
             if let Some(barred) = guard.bars_tenant() {
-                return Some(self.barred(route, guard, job, barred, last.as_ref(), number));
+                return Some(self.barred(route, guard, job, barred, &tries));
             }
             let last_start = last_moment - route.time_to_try(whole);
             let turn = guard.pace().turn(last_start).await;
@@ -177,10 +188,10 @@ impl Worker {
             if !claimed.may_send() {
                 return None; // Also after an attempt: whoever has it now may be answered better.
             }
-            if let Some(outcome) = &last
+            if let Some(outcome) = &tries.last
                 && (turn.is_err() || now >= last_start)
             {
-                return Some(self.conclude(route, guard, job, outcome, number));
+                return Some(self.conclude(route, guard, job, outcome, &tries));
             }
             if turn.is_err() {
                 let paced = Some(Reason::known("Paced"));
@@ -191,46 +202,39 @@ impl Worker {
             }
             let admission = match guard.admit() {
                 Ok(admission) => admission,
-                Err(barred) => return Some(self.barred(route, guard, job, barred, last.as_ref(), number)),
+                Err(barred) => return Some(self.barred(route, guard, job, barred, &tries)),
             };
-            number += 1;
-            if number == 1 {
+            tries.count += 1;
+            if tries.count == 1 {
                 route.retries.deposit();
             }
             let deadline = last_moment.min(now + self.config.attempt_timeout(push.app.provider));
-            let attempt = Attempt { number, deadline, isolate: admission.isolate };
+            let attempt = Attempt { number: tries.count, deadline, isolate: admission.isolate };
             let outcome = route.sender.send(&push.request, attempt).await;
             admission.conclude(&outcome);
             let took = now.elapsed();
+            tries.provider += took;
             self.attempts[push.app.provider as usize].record(took);
             self.requests[push.app.provider as usize].record(took);
             if outcome == Outcome::Accepted {
                 route.accepted(took);
             }
             let left = last_start.saturating_duration_since(Instant::now());
-            let wait = retry::wait(&outcome, number, self.config.quick_retries, left, &mut rand::rng());
+            let wait = retry::wait(&outcome, tries.count, self.config.quick_retries, left, &mut rand::rng());
             match wait.filter(|_| guard.is_well() && route.retries.withdraw()) {
                 Some(wait) => {
-                    last = Some(outcome);
+                    tries.last = Some(outcome);
                     tokio::time::sleep(wait).await;
                 }
-                None => return Some(self.conclude(route, guard, job, &outcome, number)),
+                None => return Some(self.conclude(route, guard, job, &outcome, &tries)),
             }
         }
     }
 
     /// The verdict on a push that may not be tried, or not again.
-    fn barred(
-        &self,
-        route: &Route,
-        guard: &Guard,
-        job: &Job,
-        barred: Barred,
-        last: Option<&Outcome>,
-        attempts: u32,
-    ) -> Verdict {
-        if let Some(outcome) = last {
-            return self.conclude(route, guard, job, outcome, attempts);
+    fn barred(&self, route: &Route, guard: &Guard, job: &Job, barred: Barred, tries: &Tries) -> Verdict {
+        if let Some(outcome) = &tries.last {
+            return self.conclude(route, guard, job, outcome, tries);
         }
         let (fail, word) = match barred {
             Barred::Held => (FailReason::AppMisconfigured, "AppHeld"),
@@ -245,7 +249,7 @@ impl Worker {
     }
 
     /// Turns the last outcome into the answer, and records what it says of the device.
-    fn conclude(&self, route: &Route, guard: &Guard, job: &Job, outcome: &Outcome, attempts: u32) -> Verdict {
+    fn conclude(&self, route: &Route, guard: &Guard, job: &Job, outcome: &Outcome, tries: &Tries) -> Verdict {
         let device = job.notification.device;
         let reason = outcome.reason().cloned();
         let answer = match outcome {
@@ -288,7 +292,8 @@ impl Worker {
                 Answer::Fail(FailReason::ProviderBusy)
             }
         };
-        Verdict { answer, reason, attempts, timing: Timing::default() }
+        let timing = Timing { provider: tries.provider, ..Timing::default() };
+        Verdict { answer, reason, attempts: tries.count, timing }
     }
 
     fn note(&self, job: &Job, state: DeviceState, reason: Option<&Reason>) {

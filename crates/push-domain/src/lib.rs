@@ -17,6 +17,7 @@ mod sampled;
 mod secret;
 mod sender;
 mod text;
+mod verdict;
 
 pub use answer::{Answer, FailReason};
 pub use app::{AmbiguousApp, App, AppCatalogue, AppId, Audience, Provider, PushEnvironment};
@@ -33,3 +34,4 @@ pub use sampled::Sampled;
 pub use secret::{Content, DeviceToken, InvalidToken, SecretBytes};
 pub use sender::{Attempt, PushSender};
 pub use text::is_hidden;
+pub use verdict::{Owner, Timing, Verdict};

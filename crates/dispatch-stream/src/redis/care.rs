@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use push_domain::{FailReason, Provider};
+use push_domain::{FailReason, Provider, Verdict};
 use redis::{Pipeline, RedisResult, cmd};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -22,7 +22,7 @@ use super::script::Step;
 use super::value::{self, StreamEntry};
 use super::worker::{End, opened};
 use super::{GROUP, pause};
-use crate::{Verdict, wire};
+use crate::wire;
 
 /// Most jobs of a provider that are taken over at once.
 const MAX_TAKEN: usize = 50;

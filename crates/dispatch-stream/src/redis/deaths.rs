@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use push_domain::{FailReason, JobId, Kind, Provider};
+use push_domain::{FailReason, JobId, Kind, Provider, Verdict};
 use redis::cmd;
 use tokio_util::task::TaskTracker;
 
 use super::rig::{Rig, Server, a_gateway, a_worker, until};
 use super::tests::futures;
+use crate::Job;
 use crate::conformance::{a_job, a_verdict, claim_all};
-use crate::{Job, Verdict};
 
 #[tokio::test]
 async fn the_jobs_of_a_dead_worker_are_taken_over_and_those_of_a_living_one_are_not() {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use push_domain::{AppId, Provider};
+use push_domain::{AppId, Provider, Verdict};
 
 use super::value::StreamEntry;
 use super::worker::End;
 use crate::wire::Parcel;
-use crate::{Job, JobSink, Verdict, wire};
+use crate::{Job, JobSink, wire};
 
 /// Where an entry stands: the number of its queue, and its id.
 pub(super) type Place = (usize, String);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use push_domain::{Kind, Provider};
+use push_domain::{Kind, Provider, Verdict};
 use redis::cmd;
 
 use super::rig::{Rig, Server, until};
@@ -10,7 +10,7 @@ use super::tests::seconds;
 use super::value;
 use crate::conformance::{a_job, a_verdict, claim_all, submitted};
 use crate::seal::{Binding, LaneMoment};
-use crate::{Job, JobSource, Submit, Verdict};
+use crate::{Job, JobSource, Submit};
 
 /// What an envelope of a job would be bound to if it were sealed now, with ten seconds left.
 pub(super) async fn binding<'a>(rig: &Rig, job: &'a Job, gateway: &'a str) -> Binding<'a> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use push_domain::FailReason;
+use push_domain::{FailReason, Verdict};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::error;
@@ -16,7 +16,7 @@ use super::ways::Ways;
 use super::{Lane, pause, replies};
 use crate::attest::Attestor;
 use crate::seal::{Binding, LaneMoment, Sealer};
-use crate::{Job, KeyRing, Submit, SubmitError, Verdict, VitalTasks, wire};
+use crate::{Job, KeyRing, Submit, SubmitError, VitalTasks, wire};
 
 /// A job without a verdict is submitted again after so long: its entry or its reply may be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);

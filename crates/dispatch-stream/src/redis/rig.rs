@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use push_domain::{App, AppCatalogue, Clock, JobId, Provider, SystemClock};
+use push_domain::{App, AppCatalogue, Clock, JobId, Provider, SystemClock, Verdict};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::link::Link;
 use super::{GatewayThread, Lane, RedisGateway, RedisWorker, WorkerThread, value};
 
 use crate::conformance::{BothEnds, the_app};
-use crate::{Board, BoardKeys, Claimed, Job, JobSource, KeyRing, Submit, SubmitError, Verdict, VitalTasks};
+use crate::{Board, BoardKeys, Claimed, Job, JobSource, KeyRing, Submit, SubmitError, VitalTasks};
 
 const KEY: &str = "00000000000000a1 1111111111111111111111111111111111111111111111111111111111111111";
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use push_domain::{Kind, Provider};
+use push_domain::{Kind, Provider, Verdict};
 use redis::cmd;
 use tokio_util::task::TaskTracker;
 
@@ -11,7 +11,7 @@ use super::rig::{Rig, Server, a_gateway, a_worker, until};
 use super::value;
 use crate::conformance::{a_job, a_verdict, claim_all, submitted};
 use crate::seal::Binding;
-use crate::{JobSource, Submit, SubmitError, Verdict};
+use crate::{JobSource, Submit, SubmitError};
 
 crate::conformance::dispatch_conformance!(
     #[tokio::test]

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use push_domain::{JobId, Kind};
+use push_domain::{JobId, Kind, Verdict};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::rig::Rig;
 use crate::conformance::{BothEnds, a_job, a_verdict, claim_all, submitted};
-use crate::{Claimed, InProcess, Job, SubmitError, Verdict};
+use crate::{Claimed, InProcess, Job, SubmitError};
 
 const SEQUENCES: u64 = 100;
 const STEPS: usize = 60;

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use push_domain::JobId;
+use push_domain::{JobId, Verdict};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{SubmitError, Verdict};
+use crate::SubmitError;
 
 const PARTS: usize = 16;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use push_domain::{AppCatalogue, Clock, FailReason, JobId, Provider};
+use push_domain::{AppCatalogue, Clock, FailReason, JobId, Provider, Verdict};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -22,7 +22,7 @@ use super::{Lane, care, read};
 use crate::attest::Attestor;
 use crate::seal::Sealer;
 use crate::wire::Parcel;
-use crate::{Claimed, JobSource, KeyRing, Verdict, VitalTasks, wire};
+use crate::{Claimed, JobSource, KeyRing, VitalTasks, wire};
 
 /// No gateway gives a push more time.
 const LARGEST_BUDGET: Duration = Duration::from_secs(25);

@@ -96,7 +96,11 @@ fn a_verdict_is_written_as_it_was_in_version_1_and_read_from_it() {
         answer: Answer::Fail(FailReason::ProviderDown),
         reason: Some(Reason::foreign("InternalServerError")),
         attempts: 3,
-        timing: Timing { queued: Duration::from_micros(1500), sending: Duration::from_millis(900) },
+        timing: Timing {
+            queued: Duration::from_micros(1500),
+            sending: Duration::from_millis(900),
+            provider: Duration::ZERO,
+        },
     };
 
     assert_eq!(data_encoding::HEXLOWER.encode(&write_verdict(&verdict)), VERDICT.trim());

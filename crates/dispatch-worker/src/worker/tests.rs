@@ -233,7 +233,8 @@ async fn a_provider_that_hangs_to_the_end_is_told_as_such() {
 
     assert_eq!((verdicts[0].answer, sends), (Answer::Fail(FailReason::ProviderDown), 3));
     assert_eq!(verdicts[0].attempts, 3);
-    assert!(verdicts[0].timing.sending > Duration::from_secs(9));
+    let timing = verdicts[0].timing;
+    assert!(timing.sending > timing.provider && timing.provider > Duration::from_secs(8), "{timing:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,8 +15,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dispatch_stream::{Job, LineState, Submit, SubmitError, Verdict};
-use push_domain::{Answer, AppId, FailReason, Kind, Reason, TenantId};
+use dispatch_stream::{Job, LineState, Submit, SubmitError};
+use push_domain::{Answer, AppId, FailReason, Kind, Reason, TenantId, Verdict};
 use tokio::time::Instant;
 
 use self::line::{Left, Line};

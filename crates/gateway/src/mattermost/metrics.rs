@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use dispatch_stream::Verdict;
 use metrics::{Counter, Histogram, counter, histogram};
-use push_domain::{Answer, FailReason, Kind, Provider, Reason};
+use push_domain::{Answer, FailReason, Kind, Provider, Reason, Verdict};
 
 /// Every counter of the hot path, made once.
 pub(crate) struct Metrics {

@@ -9,10 +9,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use dispatch_stream::Verdict;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use push_domain::{Answer, FailReason, JobId, Reason, TenantId, Timestamp};
+use push_domain::{Answer, FailReason, JobId, Reason, TenantId, Timestamp, Verdict};
 use serde::Serialize;
 
 const OK: &[u8] = b"{\"status\":\"OK\"}\n";

@@ -8,11 +8,11 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use dispatch_stream::{Job, Verdict};
+use dispatch_stream::Job;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_edge::{BodyFault, Peer};
 use push_domain::{
-    DeviceId, DeviceToken, FailReason, JobId, Notification, Provider, ProviderRequest, Reason,
+    DeviceId, DeviceToken, FailReason, JobId, Notification, Provider, ProviderRequest, Reason, Verdict,
 };
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;

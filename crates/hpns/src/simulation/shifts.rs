@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dispatch_stream::{Claimed, InProcess, Job, JobSink, JobSource, Verdict};
-use push_domain::{FailReason, JobId, Provider};
+use dispatch_stream::{Claimed, InProcess, Job, JobSink, JobSource};
+use push_domain::{FailReason, JobId, Provider, Verdict};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
