@@ -17,6 +17,8 @@ ALTER TABLE licence_key ADD COLUMN hashed  INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE licence_key ADD COLUMN wrapped BLOB;
 ALTER TABLE licence_key ADD COLUMN offered BLOB;
 
--- What makes a tenant's devices unlinkable stands in a file of its own, which is left out of backups.
-INSERT OR IGNORE INTO device_salt (tenant_id, salt) SELECT id, device_salt FROM tenant;
+ALTER TABLE revision ADD COLUMN finished INTEGER NOT NULL DEFAULT 6;
+ALTER TABLE audit_event ADD COLUMN rights BLOB NOT NULL DEFAULT x'';
+
+-- What makes a tenant's devices unlinkable stands in a file of its own by now, which is left out of backups.
 ALTER TABLE tenant DROP COLUMN device_salt;

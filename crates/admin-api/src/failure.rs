@@ -47,6 +47,8 @@ impl From<RegistryError> for Failure {
             | RegistryError::WrongKey
             | RegistryError::NoAuditKey
             | RegistryError::NoRightsKey
+            | RegistryError::AuditBroken
+            | RegistryError::WentBack
             | RegistryError::RightsUnproven
             | RegistryError::RightsUnsealed
             | RegistryError::Database(_)

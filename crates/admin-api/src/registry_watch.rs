@@ -41,6 +41,10 @@ impl RegistryWatch {
     }
 }
 
+fn is_unreadable(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Database(cause) if cause.to_string().contains("decoding"))
+}
+
 impl Admin {
     /// Does it, if an hour has passed.
     pub(crate) async fn care_for_registry(&self) {
@@ -69,11 +73,14 @@ impl Admin {
     pub(crate) async fn look_at_rights(&self) {
         let found = match self.registry.verify_rights().await {
             Ok(report) => (report.changed.len() + report.deleted) as u64,
-            Err(error @ (RegistryError::RightsUnproven | RegistryError::RightsUnsealed)) => {
+            // A database that is away says nothing of what stands in it; one whose rows cannot be read does.
+            Err(error @ (RegistryError::Silent | RegistryError::Database(_))) if !is_unreadable(&error) => {
+                return warn!(%error, "what grants anything cannot be looked at; it is tried again");
+            }
+            Err(error) => {
                 error!(%error, "what grants anything cannot be proven");
                 UNKNOWN
             }
-            Err(error) => return warn!(%error, "what grants anything cannot be looked at; it is tried again"),
         };
         if found > 0 {
             error!(rows = found, "the registry was changed past this service: hpns registry verify");

@@ -232,14 +232,21 @@ impl Gate {
 
     async fn read(&self, registry: &dyn TenantReader, whole: bool) -> Result<(), RegistryError> {
         let asked = Instant::now();
-        let known = self.doors.load_full().filter(|_| !whole);
-        match known {
-            None => self.refresh(registry.snapshot().await?),
-            Some(doors) if registry.revision().await? == doors.snapshot.revision() => {}
+        let known = self.doors.load_full();
+        let last = known.as_ref().map_or(0, |doors| doors.snapshot.revision());
+        match known.filter(|_| !whole) {
+            None => self.refresh(newer(registry.snapshot().await?, last)?),
+            Some(_) if registry.revision().await? == last => {}
             Some(doors) => {
-                let changes = registry.changes_since(doors.snapshot.revision()).await?;
+                let changes = registry.changes_since(last).await?;
                 info!(revision = changes.revision, "licences changed");
-                self.refresh(doors.snapshot.clone().with(changes));
+                let snapshot = if doors.snapshot.explains(&changes) {
+                    doors.snapshot.clone().with(changes)
+                } else {
+                    // Something was signed anew whose row did not come with it.
+                    registry.snapshot().await?
+                };
+                self.refresh(newer(snapshot, last)?);
             }
         }
         let read_at = asked.duration_since(self.made).as_millis();
@@ -284,6 +291,11 @@ impl Gate {
 /// The tenant of everybody where no licence is asked.
 const fn open_tenant() -> TenantId {
     TenantId::from_uuid(uuid::Uuid::nil())
+}
+
+/// A registry that goes back takes nothing back that was known.
+fn newer(snapshot: Snapshot, last: u64) -> Result<Snapshot, RegistryError> {
+    if snapshot.revision() < last { Err(RegistryError::WentBack) } else { Ok(snapshot) }
 }
 
 /// Reads the licences again whenever they have changed, until `stop`: when the registry says so, and
@@ -393,6 +405,17 @@ mod tests {
                 Err(reason) => Some(reason),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_went_back_takes_nothing_back() {
+        let place = a_place(Access::Licensed).await;
+        let (empty, key) = (place.registry.snapshot().await.unwrap(), place.a_key(&["us"], 10).await);
+        let known = place.registry.revision().await.unwrap();
+
+        assert!(matches!(newer(empty, known), Err(RegistryError::WentBack)));
+        place.gate.load(&place.registry).await.unwrap();
+        assert_eq!(place.refusal(&key).await, None);
     }
 
     #[tokio::test]

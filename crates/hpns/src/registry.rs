@@ -44,7 +44,7 @@ impl Registry {
                 let opened = opened.context("registry.url: the PostgreSQL cannot be used")?;
                 if holder == Holder::Operators {
                     opened.seal_audit().await.context("registry.url: the audit log")?;
-                    make_missing_salts(&opened).await?;
+                    opened.try_to_make_salts(Act::new("hpns", SystemClock.now())).await;
                 }
                 Self::Postgres(Arc::new(opened))
             }
@@ -67,11 +67,15 @@ impl Registry {
         }
     }
 
-    /// Signs everything as it stands.
-    pub(crate) async fn seal_rights(&self, act: Act<'_>) -> Result<(), RegistryError> {
+    /// Signs everything, and returns what was switched off for it.
+    pub(crate) async fn seal_rights(
+        &self,
+        as_it_stands: bool,
+        act: Act<'_>,
+    ) -> Result<Vec<String>, RegistryError> {
         match self {
-            Self::Sqlite(registry) => registry.seal_rights(act).await,
-            Self::Postgres(registry) => registry.seal_rights(act).await,
+            Self::Sqlite(registry) => registry.seal_rights(as_it_stands, act).await,
+            Self::Postgres(registry) => registry.seal_rights(as_it_stands, act).await,
         }
     }
 
@@ -81,14 +85,6 @@ impl Registry {
             Self::Postgres(registry) => registry.close().await,
         }
     }
-}
-
-/// A registry that was put back from a backup has none; before it is sealed, nothing can be changed.
-async fn make_missing_salts(registry: &PostgresRegistry) -> anyhow::Result<()> {
-    if registry.is_sealed().await? {
-        registry.make_missing_salts(Act::new("hpns", SystemClock.now())).await.context("registry.url")?;
-    }
-    Ok(())
 }
 
 impl Ledger {

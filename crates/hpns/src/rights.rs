@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use push_domain::{Clock, SystemClock};
 use tenant_registry::{Act, RegistryError};
 
@@ -19,29 +19,46 @@ pub(crate) enum RegistryCommand {
     ///
     /// It lists too which licence keys need an older control key still: they were not used since it was followed by a newer one.
     Verify(RoleOptions),
-    /// Signs everything as it stands. Look first: whatever was changed past the service is taken as good.
-    Seal(RoleOptions),
+    /// Signs everything. What was changed past the service is switched off first (licences suspended, keys and tokens
+    /// revoked): look at it, and switch on again what is right.
+    Seal(SealOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SealOptions {
+    #[command(flatten)]
+    role: RoleOptions,
+    /// Takes everything as it stands: where nothing was signed yet, or no signature holds any more.
+    #[arg(long)]
+    as_it_stands: bool,
 }
 
 /// Runs `hpns registry`.
 pub(crate) fn run(command: &RegistryCommand) -> anyhow::Result<ExitCode> {
-    let (RegistryCommand::Verify(options) | RegistryCommand::Seal(options)) = command;
+    let options = match command {
+        RegistryCommand::Verify(options) => options,
+        RegistryCommand::Seal(options) => &options.role,
+    };
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (registry, _) = Registry::open(&config, Holder::Operators).await?;
         let done = match command {
             RegistryCommand::Verify(_) => verify(&registry).await,
-            RegistryCommand::Seal(_) => seal(&registry).await,
+            RegistryCommand::Seal(options) => seal(&registry, options.as_it_stands).await,
         };
         registry.close().await;
         done
     })
 }
 
-async fn seal(registry: &Registry) -> anyhow::Result<ExitCode> {
-    registry.seal_rights(Act::new("hpns registry seal", SystemClock.now())).await?;
-    writeln!(std::io::stdout(), "every licence, key and operators' token is signed as it stands")?;
+async fn seal(registry: &Registry, as_it_stands: bool) -> anyhow::Result<ExitCode> {
+    let act = Act::new("hpns registry seal", SystemClock.now());
+    let mut out = std::io::stdout().lock();
+    for name in registry.seal_rights(as_it_stands, act).await? {
+        writeln!(out, "switched off  {name}")?;
+    }
+    writeln!(out, "every licence, key and operators' token is signed")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,6 +77,13 @@ async fn verify(registry: &Registry) -> anyhow::Result<ExitCode> {
     }
     if report.deleted > 0 {
         writeln!(out, "deleted  {} rows that no operator took away", report.deleted)?;
+    }
+    if report.without_salt > 0 {
+        writeln!(
+            out,
+            "no salt  {} tenants: the admin role draws new ones when it starts",
+            report.without_salt
+        )?;
     }
     for kid in &report.old_keys {
         writeln!(out, "old key  {kid}: not used since the control key was followed by a newer one")?;

@@ -56,6 +56,14 @@ pub enum RegistryError {
     /// Nothing is signed yet.
     #[error("what the registry grants is not signed yet: run `hpns registry seal`")]
     RightsUnsealed,
+    /// The audit log was tampered with: nothing of it is forgotten.
+    #[error("the audit log was tampered with: look with `hpns audit verify`")]
+    AuditBroken,
+    /// A registry that is older than what was known of it.
+    #[error(
+        "the registry went back: it is older than what this process knew; if it was put back from a backup, start again"
+    )]
+    WentBack,
     /// This process may not sign, and so change nothing.
     #[error("this process does not have the keys that sign rights")]
     NoRightsKey,

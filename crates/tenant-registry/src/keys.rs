@@ -134,10 +134,10 @@ impl Keys {
         &self.0.rights
     }
 
-    /// Codes a licence key as once.
-    #[cfg(test)]
-    pub(crate) fn mac_of_before(&self, key: &str) -> [u8; 32] {
-        tag_bytes(&hmac::sign(self.newest(&self.0.control).1, key.as_bytes()))
+    /// Codes a licence key as the version before does.
+    pub(crate) fn mac_of_before(&self, key: &str) -> ([u8; 32], u32) {
+        let (number, newest) = self.newest(&self.0.control);
+        (tag_bytes(&hmac::sign(newest, key.as_bytes())), number)
     }
 
     /// Hashes an admin token for storage.

@@ -16,22 +16,22 @@ use tokio::sync::Mutex;
 
 use crate::digest::KeyDigest;
 use crate::rights::{
-    self, Bucket, GrantingRow, Kind, Proof, RightsReport, Root, RowHash, RowName, StoredRoot,
+    self, Bucket, Granting, GrantingRow, Kind, Proof, RightsReport, Root, RowHash, RowName, StoredRoot,
 };
 use crate::rows::{
-    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
-    TenantRow, stored_number, stored_time,
+    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LastEvent, LicenceRow,
+    NewDevicesRow, TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
     Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
-    name_taken, new_salt, operator_sql, pattern, read_sql, readable, renew_sql, rights_sql, seed_sql,
-    stored_revision, tenant_sql, unchanged,
+    name_taken, new_salt, operator_sql, pattern, read_sql, readable, renew_sql, rights_sql, seal_sql,
+    seed_sql, stored_revision, tenant_sql, unchanged,
 };
 use crate::{
     Acceptance, Act, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent,
     AuditHead, AuditReport, Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey,
     KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError,
-    Sighting, Snapshot, Tenant, TenantDraft, TenantQuery,
+    Sighting, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
 };
 
 const LEAST_RIGHTS: &str = include_str!("postgres/least_rights.sql");
@@ -109,9 +109,16 @@ impl PostgresRegistry {
             sqlx::raw_sql(LEAST_RIGHTS).execute(&self.pool).await?;
         }
         bind_keys(&self.pool, &self.keys, finish).await?;
-        let is_due = is_unused || version.is_none_or(|version| version < SIGNED_SINCE);
+        // Later, only an operator says that what stands there is good.
+        let is_new: bool = sqlx::query_scalar(
+            "SELECT NOT EXISTS (SELECT FROM tenant) AND NOT EXISTS (SELECT FROM admin_token)
+                 AND NOT EXISTS (SELECT FROM audit_event)",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let is_due = is_new || version.is_none_or(|version| version < SIGNED_SINCE);
         if is_due && self.keys.can_sign_rights() && !self.is_sealed().await? {
-            self.seal_rights(act).await?;
+            self.seal_rights(true, act).await?;
         }
         self.is_sealed().await
     }
@@ -158,11 +165,9 @@ impl PostgresRegistry {
     async fn scrub(&self) {}
 
     /// The database itself keeps the last 30 days.
-    async fn delete_audit(&self, before: Timestamp) -> Result<u64, RegistryError> {
-        let cut: i64 = sqlx::query_scalar("SELECT hpns_cut_audit($1)")
-            .bind(stored_time(before))
-            .fetch_one(&self.pool)
-            .await?;
+    async fn delete_audit(&self, through: i64) -> Result<u64, RegistryError> {
+        let cut: i64 =
+            sqlx::query_scalar("SELECT hpns_cut_audit($1)").bind(through).fetch_one(&self.pool).await?;
         Ok(u64::try_from(cut).unwrap_or_default())
     }
 
@@ -281,6 +286,7 @@ device_sql!(PostgresRegistry);
 operator_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 conclude_sql!(PostgresRegistry, Postgres);
 rights_sql!(PostgresRegistry, Postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+seal_sql!(PostgresRegistry, Postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 renew_sql!(PostgresRegistry, Postgres);
 
 #[async_trait]
@@ -341,3 +347,5 @@ impl fmt::Debug for PostgresLedger {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;

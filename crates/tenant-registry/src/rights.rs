@@ -5,13 +5,17 @@
 //! and a signature, however many rows there are; a reader checks the signature, and each row that it reads in its bucket.
 //! A row that was changed, put back to what it was, deleted, or copied to somebody else is found by whoever reads it.
 
+mod rows;
+
 use std::collections::{HashMap, HashSet};
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use push_domain::{LicenceId, SecretBytes, Timestamp};
+use push_domain::SecretBytes;
 
-use crate::{AdminTokenRecord, KeyPurpose, KeyRecord, KeySet, Licence, RegistryError};
+use self::rows::{Hasher, bytes_of};
+pub(crate) use self::rows::{RowHash, RowName, key_hash, key_set_hash, licence_hash, token_hash};
+use crate::{KeyPurpose, KeySet, RegistryError};
 
 const HASH_LEN: usize = 32;
 const NAME_LEN: usize = 16;
@@ -44,125 +48,6 @@ impl Kind {
             Self::Tokens => 64,
         }
     }
-}
-
-/// A row's name in a tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct RowName([u8; NAME_LEN]);
-
-/// The hash of all that a row grants.
-pub(crate) type RowHash = [u8; HASH_LEN];
-
-impl RowName {
-    pub(crate) fn licence(id: LicenceId) -> Self {
-        Self::of(b"licence", id.uuid().as_bytes())
-    }
-
-    pub(crate) fn key(kid: &str) -> Self {
-        Self::of(b"key", kid.as_bytes())
-    }
-
-    pub(crate) fn token(id: &str) -> Self {
-        Self::of(b"token", id.as_bytes())
-    }
-
-    fn of(kind: &[u8], id: &[u8]) -> Self {
-        let hash = Hasher::new(b"hpns row name v1").with(kind).with(id).finish();
-        Self(std::array::from_fn(|at| hash[at]))
-    }
-
-    /// The bucket that it falls into.
-    pub(crate) fn bucket(self, kind: Kind) -> usize {
-        usize::from(u16::from_be_bytes([self.0[0], self.0[1]])) % kind.buckets()
-    }
-}
-
-/// SHA-256 over parts, each with its length before it.
-struct Hasher(Context);
-
-impl Hasher {
-    fn new(label: &[u8]) -> Self {
-        Self(Context::new(&SHA256)).with(label)
-    }
-
-    fn with(mut self, part: &[u8]) -> Self {
-        self.0.update(&(part.len() as u64).to_be_bytes());
-        self.0.update(part);
-        self
-    }
-
-    fn number(self, number: u64) -> Self {
-        self.with(&number.to_be_bytes())
-    }
-
-    fn time(self, time: Option<Timestamp>) -> Self {
-        match time {
-            None => self.with(b""),
-            Some(time) => self.number(time.millis()),
-        }
-    }
-
-    fn finish(self) -> RowHash {
-        bytes_of(self.0.finish().as_ref())
-    }
-}
-
-fn bytes_of(hash: &[u8]) -> RowHash {
-    std::array::from_fn(|at| hash[at])
-}
-
-/// Hashes a licence with the servers that it is bound to.
-pub(crate) fn licence_hash(licence: &Licence, servers: &[String]) -> RowHash {
-    let Licence { id, terms, accepted, suspension, created_at: _, revision } = licence;
-    let mut servers: Vec<&str> = servers.iter().map(String::as_str).collect();
-    servers.sort_unstable();
-    let hasher = Hasher::new(b"hpns licence v1")
-        .with(id.uuid().as_bytes())
-        .with(terms.tenant.uuid().as_bytes())
-        .with(terms.plan.as_str().as_bytes())
-        .with(terms.regions.join(",").as_bytes())
-        .number(terms.rate_per_second.into())
-        .number(terms.burst.into())
-        .number(terms.in_flight.into())
-        .number(terms.devices.into())
-        .with(terms.privacy.as_str().as_bytes())
-        .time(Some(terms.not_before))
-        .time(terms.expires_at)
-        .number(terms.grace_days.into())
-        .with(accepted.as_ref().map_or(b"", |accepted| accepted.version.as_bytes()))
-        .number(u64::from(accepted.is_some()))
-        .number(u64::from(suspension.is_some()))
-        .number(*revision)
-        .number(servers.len() as u64);
-    servers.into_iter().fold(hasher, |hasher, server| hasher.with(server.as_bytes())).finish()
-}
-
-/// Hashes a live key.
-pub(crate) fn key_hash(key: &KeyRecord) -> RowHash {
-    let KeyRecord { kid, licence, mac, pepper, hashed, ends_at, revision } = key;
-    Hasher::new(b"hpns licence key v1")
-        .with(kid.as_bytes())
-        .with(licence.uuid().as_bytes())
-        .with(mac)
-        .number((*pepper).into())
-        .number(u64::from(*hashed))
-        .time(*ends_at)
-        .number(*revision)
-        .finish()
-}
-
-/// Hashes a live operators' token.
-pub(crate) fn token_hash(token: &AdminTokenRecord, mac: &[u8]) -> RowHash {
-    let terms = &token.terms;
-    let tenant = terms.tenant.map(|tenant| *tenant.uuid().as_bytes());
-    Hasher::new(b"hpns admin token v1")
-        .with(token.id.as_bytes())
-        .with(terms.name.as_bytes())
-        .with(terms.role.as_str().as_bytes())
-        .with(tenant.as_ref().map_or(b"", |tenant| &tenant[..]))
-        .time(Some(terms.expires_at))
-        .with(mac)
-        .finish()
 }
 
 /// The hashes of the rows that fall into one bucket, in the order of their names.
@@ -247,6 +132,16 @@ impl Root {
         &self.hashes[bucket]
     }
 
+    /// Whether nothing is granted by it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let nothing = Bucket::default().hash();
+        self.hashes.iter().all(|hash| *hash == nothing)
+    }
+
+    pub(crate) fn into_hashes(self) -> Vec<RowHash> {
+        self.hashes
+    }
+
     pub(crate) fn set(&mut self, bucket: usize, hash: RowHash) {
         self.hashes[bucket] = hash;
     }
@@ -263,6 +158,21 @@ impl Root {
         let hasher = Hasher::new(b"hpns rights root v1").with(self.kind.as_str().as_bytes());
         hasher.number(self.revision).with(self.hashes.as_flattened()).finish()
     }
+}
+
+/// What an audit event says of what was signed by then: a hash of each kind's signature, in their order.
+pub(crate) fn signed_digest(signatures: &[Option<Vec<u8>>]) -> Vec<u8> {
+    if signatures.iter().all(Option::is_none) {
+        return Vec::new();
+    }
+    let one = |signature: &Option<Vec<u8>>| digest(&SHA256, signature.as_deref().unwrap_or_default());
+    signatures.iter().map(one).flat_map(|hash| bytes_of(hash.as_ref())).collect()
+}
+
+/// The part of such a digest that is of one kind.
+pub(crate) fn part_of(kind: Kind, digest: &[u8]) -> Option<&[u8]> {
+    let place = Kind::ALL.iter().position(|it| *it == kind)?;
+    digest.chunks_exact(HASH_LEN).nth(place)
 }
 
 /// Keys that sign rights, and those that prove them; of each the newest comes last.
@@ -329,8 +239,19 @@ impl Proof {
     }
 }
 
+/// What a row that grants something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Granting {
+    Licence,
+    Key,
+    KeySet,
+    Token,
+}
+
 /// A row that grants something: its public name, its name in a tree, and its hash.
+#[derive(Clone)]
 pub(crate) struct GrantingRow {
+    pub(crate) what: Granting,
     pub(crate) public: String,
     pub(crate) name: RowName,
     pub(crate) hash: RowHash,
@@ -343,64 +264,11 @@ pub struct RightsReport {
     pub changed: Vec<String>,
     /// How many are gone that were not taken away by an operator.
     pub deleted: usize,
+    /// Tenants without a salt: nobody pushes for them before one is drawn, when the admin role starts.
+    pub without_salt: u64,
     /// Live licence keys that only an older pepper opens, or that are coded as once: used, they are renewed.
     pub old_keys: Vec<String>,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name(number: u8) -> RowName {
-        RowName::key(&number.to_string())
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn a_bucket_is_what_was_put_into_it_and_was_not_taken_out(steps: Vec<(u8, bool)>) {
-            let (mut bucket, mut model) = (Bucket::default(), std::collections::BTreeMap::new());
-            for (number, is_put) in steps {
-                let hash = is_put.then_some([number; 32]);
-                bucket.put(name(number), hash);
-                match hash {
-                    Some(hash) => drop(model.insert(name(number), hash)),
-                    None => drop(model.remove(&name(number))),
-                }
-            }
-            assert!(bucket.names().eq(model.keys().copied()));
-            assert!((0..=u8::MAX).all(|number| bucket.get(name(number)) == model.get(&name(number)).copied()));
-            assert_eq!(Bucket::opened(bucket.bytes().to_vec(), &bucket.hash()), Some(bucket.clone()));
-        }
-    }
-
-    #[test]
-    fn a_root_is_believed_only_under_a_key_that_is_known_and_as_it_was_signed() {
-        let set = |byte| KeySet::of_master(&SecretBytes::new(vec![byte; 32]), &[]);
-        let (keys, others) = (RightsKeys::of(&set(1)), RightsKeys::of(&set(2)));
-        let mut root = Root::empty(Kind::Licences);
-        root.revision = 7;
-        root.set(5, [9; 32]);
-        let stored = || root.signed(&keys).unwrap();
-        let opens = |stored: &StoredRoot, keys| Root::opened(Kind::Licences, stored, keys).is_ok();
-
-        assert_eq!(Root::opened(Kind::Licences, &stored(), &keys).unwrap(), root);
-        assert!(!opens(&stored(), &others));
-        assert!(Root::opened(Kind::Tokens, &stored(), &keys).is_err());
-        for tamper in [
-            |stored: &mut StoredRoot| stored.revision += 1,
-            |stored: &mut StoredRoot| stored.hashes[0] ^= 1,
-            |stored: &mut StoredRoot| stored.hashes.truncate(32),
-            |stored: &mut StoredRoot| stored.key = 2,
-            |stored: &mut StoredRoot| stored.signature[0] ^= 1,
-        ] {
-            let mut stored = stored();
-            tamper(&mut stored);
-            assert!(!opens(&stored, &keys));
-        }
-        // A gateway has what proves, and nothing that signs.
-        let mut check = KeySet::default();
-        check.merge(KeySet::parse(&set(1).lines(KeyPurpose::RightsCheck)).unwrap()).unwrap();
-        let gateway = RightsKeys::of(&check);
-        assert!(opens(&stored(), &gateway) && root.signed(&gateway).is_none());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use push_domain::{LicenceId, TenantId, Timestamp};
 use uuid::Uuid;
 
+use crate::rights::{Kind, RowName};
 use crate::{
     Acceptance, AdminTokenDraft, AdminTokenRecord, AuditEvent, DeviceCount, DeviceState, DeviceSummary,
     KeyRecord, KeySummary, Licence, LicenceDraft, NewDevices, RegistryError, Suspension, Tenant,
@@ -127,6 +128,12 @@ pub(super) struct KeyRow {
 }
 
 impl KeyRow {
+    /// The buckets that it falls into.
+    pub(super) fn buckets(&self) -> [usize; 2] {
+        let licence = LicenceId::from_uuid(self.licence_id);
+        [RowName::key(&self.kid), RowName::keys_of(licence)].map(|name| name.bucket(Kind::Licences))
+    }
+
     /// Whether the key still opens anything.
     pub(super) const fn is_live(&self) -> bool {
         self.revoked_at.is_none()
@@ -284,6 +291,15 @@ pub(super) struct AuditRow {
     prev_hash: Vec<u8>,
     hash: Vec<u8>,
     hash_key: i64,
+    rights: Vec<u8>,
+}
+
+/// The last event, and the code that the end of the log bears.
+#[derive(sqlx::FromRow)]
+pub(super) struct LastEvent {
+    #[sqlx(flatten)]
+    pub(super) event: AuditRow,
+    pub(super) mac: Vec<u8>,
 }
 
 impl TryFrom<AuditRow> for AuditEvent {
@@ -302,6 +318,7 @@ impl TryFrom<AuditRow> for AuditEvent {
             hash: row.hash,
             // One that is none is under a key that nobody has.
             hash_key: u32::try_from(row.hash_key).unwrap_or(u32::MAX),
+            rights: row.rights,
         })
     }
 }

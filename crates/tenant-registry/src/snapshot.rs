@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use push_domain::{LicenceId, TenantId, Timestamp};
 
 use crate::digest::KeyDigest;
-use crate::rights::{self, Kind, Proof, RowName};
+use crate::rights::{self, Kind, Proof, RowHash, RowName};
 use crate::sql::{by_licence, tell_deleted, tell_unproven};
 use crate::{DeviceKey, KeyRecord, KeyUse, Keys, Licence, LicenceKey, Standing, Tenant};
 
@@ -58,6 +58,10 @@ pub struct Changes {
     pub keys: Vec<KeyRecord>,
     /// The kids of keys that open nothing any more.
     pub revoked: Vec<String>,
+    /// Licences that are not as they were written: they grant nothing.
+    pub unproven: Vec<LicenceId>,
+    /// The signed hashes of all buckets, and those buckets that these changes fall into; none where nothing is signed.
+    pub(crate) signed: Option<(Arc<[RowHash]>, HashSet<usize>)>,
 }
 
 impl Changes {
@@ -67,14 +71,27 @@ impl Changes {
         licences.chain(self.keys.iter().map(|key| RowName::key(&key.kid))).collect()
     }
 
+    /// The buckets that they fall into.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = usize> {
+        let licences = self.licences.iter().map(|licence| RowName::licence(licence.id));
+        let keys = self.keys.iter().flat_map(|key| [RowName::key(&key.kid), RowName::keys_of(key.licence)]);
+        licences.chain(keys).map(|name| name.bucket(Kind::Licences))
+    }
+
     /// Keeps what is as it was written; tells of the rest, and, where everything was read, of what is missing.
     pub(crate) fn keep_proven(&mut self, mut proof: Proof, is_whole: bool) {
         let servers = by_licence(self.servers.iter().cloned());
+        let (mut unproven, mut revoked) = (Vec::new(), Vec::new());
+        let mut sets: HashMap<LicenceId, Vec<String>> = HashMap::new();
+        for key in self.keys.iter().filter(|_| is_whole) {
+            sets.entry(key.licence).or_default().push(key.kid.clone());
+        }
         self.licences.retain(|licence| {
             let hash = rights::licence_hash(licence, servers.get(&licence.id).map_or(&[], Vec::as_slice));
             let is_proven = proof.covers(Kind::Licences, RowName::licence(licence.id), &hash);
             if !is_proven {
                 tell_unproven("licence", &licence.id.to_string());
+                unproven.push(licence.id);
             }
             is_proven
         });
@@ -84,9 +101,20 @@ impl Changes {
             let is_proven = proof.covers(Kind::Licences, RowName::key(&key.kid), &rights::key_hash(key));
             if !is_proven {
                 tell_unproven("licence key", &key.kid);
+                revoked.push(key.kid.clone());
             }
             is_proven
         });
+        for (licence, kids) in sets {
+            let hash = rights::key_set_hash(kids.iter().map(String::as_str));
+            let name = RowName::keys_of(licence);
+            if !hash.is_some_and(|hash| proof.covers(Kind::Licences, name, &hash)) {
+                tell_unproven("keys of licence", &licence.to_string());
+                self.keys.retain(|key| key.licence != licence);
+            }
+        }
+        self.unproven = unproven;
+        self.revoked.extend(revoked);
         if is_whole {
             tell_deleted(proof.unseen());
         }
@@ -102,6 +130,8 @@ pub struct Snapshot {
     licences: HashMap<LicenceId, Arc<Licence>>,
     servers: HashMap<LicenceId, Arc<HashSet<String>>>,
     doors: HashMap<Box<str>, Door>,
+    /// The signed hashes of all buckets.
+    signed: Option<Arc<[RowHash]>>,
 }
 
 #[derive(Debug, Clone)]
@@ -126,8 +156,8 @@ impl Snapshot {
     /// Makes a snapshot of nothing.
     #[must_use]
     pub fn empty(keys: &Keys) -> Self {
-        let (device_keys, licences, servers, doors) = Default::default();
-        Self { revision: 0, keys: keys.clone(), device_keys, licences, servers, doors }
+        let (device_keys, licences, servers, doors, signed) = Default::default();
+        Self { revision: 0, keys: keys.clone(), device_keys, licences, servers, doors, signed }
     }
 
     /// Takes changes in.
@@ -152,7 +182,24 @@ impl Snapshot {
         for kid in changes.revoked {
             self.doors.remove(&*kid);
         }
+        for licence in changes.unproven {
+            self.licences.remove(&licence);
+        }
+        self.signed = changes.signed.map(|(hashes, _)| hashes);
         self
+    }
+
+    /// Whether every bucket that was signed anew since this snapshot holds one of the changes: a row whose change was hidden
+    /// from whoever asks for changes is found so.
+    #[must_use]
+    pub fn explains(&self, changes: &Changes) -> bool {
+        let (Some(known), Some((hashes, touched))) = (&self.signed, &changes.signed) else { return true };
+        known.len() == hashes.len()
+            && known
+                .iter()
+                .zip(&**hashes)
+                .enumerate()
+                .all(|(at, (old, new))| old == new || touched.contains(&at))
     }
 
     /// Returns the revision that it shows.

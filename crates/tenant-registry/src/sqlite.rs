@@ -16,22 +16,22 @@ use tokio::sync::Notify;
 
 use crate::digest::KeyDigest;
 use crate::rights::{
-    self, Bucket, GrantingRow, Kind, Proof, RightsReport, Root, RowHash, RowName, StoredRoot,
+    self, Bucket, Granting, GrantingRow, Kind, Proof, RightsReport, Root, RowHash, RowName, StoredRoot,
 };
 use crate::rows::{
-    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LicenceRow, NewDevicesRow,
-    TenantRow, stored_number, stored_time,
+    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LastEvent, LicenceRow,
+    NewDevicesRow, TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
     Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
-    name_taken, new_salt, operator_sql, pattern, read_sql, readable, renew_sql, rights_sql, seed_sql,
-    stored_revision, tenant_sql, unchanged,
+    name_taken, new_salt, operator_sql, pattern, read_sql, readable, renew_sql, rights_sql, seal_sql,
+    seed_sql, stored_revision, tenant_sql, unchanged,
 };
 use crate::{
     Acceptance, Act, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent,
     AuditHead, AuditReport, Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey,
     KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError,
-    Sighting, Snapshot, Tenant, TenantDraft, TenantQuery,
+    Sighting, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -48,6 +48,10 @@ const APART: &str = "
 PRAGMA apart.secure_delete = ON;
 PRAGMA apart.journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS apart.device_salt (tenant_id BLOB PRIMARY KEY, salt BLOB NOT NULL) STRICT;";
+
+const MOVE_SALTS: &str = "
+INSERT OR IGNORE INTO apart.device_salt (tenant_id, salt) SELECT id, device_salt FROM tenant;
+PRAGMA apart.wal_checkpoint(TRUNCATE);";
 
 const RECORD_DEVICES: &str = "
 INSERT INTO device (tenant_id, id, app, platform, first_seen, last_seen, state, reason)
@@ -89,11 +93,15 @@ impl SqliteRegistry {
             })
         });
         let pool = pool.connect_with(options).await?;
-        let before = crate::sql::schema_version(&pool).await;
+        let before = crate::sql::schema_version(&pool).await?;
         if before.is_some_and(|version| version < SECURE_SINCE) {
             // Of what was deleted before, something may stand in free pages. Before the schema is of this version: who is
             // stopped here does it again.
             sqlx::query("VACUUM").execute(&pool).await?;
+        }
+        if before.is_some_and(|version| version < SIGNED_SINCE) {
+            // Safe on disk before the migration drops them where they were.
+            sqlx::raw_sql(MOVE_SALTS).execute(&pool).await?;
         }
         MIGRATIONS.run(&pool).await?;
         let registry = Self { pool, keys, changes: Arc::default() };
@@ -101,9 +109,9 @@ impl SqliteRegistry {
         registry.seal_audit().await?;
         let act = Act::new("hpns", push_domain::Clock::now(&push_domain::SystemClock));
         if before.is_none_or(|version| version < SIGNED_SINCE) && registry.keys.can_sign_rights() {
-            registry.seal_rights(act).await?;
+            registry.seal_rights(true, act).await?;
         }
-        registry.make_missing_salts(act).await?;
+        registry.try_to_make_salts(act).await;
         if before.is_some_and(|version| version < SECURE_SINCE) {
             registry.scrub().await;
         }
@@ -132,9 +140,9 @@ impl SqliteRegistry {
         Ok(())
     }
 
-    async fn delete_audit(&self, before: Timestamp) -> Result<u64, RegistryError> {
-        let cut = "DELETE FROM audit_event WHERE seq < (SELECT min(seq) FROM audit_event WHERE at >= $1)";
-        let done = sqlx::query(cut).bind(stored_time(before)).execute(&self.pool).await?;
+    async fn delete_audit(&self, through: i64) -> Result<u64, RegistryError> {
+        let cut = "DELETE FROM audit_event WHERE seq <= $1 AND seq < (SELECT max(seq) FROM audit_event)";
+        let done = sqlx::query(cut).bind(through).execute(&self.pool).await?;
         self.scrub().await;
         Ok(done.rows_affected())
     }
@@ -196,6 +204,7 @@ device_sql!(SqliteRegistry);
 operator_sql!(SqliteRegistry, "BEGIN");
 conclude_sql!(SqliteRegistry, Sqlite);
 rights_sql!(SqliteRegistry, Sqlite, "BEGIN");
+seal_sql!(SqliteRegistry, Sqlite, "BEGIN");
 renew_sql!(SqliteRegistry, Sqlite);
 
 #[async_trait]

@@ -1,6 +1,9 @@
 -- What each role of the service may do, by column. `hpns migrate --finish` runs it once no process of the version before is
 -- left; a new database has it from the start. A REVOKE of a table takes its columns' rights with it, so that comes first.
+DROP TRIGGER IF EXISTS device_salt_old ON device_salt;
+DROP FUNCTION IF EXISTS hpns_old_salt();
 ALTER TABLE tenant DROP COLUMN IF EXISTS device_salt;
+UPDATE revision SET finished = 6;
 REVOKE ALL ON tenant, licence, licence_key, server, revision, device, admin_token, audit_event, audit_head, admin_session,
     request_key, credential_proof, rights_root, rights_bucket, device_salt, _sqlx_migrations FROM hpns_gateway, hpns_worker, hpns_admin;
 GRANT SELECT (version, success) ON _sqlx_migrations TO hpns_gateway, hpns_worker, hpns_admin;

@@ -10,12 +10,11 @@ use push_domain::SecretBytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::KeyPurpose::{Control, Devices, Log, RightsCheck};
 use crate::conformance::ACT;
 use crate::{Administration, DeviceAdmin, DeviceState, OperatorAdmin, TenantAdmin, TenantReader};
 
 /// The server of this test run; it ends with it.
-fn server() -> &'static Path {
+pub(super) fn server() -> &'static Path {
     static SERVER: OnceLock<(TempDir, Child)> = OnceLock::new();
     let (directory, _) = SERVER.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
@@ -36,7 +35,7 @@ fn server() -> &'static Path {
 }
 
 /// Makes an empty database, and returns its address for a login.
-async fn a_database() -> impl Fn(&str) -> String {
+pub(super) async fn a_database() -> impl Fn(&str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let directory = server().display().to_string().replace('/', "%2F");
@@ -47,25 +46,25 @@ async fn a_database() -> impl Fn(&str) -> String {
     move |user| address(user, &name)
 }
 
-fn keys(seed: u8) -> Keys {
+pub(super) fn keys(seed: u8) -> Keys {
     Keys::derive(&SecretBytes::new(vec![seed; 32]))
 }
 
-async fn migrated() -> impl Fn(&str) -> String {
+pub(super) async fn migrated() -> impl Fn(&str) -> String {
     let address = a_database().await;
     PostgresRegistry::migrate(&address("postgres"), &keys(1), false, ACT).await.unwrap();
     address
 }
 
 /// Both halves as one, for the laws that they share with the other database.
-struct Both {
-    registry: PostgresRegistry,
-    ledger: PostgresLedger,
-    owner: PgPool,
+pub(super) struct Both {
+    pub(super) registry: PostgresRegistry,
+    pub(super) ledger: PostgresLedger,
+    pub(super) owner: PgPool,
 }
 
 /// Makes a login in one of the service's roles, and returns its address.
-async fn login(address: &impl Fn(&str) -> String, role: &str) -> String {
+pub(super) async fn login(address: &impl Fn(&str) -> String, role: &str) -> String {
     let name = format!("{}_{role}", address("x").rsplit('/').next().unwrap());
     let pool = connect(&address("postgres")).unwrap();
     let make = format!("CREATE ROLE {name} LOGIN IN ROLE hpns_{role}");
@@ -75,7 +74,7 @@ async fn login(address: &impl Fn(&str) -> String, role: &str) -> String {
 }
 
 /// Every law holds with the rights of those who do it in the service.
-async fn fresh(_: &Path) -> Both {
+pub(super) async fn fresh(_: &Path) -> Both {
     let address = migrated().await;
     let registry = PostgresRegistry::open(&login(&address, "admin").await, keys(1)).await.unwrap();
     let ledger = PostgresLedger::new(&login(&address, "worker").await).unwrap();
@@ -100,8 +99,8 @@ impl crate::conformance::Registry for Both {
         format!("'{prefix}{}'::{kind}", data_encoding::HEXLOWER.encode(bytes))
     }
 
-    async fn seal(&self) {
-        self.registry.seal_rights(ACT).await.unwrap();
+    async fn seal(&self, as_it_stands: bool) {
+        self.registry.seal_rights(as_it_stands, ACT).await.unwrap();
     }
 
     async fn make_missing_salts(&self) {
@@ -400,100 +399,4 @@ async fn a_gateway_may_note_the_day_of_a_key_and_an_admin_may_not_rewrite_the_lo
         let done = sqlx::query(statement).execute(&admin.pool).await.map_err(RegistryError::from);
         assert!(denied(done), "{statement}");
     }
-}
-
-#[tokio::test]
-async fn a_registry_of_before_is_signed_and_its_keys_open_what_they_opened() {
-    let address = a_database().await;
-    let pool = connect(&address("postgres")).unwrap();
-    let before = MIGRATIONS.iter().filter(|it| it.version < SIGNED_SINCE).cloned().collect::<Vec<_>>();
-    Migrator { migrations: before.into(), ..Migrator::DEFAULT }.run(&pool).await.unwrap();
-    let key = LicenceKey::generate("us");
-    let mac = data_encoding::HEXLOWER.encode(&keys(1).mac_of_before(key.expose()));
-    let (id, kid) = (uuid::Uuid::from_u128(7), key.kid());
-    let rows = format!(
-        "INSERT INTO tenant (id, name, device_salt, created_at)
-         VALUES ('{id}', 'acme', decode(repeat('07', 32), 'hex'), 1);
-         INSERT INTO licence (id, tenant_id, plan, regions, rate_per_second, burst, not_before, terms_version)
-         VALUES ('{id}', '{id}', 'professional', 'us', 1, 1, 1, '1');
-         INSERT INTO licence_key (kid, licence_id, mac, created_at) VALUES ('{kid}', '{id}', '\\x{mac}', 1)"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(&pool).await.unwrap();
-
-    for finish in [false, true] {
-        assert!(PostgresRegistry::migrate(&address("postgres"), &keys(1), finish, ACT).await.unwrap());
-        let registry = PostgresRegistry::open(&address("postgres"), keys(1)).await.unwrap();
-        assert!(registry.snapshot().await.unwrap().open(&key, "us", ACT.at).is_ok());
-        assert_eq!(registry.tenant_named("acme").await.unwrap().unwrap().device_salt, [7; 32]);
-        registry.create_tenant(&TenantDraft::named(&finish.to_string()), ACT).await.unwrap();
-        assert_eq!(registry.verify_rights().await.unwrap().changed.len(), 0);
-    }
-}
-
-#[tokio::test]
-async fn a_gateway_with_what_proves_and_nothing_that_signs_reads_and_cannot_write() {
-    let address = migrated().await;
-    let admin = PostgresRegistry::open(&login(&address, "admin").await, keys(1)).await.unwrap();
-    let terms = crate::LicenceDraft::new(TenantId::new(), crate::Plan::Test, "us", ACT.at);
-    let made = crate::Seeder::seed(&admin, &["acme".to_owned()], &terms, "us", ACT).await.unwrap();
-    let whole = crate::KeySet::of_master(&SecretBytes::new(vec![1; 32]), &[]);
-    let mut set = crate::KeySet::default();
-    for purpose in [Control, Devices, Log, RightsCheck] {
-        set.merge(crate::KeySet::parse(&whole.lines(purpose)).unwrap()).unwrap();
-    }
-    let gateway = PostgresRegistry::open(&login(&address, "gateway").await, Keys::of(&set)).await.unwrap();
-    assert!(gateway.snapshot().await.unwrap().open(&made[0].1.key, "us", ACT.at).is_ok());
-
-    // Even where the database would let it.
-    let owner = PostgresRegistry::open(&address("postgres"), Keys::of(&set)).await.unwrap();
-    let sold = owner.create_tenant(&TenantDraft::named("b"), ACT).await;
-    assert!(matches!(sold, Err(RegistryError::NoRightsKey)), "{sold:?}");
-    // And those of another key prove nothing to it.
-    let other = crate::KeySet::of_master(&SecretBytes::new(vec![2; 32]), &[]);
-    let mut wrong = crate::KeySet::default();
-    for purpose in [Control, Devices, Log] {
-        wrong.merge(crate::KeySet::parse(&whole.lines(purpose)).unwrap()).unwrap();
-    }
-    wrong.merge(crate::KeySet::parse(&other.lines(RightsCheck)).unwrap()).unwrap();
-    let astray = PostgresRegistry::open(&address("postgres"), Keys::of(&wrong)).await.unwrap();
-    assert!(matches!(astray.snapshot().await, Err(RegistryError::RightsUnproven)));
-}
-
-#[tokio::test]
-async fn a_dump_that_is_put_back_after_an_erasure_knows_no_erased_device() {
-    let both = fresh(Path::new("")).await;
-    let database: String =
-        sqlx::query_scalar("SELECT current_database()").fetch_one(&both.owner).await.unwrap();
-    let tenant = both.registry.create_tenant(&TenantDraft::named("acme"), ACT).await.unwrap();
-    let token = push_domain::DeviceToken::parse(push_domain::Provider::Fcm, "a-token".into()).unwrap();
-    let device = |tenant: &Tenant| {
-        keys(1).device_key(tenant.id, &tenant.device_salt).device_id(&push_domain::AppId::new("a"), &token)
-    };
-    let (app, platform, state, reason) = ("a".into(), "android".into(), DeviceState::Active, None);
-    let seen = Sighting { tenant: tenant.id, device: device(&tenant), app, platform, day: 1, state, reason };
-    both.ledger.record(&[seen]).await.unwrap();
-    let directory = server().display().to_string();
-    let run = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(["-h", &directory, "-U", "postgres"]).args(arguments).output().unwrap()
-    };
-    // As docs/OPERATIONS.md tells.
-    let dump = run("pg_dump", &["--exclude-table-data=device_salt", "-d", &database]);
-    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    both.registry.erase_devices(tenant.id, &[device(&tenant)], ACT).await.unwrap();
-
-    let address = a_database().await;
-    let restored = address("postgres");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &dump.stdout).unwrap();
-    let put_back =
-        run("psql", &["-q", "-d", restored.rsplit('/').next().unwrap(), "-f", file.path().to_str().unwrap()]);
-    assert!(put_back.status.success(), "{}", String::from_utf8_lossy(&put_back.stderr));
-    let restored = PostgresRegistry::open(&restored, keys(1)).await.unwrap();
-    restored.make_missing_salts(ACT).await.unwrap();
-
-    let again = restored.tenant(tenant.id).await.unwrap().unwrap();
-    assert_ne!(again.device_salt, tenant.device_salt);
-    assert_eq!(restored.device(tenant.id, device(&again)).await.unwrap(), None);
-    assert_eq!(restored.verify_rights().await.unwrap().changed.len(), 0);
 }

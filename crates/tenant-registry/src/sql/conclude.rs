@@ -11,18 +11,7 @@ macro_rules! conclude_sql {
                 act: $crate::Act<'_>,
                 deed: $crate::sql::Deed<'_>,
             ) -> Result<(), $crate::RegistryError> {
-                if let Some(once) = act.once {
-                    sqlx::query(
-                        "INSERT INTO request_key (actor, key, fingerprint, object, created_at) VALUES ($1, $2, $3, $4, $5)",
-                    )
-                    .bind(act.by)
-                    .bind(once.key)
-                    .bind(&once.fingerprint[..])
-                    .bind(&deed.object)
-                    .bind(stored_time(act.at))
-                    .execute(&mut *transaction)
-                    .await?;
-                }
+                self.note_request(&mut transaction, act, &deed.object).await?;
                 let hash_key = self.keys.audit_key().ok_or($crate::RegistryError::NoAuditKey)?;
                 // The row is locked from here on: nobody else appends before this one is done.
                 let (seq, hash, code): (i64, Vec<u8>, Vec<u8>) =
@@ -30,6 +19,7 @@ macro_rules! conclude_sql {
                         .fetch_one(&mut *transaction)
                         .await?;
                 let mut seq = u64::try_from(seq).unwrap_or_default();
+                let rights = self.rights_signed(&mut transaction).await?;
                 let last: Option<(Vec<u8>, i64)> =
                     sqlx::query_as("SELECT hash, hash_key FROM audit_event WHERE seq = $1")
                         .bind(stored_number(seq - 1))
@@ -51,6 +41,7 @@ macro_rules! conclude_sql {
                         prev_hash: end,
                         hash: Vec::new(),
                         hash_key,
+                        rights: rights.clone(),
                     };
                     end = self.append(&mut transaction, event).await?;
                     seq += 1;
@@ -66,10 +57,31 @@ macro_rules! conclude_sql {
                     prev_hash: end,
                     hash: Vec::new(),
                     hash_key,
+                    rights,
                 };
                 self.append(&mut transaction, event).await?;
                 transaction.commit().await?;
                 self.tell();
+                Ok(())
+            }
+
+            async fn note_request(
+                &self,
+                transaction: &mut sqlx::Transaction<'static, $database>,
+                act: $crate::Act<'_>,
+                object: &str,
+            ) -> Result<(), $crate::RegistryError> {
+                let Some(once) = act.once else { return Ok(()) };
+                sqlx::query(
+                    "INSERT INTO request_key (actor, key, fingerprint, object, created_at) VALUES ($1, $2, $3, $4, $5)",
+                )
+                .bind(act.by)
+                .bind(once.key)
+                .bind(&once.fingerprint[..])
+                .bind(object)
+                .bind(stored_time(act.at))
+                .execute(&mut **transaction)
+                .await?;
                 Ok(())
             }
 
@@ -82,8 +94,9 @@ macro_rules! conclude_sql {
                 let hash = event.computed_hash(&self.keys).ok_or($crate::RegistryError::NoAuditKey)?;
                 let code = $crate::audit::head_code(&self.keys, event.hash_key, event.seq, &hash);
                 sqlx::query(
-                    "INSERT INTO audit_event (seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                    "INSERT INTO audit_event (seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key,
+                         rights)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
                 )
                 .bind(stored_number(event.seq))
                 .bind(stored_time(event.at))
@@ -95,6 +108,7 @@ macro_rules! conclude_sql {
                 .bind(&event.prev_hash)
                 .bind(&hash[..])
                 .bind(i64::from(event.hash_key))
+                .bind(&event.rights)
                 .execute(&mut **transaction)
                 .await?;
                 sqlx::query("UPDATE audit_head SET seq = $1, hash = $2, mac = $3")

@@ -61,6 +61,8 @@ macro_rules! device_sql {
 
             async fn erase_all_devices(&self, tenant: TenantId, act: Act<'_>) -> Result<u64, RegistryError> {
                 let mut change = self.change().await?;
+                // As all who erase do, before they touch devices.
+                sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *change.transaction).await?;
                 let done = sqlx::query("UPDATE tenant SET revision = $2 WHERE id = $1")
                     .bind(tenant.uuid())
                     .bind(change.revision)
@@ -106,6 +108,13 @@ macro_rules! device_sql {
         }
 
         impl $registry {
+            /// The same, where it must not keep a process from starting: whoever looks what is wrong needs the registry open.
+            pub async fn try_to_make_salts(&self, act: Act<'_>) {
+                if let Err(error) = self.make_missing_salts(act).await {
+                    tracing::warn!(%error, "tenants without a salt have none yet; their callers are not known");
+                }
+            }
+
             /// Draws new salts for tenants that have none: they were left out of the backup that this registry was put back
             /// from, so that nobody knows the devices in it any more.
             pub async fn make_missing_salts(&self, act: Act<'_>) -> Result<(), RegistryError> {

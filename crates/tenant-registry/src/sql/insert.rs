@@ -86,14 +86,19 @@ macro_rules! insert_sql {
             ) -> Result<IssuedKey, RegistryError> {
                 let key = LicenceKey::generate(region);
                 let digest = KeyDigest::of(key.expose());
-                let (mac, pepper) = self.keys.mac(&digest);
+                // Processes of the version before know no other code, until the migration is finished.
+                let finished: i64 =
+                    sqlx::query_scalar("SELECT finished FROM revision").fetch_one(&mut *change.transaction).await?;
+                let hashed = finished >= $crate::sql::DIGESTS_SINCE;
+                let (mac, pepper) =
+                    if hashed { self.keys.mac(&digest) } else { self.keys.mac_of_before(key.expose()) };
                 let revision = u64::try_from(change.revision).unwrap_or_default();
                 let kid = key.kid().to_owned();
                 let wrapped = self.keys.wrap(&kid, &digest).ok_or(RegistryError::NoAuditKey)?;
-                let record = KeyRecord { kid, licence, mac, pepper, hashed: true, ends_at: None, revision };
+                let record = KeyRecord { kid, licence, mac, pepper, hashed, ends_at: None, revision };
                 sqlx::query(
                     "INSERT INTO licence_key (kid, licence_id, mac, pepper, created_at, revision, hashed, wrapped)
-                     VALUES ($1, $2, $3, $4, $5, $6, TRUE, $7)",
+                     VALUES ($1, $2, $3, $4, $5, $6, $8, $7)",
                 )
                 .bind(&record.kid)
                 .bind(licence.uuid())
@@ -102,6 +107,7 @@ macro_rules! insert_sql {
                 .bind(stored_time(at))
                 .bind(change.revision)
                 .bind(wrapped)
+                .bind(hashed)
                 .execute(&mut *change.transaction)
                 .await?;
                 Ok(IssuedKey { key, record })

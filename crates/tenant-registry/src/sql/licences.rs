@@ -13,8 +13,7 @@ macro_rules! licence_sql {
                     return self.licence(id).await?.ok_or(RegistryError::Missing("licence"));
                 }
                 let licence = self.insert_licence(&mut change, terms, None, act.at).await?;
-                let row = (RowName::licence(licence.id), Some(rights::licence_hash(&licence, &[])));
-                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[row]).await?;
+                self.sign_licence(&mut change, licence.clone(), &[]).await?;
                 let deed = Deed {
                     action: "licence.create",
                     object: licence.id.to_string(),
@@ -33,7 +32,7 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<Licence, RegistryError> {
                 let mut change = self.change().await?;
-                let (_, servers) = self.proven_licence(&mut change, licence).await?;
+                let (before, servers) = self.proven_licence(&mut change, licence).await?;
                 let statement = sqlx::query(
                     "UPDATE licence SET plan = $2, regions = $3, rate_per_second = $4, burst = $5, in_flight = $6,
                          devices = $7, privacy = $8, not_before = $9, expires_at = $10, grace_days = $11,
@@ -48,7 +47,8 @@ macro_rules! licence_sql {
                     .execute(&mut *change.transaction)
                     .await?;
                 unchanged(done.rows_affected(), revision, "licence")?;
-                self.sign_licence(&mut change, licence, &servers).await?;
+                let after = Licence { terms: terms.clone(), ..before };
+                self.sign_licence(&mut change, after, &servers).await?;
                 let deed = Deed {
                     action: "licence.update",
                     object: licence.to_string(),
@@ -67,7 +67,7 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<Licence, RegistryError> {
                 let mut change = self.change().await?;
-                let (_, servers) = self.proven_licence(&mut change, licence).await?;
+                let (before, servers) = self.proven_licence(&mut change, licence).await?;
                 let done = sqlx::query(
                     "UPDATE licence SET terms_version = $2, terms_accepted_by = $3, terms_accepted_at = $4,
                          revision = $5
@@ -82,7 +82,9 @@ macro_rules! licence_sql {
                 .await?;
                 found(done.rows_affected(), "licence")?;
                 let detail = json!({ "version": version, "by": by });
-                self.conclude_licence(change, act, "licence.accept_terms", licence, &servers, detail).await
+                let accepted = Some(Acceptance { version: version.to_owned(), at: act.at, by: by.to_owned() });
+                let after = Licence { accepted, ..before };
+                self.conclude_licence(change, act, "licence.accept_terms", after, &servers, detail).await
             }
 
             async fn suspend_licence(
@@ -92,7 +94,7 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<Licence, RegistryError> {
                 let mut change = self.change().await?;
-                let (_, servers) = self.proven_licence(&mut change, licence).await?;
+                let (before, servers) = self.proven_licence(&mut change, licence).await?;
                 let done = sqlx::query(
                     "UPDATE licence SET suspended = $2, suspended_at = $3, suspended_by = $4, suspended_reason = $5,
                          revision = $6
@@ -109,7 +111,13 @@ macro_rules! licence_sql {
                 found(done.rows_affected(), "licence")?;
                 let action = if reason.is_some() { "licence.suspend" } else { "licence.resume" };
                 let detail = json!({ "reason": reason });
-                self.conclude_licence(change, act, action, licence, &servers, detail).await
+                let suspension = reason.map(|reason| Suspension {
+                    at: act.at,
+                    by: act.by.to_owned(),
+                    reason: reason.to_owned(),
+                });
+                let after = Licence { suspension, ..before };
+                self.conclude_licence(change, act, action, after, &servers, detail).await
             }
 
             async fn licence(&self, licence: LicenceId) -> Result<Option<Licence>, RegistryError> {
@@ -201,13 +209,15 @@ macro_rules! licence_sql {
                 .await?;
                 let issued = self.insert_key(&mut change, licence, region, act.at).await?;
                 let revision = issued.record.revision;
-                let ended = keys.into_iter().filter(|key| key.ends_at.is_none());
+                let kids = keys.iter().map(|key| &*key.kid).chain([&*issued.record.kid]);
+                let set = (RowName::keys_of(licence), rights::key_set_hash(kids));
+                let ended = keys.iter().cloned().filter(|key| key.ends_at.is_none());
                 // The databases keep times as whole milliseconds.
                 let ended = ended
                     .map(|key| KeyRecord { ends_at: Some(act.at.plus(overlap)), revision, ..key })
                     .map(|key| (RowName::key(&key.kid), Some(rights::key_hash(&key))));
                 let mut rows: Vec<_> = ended.collect();
-                rows.push((RowName::key(&issued.record.kid), Some(rights::key_hash(&issued.record))));
+                rows.extend([set, (RowName::key(&issued.record.kid), Some(rights::key_hash(&issued.record)))]);
                 self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
                 let deed = Deed {
                     action: "key.issue",
@@ -221,18 +231,27 @@ macro_rules! licence_sql {
 
             async fn revoke_key(&self, kid: &str, act: Act<'_>) -> Result<(), RegistryError> {
                 let mut change = self.change().await?;
-                let licence: Option<uuid::Uuid> = sqlx::query_scalar(
-                    "UPDATE licence_key SET revoked_at = $2, revision = $3
-                     WHERE kid = $1 AND revoked_at IS NULL RETURNING licence_id",
-                )
-                .bind(kid)
-                .bind(stored_time(act.at))
-                .bind(change.revision)
-                .fetch_optional(&mut *change.transaction)
-                .await?;
-                let licence = LicenceId::from_uuid(licence.ok_or(RegistryError::Missing("licence key"))?);
-                let row = (RowName::key(kid), None);
-                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[row]).await?;
+                let licence: Option<uuid::Uuid> =
+                    sqlx::query_scalar("SELECT licence_id FROM licence_key WHERE kid = $1 AND revoked_at IS NULL")
+                        .bind(kid)
+                        .fetch_optional(&mut *change.transaction)
+                        .await?;
+                let Some(licence) = licence.map(LicenceId::from_uuid) else {
+                    // One that was only hidden would come back.
+                    self.require_absent(&mut change.transaction, Kind::Licences, RowName::key(kid)).await?;
+                    return Err(RegistryError::Missing("licence key"));
+                };
+                let keys = self.proven_keys(&mut change, licence).await?;
+                sqlx::query("UPDATE licence_key SET revoked_at = $2, revision = $3 WHERE kid = $1")
+                    .bind(kid)
+                    .bind(stored_time(act.at))
+                    .bind(change.revision)
+                    .execute(&mut *change.transaction)
+                    .await?;
+                let left = keys.iter().map(|key| &*key.kid).filter(|known| *known != kid);
+                let rows =
+                    [(RowName::key(kid), None), (RowName::keys_of(licence), rights::key_set_hash(left))];
+                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
                 let tenant: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
                     .bind(licence.uuid())
                     .fetch_one(&mut *change.transaction)
@@ -274,7 +293,7 @@ macro_rules! licence_sql {
                 act: Act<'_>,
             ) -> Result<(), RegistryError> {
                 let mut change = self.change().await?;
-                let (_, mut servers) = self.proven_licence(&mut change, licence).await?;
+                let (before, mut servers) = self.proven_licence(&mut change, licence).await?;
                 sqlx::query("UPDATE licence SET revision = $2 WHERE id = $1")
                     .bind(licence.uuid())
                     .bind(change.revision)
@@ -302,7 +321,7 @@ macro_rules! licence_sql {
                 }
                 let action = if bound { "server.bind" } else { "server.unbind" };
                 let detail = json!({ "server": server });
-                self.conclude_licence(change, act, action, licence, &servers, detail).await.map(drop)
+                self.conclude_licence(change, act, action, before, &servers, detail).await.map(drop)
             }
 
             async fn servers_of(&self, licence: LicenceId) -> Result<Vec<String>, RegistryError> {
@@ -319,16 +338,12 @@ macro_rules! licence_sql {
                 mut change: Change<$database>,
                 act: Act<'_>,
                 action: &str,
-                licence: LicenceId,
+                after: Licence,
                 servers: &[String],
                 detail: serde_json::Value,
             ) -> Result<Licence, RegistryError> {
-                self.sign_licence(&mut change, licence, servers).await?;
-                let tenant: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
-                    .bind(licence.uuid())
-                    .fetch_one(&mut *change.transaction)
-                    .await?;
-                let tenant = Some(TenantId::from_uuid(tenant));
+                let (licence, tenant) = (after.id, Some(after.terms.tenant));
+                self.sign_licence(&mut change, after, servers).await?;
                 let deed = Deed { action, object: licence.to_string(), tenant, detail };
                 self.conclude(change.transaction, act, deed).await?;
                 $crate::LicenceAdmin::licence(self, licence).await?.ok_or(RegistryError::Missing("licence"))

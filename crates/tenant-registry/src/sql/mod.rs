@@ -12,6 +12,7 @@ pub(crate) mod proofs;
 mod read;
 mod renew;
 mod rights;
+mod seal;
 mod seed;
 mod tenants;
 
@@ -33,12 +34,20 @@ pub(super) use operators::operator_sql;
 pub(super) use read::read_sql;
 pub(super) use renew::renew_sql;
 pub(super) use rights::rights_sql;
+pub(super) use seal::seal_sql;
 pub(super) use seed::seed_sql;
 pub(super) use tenants::tenant_sql;
 
 /// The version of a file's schema before it is brought up to date; none where it is new.
-pub(super) async fn schema_version(pool: &sqlx::SqlitePool) -> Option<i64> {
-    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(pool).await.ok().flatten()
+pub(super) async fn schema_version(pool: &sqlx::SqlitePool) -> Result<Option<i64>, RegistryError> {
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'")
+            .fetch_one(pool)
+            .await?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(pool).await?)
 }
 
 /// A change of tenants, licences or keys that is under way, and its number.
@@ -50,8 +59,12 @@ pub(super) struct Change<Database: sqlx::Database> {
 /// So many rows are looked up in their own buckets; of more, all buckets are read.
 pub(super) const ROWS_ONE_BY_ONE: usize = 100;
 
+/// So many audit events go at once.
+pub(super) const EVENTS_AT_ONCE: i64 = 10_000;
+/// The version whose finished migration lets codes be over digests.
+pub(super) const DIGESTS_SINCE: i64 = 6;
 /// So many licence keys are coded anew in one change.
-pub(super) const KEYS_AT_ONCE: usize = 200;
+pub(super) const KEYS_AT_ONCE: usize = 50;
 
 /// Says that a row is not as it was written. What it grants is not granted.
 pub(super) fn tell_unproven(what: &str, public: &str) {

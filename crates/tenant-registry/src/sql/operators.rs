@@ -71,7 +71,10 @@ macro_rules! operator_sql {
                 .bind(stored_time(act.at))
                 .fetch_optional(&mut *transaction)
                 .await?;
-                let tenant = done.ok_or(RegistryError::Missing("admin token"))?;
+                let Some(tenant) = done else {
+                    self.require_absent(&mut transaction, Kind::Tokens, RowName::token(id)).await?;
+                    return Err(RegistryError::Missing("admin token"));
+                };
                 let row = (RowName::token(id), None);
                 self.sign_rights(&mut transaction, Kind::Tokens, None, &[row]).await?;
                 sqlx::query("DELETE FROM admin_session WHERE token_id = $1")
@@ -221,7 +224,7 @@ macro_rules! operator_sql {
                 let rows: Vec<AuditRow> = match tenant {
                     Some(tenant) => {
                         sqlx::query_as(
-                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key
+                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key, rights
                              FROM audit_event WHERE tenant_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
                         )
                         .bind(tenant.uuid())
@@ -232,7 +235,7 @@ macro_rules! operator_sql {
                     }
                     None => {
                         sqlx::query_as(
-                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key
+                            "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key, rights
                              FROM audit_event WHERE seq < $1 ORDER BY seq DESC LIMIT $2",
                         )
                         .bind(before)
@@ -251,7 +254,7 @@ macro_rules! operator_sql {
                 let (mut check, mut after) = (AuditCheck::new(&self.keys, noted), i64::MIN);
                 loop {
                     let rows: Vec<AuditRow> = sqlx::query_as(
-                        "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key
+                        "SELECT seq, at, actor, action, object, tenant_id, detail, prev_hash, hash, hash_key, rights
                          FROM audit_event WHERE seq > $1 ORDER BY seq LIMIT 1000",
                     )
                     .bind(after)

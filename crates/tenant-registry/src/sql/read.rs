@@ -66,13 +66,18 @@ macro_rules! read_sql {
                     licences: readable(licences),
                     servers: servers.into_iter().map(|(id, server)| (LicenceId::from_uuid(id), server)).collect(),
                     keys: readable(live),
-                    revoked: revoked.into_iter().map(|key| key.kid).collect(),
+                    revoked: Vec::new(),
+                    unproven: Vec::new(),
+                    signed: None,
                 };
                 if let Some(root) = root {
+                    let touched = changes.touched().chain(revoked.iter().flat_map(KeyRow::buckets)).collect();
                     let names = (revision > 0).then(|| changes.names());
                     let proof = self.rights_proof(&mut moment, &root, names.as_deref()).await?;
                     changes.keep_proven(proof, revision == 0);
+                    changes.signed = Some((root.into_hashes().into(), touched));
                 }
+                changes.revoked.extend(revoked.into_iter().map(|key| key.kid));
                 Ok(changes)
             }
 

@@ -6,9 +6,14 @@ macro_rules! renew_sql {
         impl $registry {
             async fn renew_old_keys(&self, act: Act<'_>) -> Result<u64, RegistryError> {
                 let pepper = self.keys.newest_pepper();
+                let finished: i64 =
+                    sqlx::query_scalar("SELECT finished FROM revision").fetch_one(&self.pool).await?;
+                if finished < $crate::sql::DIGESTS_SINCE {
+                    return Ok(0);
+                }
                 let due: Vec<String> = sqlx::query_scalar(
-                    "SELECT kid FROM licence_key WHERE revoked_at IS NULL AND ((NOT hashed AND offered IS NOT NULL)
-                         OR (hashed AND (pepper < $1 OR substr(wrapped, 1, 4) <> $2))) ORDER BY kid",
+                    "SELECT kid FROM licence_key WHERE revoked_at IS NULL
+                         AND ((NOT hashed AND (offered IS NOT NULL OR wrapped IS NOT NULL)) OR (hashed AND (pepper < $1 OR substr(wrapped, 1, 4) <> $2))) ORDER BY kid",
                 )
                 .bind(i64::from(pepper))
                 .bind(&self.keys.wrap_number().to_be_bytes()[..])
@@ -17,9 +22,11 @@ macro_rules! renew_sql {
                 let mut renewed = 0;
                 for some in due.chunks($crate::sql::KEYS_AT_ONCE) {
                     let mut change = self.change().await?;
+                    let root = self.current_root(&mut change.transaction, Kind::Licences).await?;
+                    let root = root.ok_or(RegistryError::NoRightsKey)?;
                     let mut rows = Vec::new();
                     for kid in some {
-                        rows.extend(self.renew_key(&mut change, kid).await?);
+                        rows.extend(self.renew_key(&mut change, &root, kid).await?);
                     }
                     if rows.is_empty() {
                         continue;
@@ -37,6 +44,7 @@ macro_rules! renew_sql {
             async fn renew_key(
                 &self,
                 change: &mut Change<$database>,
+                root: &Root,
                 kid: &str,
             ) -> Result<Option<(RowName, Option<RowHash>)>, RegistryError> {
                 let row: Option<KeyRow> = sqlx::query_as(
@@ -46,20 +54,25 @@ macro_rules! renew_sql {
                 .bind(kid)
                 .fetch_optional(&mut *change.transaction)
                 .await?;
-                let Some(row) = row else { return Ok(None) };
-                let before = KeyRecord::try_from(row)?;
+                // One that is not as it was written, or cannot be read, does not keep the others from it.
+                let Some(before) = readable::<_, KeyRecord>(row.into_iter().collect()).pop() else { return Ok(None) };
                 let (name, hash) = (RowName::key(kid), rights::key_hash(&before));
-                self.require_proven(&mut change.transaction, Kind::Licences, name, &hash).await?;
+                match self.require_in(&mut change.transaction, root, name, Some(&hash)).await {
+                    Ok(()) => {}
+                    Err(RegistryError::RightsChanged) => {
+                        $crate::sql::tell_unproven("licence key", kid);
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error),
+                }
                 let (wrapped, offered): (Option<Vec<u8>>, Option<Vec<u8>>) =
                     sqlx::query_as("SELECT wrapped, offered FROM licence_key WHERE kid = $1")
                         .bind(kid)
                         .fetch_one(&mut *change.transaction)
                         .await?;
-                let digest = if before.hashed {
-                    wrapped.and_then(|wrapped| self.keys.unwrap(kid, &wrapped))
-                } else {
-                    offered.and_then(|offered| self.keys.take_offer(kid, &offered))
-                };
+                let digest = wrapped.and_then(|wrapped| self.keys.unwrap(kid, &wrapped));
+                let offer = || offered.filter(|_| !before.hashed).and_then(|it| self.keys.take_offer(kid, &it));
+                let digest = digest.or_else(offer);
                 let Some(digest) = digest else { return Ok(None) };
                 let (mac, pepper) = self.keys.mac(&digest);
                 let revision = u64::try_from(change.revision).unwrap_or_default();
@@ -83,19 +96,25 @@ macro_rules! renew_sql {
             async fn cut_audit_log(&self, before: Timestamp, act: Act<'_>) -> Result<u64, RegistryError> {
                 let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
                     "SELECT seq, hash FROM audit_event
-                     WHERE seq < (SELECT min(seq) FROM audit_event WHERE at >= $1) ORDER BY seq DESC LIMIT 1",
+                     WHERE seq < (SELECT min(seq) FROM audit_event WHERE at >= $1)
+                         AND seq < (SELECT min(seq) FROM audit_event) + $2 ORDER BY seq DESC LIMIT 1",
                 )
                 .bind(stored_time(before))
+                .bind($crate::sql::EVENTS_AT_ONCE)
                 .fetch_optional(&self.pool)
                 .await?;
                 let Some((seq, hash)) = last else { return Ok(0) };
-                let seq = u64::try_from(seq).unwrap_or_default();
-                let detail = $crate::audit::cut_detail(seq, &hash);
+                // What was tampered with is not made good by forgetting it.
+                let report = $crate::OperatorAdmin::verify_audit(self, None).await?;
+                if report.fault.is_some() {
+                    return Err(RegistryError::AuditBroken);
+                }
+                let detail = $crate::audit::cut_detail(u64::try_from(seq).unwrap_or_default(), &hash);
                 let deed =
                     Deed { action: $crate::audit::CUT, object: "audit".to_owned(), tenant: None, detail };
                 // Noted first: whoever finds the log shorter finds why.
                 self.conclude(self.deed().await?, act, deed).await?;
-                self.delete_audit(before).await
+                self.delete_audit(seq).await
             }
         }
     };

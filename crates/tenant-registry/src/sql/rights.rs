@@ -76,9 +76,86 @@ macro_rules! rights_sql {
                 name: RowName,
                 hash: &RowHash,
             ) -> Result<(), RegistryError> {
-                let Some(root) = self.rights_root(&mut *connection, kind).await? else { return Ok(()) };
-                let bucket = self.rights_bucket(connection, &root, name.bucket(kind)).await?;
-                if bucket.get(name).as_ref() == Some(hash) { Ok(()) } else { Err(RegistryError::RightsChanged) }
+                let Some(root) = self.current_root(&mut *connection, kind).await? else { return Ok(()) };
+                self.require_in(connection, &root, name, Some(hash)).await
+            }
+
+            /// Fails where a row is gone that still grants something: it would come back.
+            async fn require_absent(
+                &self,
+                connection: &mut <$database as sqlx::Database>::Connection,
+                kind: Kind,
+                name: RowName,
+            ) -> Result<(), RegistryError> {
+                let Some(root) = self.current_root(&mut *connection, kind).await? else { return Ok(()) };
+                self.require_in(connection, &root, name, None).await
+            }
+
+            async fn require_in(
+                &self,
+                connection: &mut <$database as sqlx::Database>::Connection,
+                root: &Root,
+                name: RowName,
+                hash: Option<&RowHash>,
+            ) -> Result<(), RegistryError> {
+                let bucket = self.rights_bucket(connection, root, name.bucket(root.kind)).await?;
+                if bucket.get(name).as_ref() == hash { Ok(()) } else { Err(RegistryError::RightsChanged) }
+            }
+
+            /// Reads a root, and compares it with what the last audit event found signed: neither goes back alone. For those
+            /// who may read the audit log.
+            async fn current_root(
+                &self,
+                connection: &mut <$database as sqlx::Database>::Connection,
+                kind: Kind,
+            ) -> Result<Option<Root>, RegistryError> {
+                let Some(root) = self.rights_root(&mut *connection, kind).await? else { return Ok(None) };
+                let signature: Vec<u8> =
+                    sqlx::query_scalar("SELECT signature FROM rights_root WHERE kind = $1")
+                        .bind(kind.as_str())
+                        .fetch_one(&mut *connection)
+                        .await?;
+                if self.keys.audit_key().is_none() {
+                    return Err(RegistryError::NoAuditKey);
+                }
+                // One statement, so that both are of one moment.
+                let last: Option<LastEvent> = sqlx::query_as(
+                    "SELECT e.seq, at, actor, action, object, tenant_id, detail, prev_hash, e.hash, hash_key, rights, mac
+                     FROM audit_head AS h JOIN audit_event AS e ON e.seq = h.seq",
+                )
+                .fetch_optional(connection)
+                .await?;
+                let is_current = match last {
+                    None => root.is_empty(),
+                    Some(LastEvent { event, mac }) => {
+                        let event = AuditEvent::try_from(event)?;
+                        let is_ours = event.computed_hash(&self.keys).is_some_and(|hash| event.hash == hash)
+                            && $crate::audit::head_code(&self.keys, event.hash_key, event.seq, &event.hash)
+                                .is_some_and(|code| mac == code);
+                        let expected = rights::signed_digest(&[Some(signature)]);
+                        let found = rights::part_of(kind, &event.rights);
+                        // Nothing was sold before the first event that was signed for.
+                        (event.rights.is_empty() && root.is_empty()) || (is_ours && found == Some(&expected[..]))
+                    }
+                };
+                if is_current { Ok(Some(root)) } else { Err(RegistryError::RightsUnproven) }
+            }
+
+            /// What is signed at the moment, for the audit log.
+            async fn rights_signed(
+                &self,
+                connection: &mut <$database as sqlx::Database>::Connection,
+            ) -> Result<Vec<u8>, RegistryError> {
+                let mut signatures = Vec::new();
+                for kind in Kind::ALL {
+                    let signature: Option<Vec<u8>> =
+                        sqlx::query_scalar("SELECT signature FROM rights_root WHERE kind = $1")
+                            .bind(kind.as_str())
+                            .fetch_optional(&mut *connection)
+                            .await?;
+                    signatures.push(signature);
+                }
+                Ok(rights::signed_digest(&signatures))
             }
 
             /// Signs what a change has made of rows (`None`: nothing is granted by it any more). Licences' roots bear the
@@ -90,9 +167,13 @@ macro_rules! rights_sql {
                 revision: Option<i64>,
                 rows: &[(RowName, Option<RowHash>)],
             ) -> Result<(), RegistryError> {
-                let Some(mut root) = self.rights_root(&mut *connection, kind).await? else {
+                let Some(mut root) = self.current_root(&mut *connection, kind).await? else {
                     return Err(RegistryError::NoRightsKey);
                 };
+                // A change follows the one before it.
+                if revision.is_some_and(|revision| revision != stored_number(root.revision.saturating_add(1))) {
+                    return Err(RegistryError::RightsUnproven);
+                }
                 let mut buckets = std::collections::BTreeMap::new();
                 for (name, hash) in rows {
                     let number = name.bucket(kind);
@@ -158,15 +239,15 @@ macro_rules! rights_sql {
                 Ok((licence, servers))
             }
 
-            /// Signs a licence as it is now, with the servers that it should have.
+            /// Signs a licence as this change should have made it, whatever stands there.
             async fn sign_licence(
                 &self,
                 change: &mut Change<$database>,
-                id: LicenceId,
+                licence: Licence,
                 servers: &[String],
             ) -> Result<(), RegistryError> {
-                let (licence, _) = self.rights_of(&mut change.transaction, id).await?;
-                let row = (RowName::licence(id), Some(rights::licence_hash(&licence, servers)));
+                let licence = Licence { revision: u64::try_from(change.revision).unwrap_or_default(), ..licence };
+                let row = (RowName::licence(licence.id), Some(rights::licence_hash(&licence, servers)));
                 self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[row]).await
             }
 
@@ -206,10 +287,15 @@ macro_rules! rights_sql {
                 .fetch_all(&mut *change.transaction)
                 .await?;
                 let keys: Vec<KeyRecord> = readable(rows);
+                let Some(root) = self.current_root(&mut change.transaction, Kind::Licences).await? else {
+                    return Ok(keys);
+                };
                 for key in &keys {
                     let (name, hash) = (RowName::key(&key.kid), rights::key_hash(key));
-                    self.require_proven(&mut change.transaction, Kind::Licences, name, &hash).await?;
+                    self.require_in(&mut change.transaction, &root, name, Some(&hash)).await?;
                 }
+                let set = rights::key_set_hash(keys.iter().map(|key| &*key.kid));
+                self.require_in(&mut change.transaction, &root, RowName::keys_of(licence), set.as_ref()).await?;
                 Ok(keys)
             }
 
@@ -225,130 +311,6 @@ macro_rules! rights_sql {
                     }
                     Err(error) => Err(error),
                 }
-            }
-
-            /// Signs everything as it stands: a registry of before, or one that an operator has looked through.
-            pub async fn seal_rights(&self, act: Act<'_>) -> Result<(), RegistryError> {
-                let mut change = self.change().await?;
-                // Whoever changes tokens holds the end of the log.
-                sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *change.transaction).await?;
-                let rows = self.every_licence_and_key(&mut change.transaction).await?;
-                let tokens = self.every_token(&mut change.transaction).await?;
-                let sealed = rows.len() + tokens.len();
-                for (kind, rows) in [(Kind::Licences, rows), (Kind::Tokens, tokens)] {
-                    let rows = rows.into_iter().map(|row| (row.name, row.hash));
-                    self.seal_kind(&mut change.transaction, kind, change.revision, rows).await?;
-                }
-                if sealed == 0 {
-                    // Nobody has done anything yet.
-                    return Ok(change.transaction.commit().await?);
-                }
-                let deed =
-                    Deed { action: "rights.seal", object: "registry".to_owned(), tenant: None, detail: json!({ "rows": sealed }) };
-                self.conclude(change.transaction, act, deed).await
-            }
-
-            async fn seal_kind(
-                &self,
-                connection: &mut <$database as sqlx::Database>::Connection,
-                kind: Kind,
-                revision: i64,
-                rows: impl Iterator<Item = (RowName, RowHash)>,
-            ) -> Result<(), RegistryError> {
-                let mut buckets: std::collections::BTreeMap<usize, Bucket> =
-                    (0..kind.buckets()).map(|number| (number, Bucket::default())).collect();
-                for (name, hash) in rows {
-                    buckets.entry(name.bucket(kind)).or_default().put(name, Some(hash));
-                }
-                self.write_rights(connection, &mut Root::empty(kind), revision, buckets).await
-            }
-
-            /// Whether everything was signed once.
-            pub async fn is_sealed(&self) -> Result<bool, RegistryError> {
-                let roots: i64 =
-                    sqlx::query_scalar("SELECT count(*) FROM rights_root").fetch_one(&self.pool).await?;
-                Ok(roots > 0)
-            }
-
-            async fn every_licence_and_key(
-                &self,
-                connection: &mut <$database as sqlx::Database>::Connection,
-            ) -> Result<Vec<GrantingRow>, RegistryError> {
-                let licences: Vec<LicenceRow> = sqlx::query_as(
-                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
-                         grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
-                         suspended, suspended_at, suspended_by, suspended_reason, revision
-                     FROM licence",
-                )
-                .fetch_all(&mut *connection)
-                .await?;
-                let servers: Vec<(uuid::Uuid, String)> =
-                    sqlx::query_as("SELECT licence_id, server_id FROM server").fetch_all(&mut *connection).await?;
-                let servers = $crate::sql::by_licence(
-                    servers.into_iter().map(|(id, server)| (LicenceId::from_uuid(id), server)),
-                );
-                let keys: Vec<KeyRow> = sqlx::query_as(
-                    "SELECT kid, licence_id, mac, pepper, hashed, ends_at, revoked_at, revision FROM licence_key
-                     WHERE revoked_at IS NULL",
-                )
-                .fetch_all(connection)
-                .await?;
-                let licences = readable::<_, Licence>(licences).into_iter().map(|it| {
-                    let hash = rights::licence_hash(&it, servers.get(&it.id).map_or(&[], Vec::as_slice));
-                    GrantingRow { public: it.id.to_string(), name: RowName::licence(it.id), hash }
-                });
-                let mut rows: Vec<_> = licences.collect();
-                rows.extend(readable::<_, KeyRecord>(keys).into_iter().map(|it| {
-                    let (name, hash) = (RowName::key(&it.kid), rights::key_hash(&it));
-                    GrantingRow { public: it.kid, name, hash }
-                }));
-                Ok(rows)
-            }
-
-            async fn every_token(
-                &self,
-                connection: &mut <$database as sqlx::Database>::Connection,
-            ) -> Result<Vec<GrantingRow>, RegistryError> {
-                let rows: Vec<AdminTokenRow> = sqlx::query_as(
-                    "SELECT id, name, role, tenant_id, mac, created_at, created_by, expires_at, revoked_at,
-                         last_used_day
-                     FROM admin_token WHERE revoked_at IS NULL",
-                )
-                .fetch_all(connection)
-                .await?;
-                let row = |row: AdminTokenRow| {
-                    let mac = row.mac.clone();
-                    let token = AdminTokenRecord::try_from(row)?;
-                    let (name, hash) = (RowName::token(&token.id), rights::token_hash(&token, &mac));
-                    Ok(GrantingRow { public: token.id, name, hash })
-                };
-                rows.into_iter().map(row).collect()
-            }
-
-            async fn look_at_rights(&self) -> Result<RightsReport, RegistryError> {
-                let mut moment = self.pool.begin_with($moment).await?;
-                let mut report = RightsReport::default();
-                for kind in Kind::ALL {
-                    let root = self.rights_root(&mut moment, kind).await?;
-                    let root = root.ok_or(RegistryError::NoRightsKey)?;
-                    let mut proof = self.rights_proof(&mut moment, &root, None).await?;
-                    let rows = match kind {
-                        Kind::Licences => self.every_licence_and_key(&mut moment).await?,
-                        Kind::Tokens => self.every_token(&mut moment).await?,
-                    };
-                    let changed = rows.into_iter().filter(|row| !proof.covers(kind, row.name, &row.hash));
-                    report.changed.extend(changed.map(|row| row.public));
-                    report.deleted += proof.unseen();
-                }
-                report.old_keys = sqlx::query_scalar(
-                    "SELECT kid FROM licence_key WHERE revoked_at IS NULL
-                         AND (NOT hashed OR pepper < $1 OR substr(wrapped, 1, 4) <> $2) ORDER BY kid LIMIT 10000",
-                )
-                .bind(i64::from(self.keys.newest_pepper()))
-                .bind(&self.keys.wrap_number().to_be_bytes()[..])
-                .fetch_all(&mut *moment)
-                .await?;
-                Ok(report)
             }
         }
     };

@@ -24,6 +24,8 @@ macro_rules! seed_sql {
                     rows.push((RowName::licence(licence.id), Some(rights::licence_hash(&licence, &[]))));
                     let issued = self.insert_key(&mut change, licence.id, region, act.at).await?;
                     rows.push((RowName::key(&issued.record.kid), Some(rights::key_hash(&issued.record))));
+                    let set = rights::key_set_hash([&*issued.record.kid]);
+                    rows.push((RowName::keys_of(licence.id), set));
                     made.push((tenant, issued));
                 }
                 self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
