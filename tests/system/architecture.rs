@@ -64,6 +64,31 @@ fn crates_depend_on_each_other_only_along_the_allowed_arrows() {
     }
 }
 
+/// Every file below a directory, with its text.
+fn sources(directory: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_face_sees_neither_the_stream_nor_the_registry() {
+    let faces = sources(&root().join("crates/gateway/src/faces"));
+    assert!(faces.len() > 10, "{}", faces.len());
+    for (path, text) in faces {
+        for hidden in ["dispatch_stream", "tenant_registry", "crate::fair", "crate::admission"] {
+            assert!(!text.contains(hidden), "{path} must not know {hidden}");
+        }
+    }
+}
+
 #[test]
 fn no_crate_brings_a_second_tls_or_crypto_back_end() {
     let tree = ["tree", "--workspace", "--prefix", "none", "--format", "{p}", "--edges", "normal,build"];

@@ -237,7 +237,7 @@ async fn a_wrong_topic_or_project_removes_no_device_at_all_and_holds_who_pushes(
 
         let mut held = 0;
         for number in 0..150 {
-            let error = deployment.push(&push(number)).await.error().to_owned();
+            let error = deployment.push(&push(number)).await.error().clone();
             held += usize::from(error.starts_with("tokens_doubted: "));
             let is_told = error.starts_with("app_misconfigured: ") || error.starts_with("tokens_doubted: ");
             assert!(is_told, "{reason}: {error}");

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use push_domain::{TenantId, Timestamp, is_hidden};
-use tenant_registry::{AdminTokenDraft, LicenceDraft, Plan, Privacy, Role, TenantDraft};
+use push_domain::{Privacy, TenantId, Timestamp, is_hidden};
+use tenant_registry::{AdminTokenDraft, LicenceDraft, Plan, Role, TenantDraft};
 
 use crate::failure::{Failure, invalid};
 use crate::wire::{AdminTokenInput, LicenceInput, TenantInput};

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use http_edge::{ErrorKind, Problem};
+use push_domain::Privacy;
 use serde::Deserialize;
 use serde_json::json;
-use tenant_registry::{Act, LicenceKey, Privacy};
+use tenant_registry::{Act, LicenceKey};
 use tokio::time::Instant;
 
 use crate::failure::{Failure, invalid};

@@ -1,31 +1,34 @@
 //! The customers' API: takes pushes from their servers and answers with the truth.
 //!
-//! A *face* turns its dialect into a notification and the exact request for its provider; the
-//! [`Gate`] says who may push and how fast; the dispatch stream carries the push to a worker, and
-//! the gateway keeps it until it has answered. The only face so far is Mattermost's.
+//! A *face* reads requests of its dialect and answers in it (`faces`). One pipeline is between, the same for all:
+//! `credential` takes what a request presents, the [`Authenticator`] (`admission`) says who calls, may they, and how fast,
+//! `delivery` applies the privacy policy and carries the push through the fair queue (`fair`) to the workers, and `event` tells
+//! every end to metrics, usage and the log.
 //!
 //! The crate does not know the senders: only the stream connects who accepts and who sends.
 
-mod caller;
+mod admission;
 mod config;
-mod entrance;
+mod credential;
+mod delivery;
+#[cfg(test)]
+mod delivery_tests;
+mod event;
+mod faces;
 mod fair;
-mod front;
-mod gate;
-mod limiter;
-mod mattermost;
 mod outage;
+mod push_log;
 mod receipts;
+mod refusal;
 mod refusals;
 mod state;
 mod usage;
 
+pub use admission::{AdmissionConfig, Authenticator, TestTier, keep_fresh};
 pub use config::{Access, Config, MattermostConfig};
-pub use entrance::{Entrance, TestTier};
-pub use front::{Front, front};
-pub use gate::{Gate, keep_fresh};
-pub use mattermost::edge;
+pub use credential::CredentialService;
+pub use faces::mattermost::edge;
 #[cfg(fuzzing)]
-pub use mattermost::fuzzing;
+pub use faces::mattermost::fuzzing;
 pub use outage::Outages;
 pub use state::{Gateway, Load, Parts, Version};

@@ -4,19 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use axum::Router;
 use dispatch_stream::{LineState, Submit, TenantState};
 use http_edge::Rates;
 use push_domain::{AppCatalogue, Clock, TenantId};
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Authenticator;
+use crate::credential::{CredentialService, with_credentials};
+use crate::delivery::Pipeline;
+use crate::event::Sink;
+use crate::faces::mattermost;
 use crate::fair::{FairQueue, Share};
-use crate::front::Front;
-use crate::gate::Gate;
+use crate::push_log::PushLog;
 use crate::receipts::Receipts;
 use crate::refusals::Refusals;
 use crate::usage::Usage;
-use crate::{Access, Config, Outages, mattermost};
+use crate::{Access, Config, Outages};
 
 /// How many devices are, so that none gets too many pushes.
 const REMEMBERED_DEVICES: usize = 262_144;
@@ -38,7 +41,7 @@ pub struct Parts {
     /// Its settings.
     pub config: Config,
     /// Who may push.
-    pub gate: Arc<Gate>,
+    pub authenticator: Arc<Authenticator>,
     /// To which apps.
     pub apps: Arc<AppCatalogue>,
     /// The time.
@@ -50,13 +53,12 @@ pub struct Parts {
 /// The gateway of one process: shared by its serving threads, each of which has its own way to the workers.
 pub struct Gateway {
     pub(crate) config: Config,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) apps: Arc<AppCatalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) version: Version,
-    pub(crate) metrics: mattermost::Metrics,
     pub(crate) receipts: Receipts,
-    pub(crate) refusals: Refusals,
+    log: Arc<PushLog>,
     pub(crate) devices: Rates,
     outages: Arc<Outages>,
     share: Share,
@@ -83,22 +85,21 @@ impl Gateway {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { config, gate, apps, clock, version } = parts;
-        let metrics = mattermost::Metrics::new();
+        let Parts { config, authenticator, apps, clock, version } = parts;
         let devices =
             Rates::per_second(config.device_rate_per_second, config.device_burst, REMEMBERED_DEVICES);
-        let (receipts, refusals) = (Receipts::default(), Refusals::new());
+        let (receipts, refusals) = (Receipts::default(), Arc::new(Refusals::new()));
+        let log = Arc::new(PushLog::new(Arc::clone(&authenticator), refusals));
         let outages = Arc::default();
         let (share, threads) = (Share::default(), Mutex::default());
         Arc::new(Self {
             config,
-            gate,
+            authenticator,
             apps,
             clock,
             version,
-            metrics,
             receipts,
-            refusals,
+            log,
             devices,
             outages,
             share,
@@ -152,19 +153,33 @@ impl Gateway {
     /// Returns the service for one serving thread, whose pushes go to `dispatch` and are waited for in
     /// `tasks`: a push is settled, counted and logged also when its caller has left.
     #[must_use]
-    pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> Front {
+    pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> CredentialService {
         let has_tenants = self.config.access == Access::Licensed;
         let queue = Arc::new(FairQueue::new(dispatch, self.outages(), self.share.clone(), has_tenants));
         let usage = Arc::new(Usage::new());
         let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
-        let router: Router = mattermost::router(Arc::clone(self), queue, usage, tasks);
-        crate::front(router)
+        let metrics = Arc::new(mattermost::Metrics::new());
+        let pipeline = self.pipeline(queue, vec![Arc::clone(&metrics) as _, usage], tasks);
+        with_credentials(mattermost::router(pipeline, metrics))
+    }
+}
+
+impl Gateway {
+    /// The pipeline of a face on one serving thread. Its sinks, and the log.
+    pub(crate) fn pipeline(
+        self: &Arc<Self>,
+        queue: Arc<FairQueue>,
+        mut sinks: Vec<Arc<dyn Sink>>,
+        tasks: TaskTracker,
+    ) -> Arc<Pipeline> {
+        sinks.push(Arc::clone(&self.log) as _);
+        Arc::new(Pipeline::new(Arc::clone(self), queue, sinks, tasks))
     }
 }
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("gate", &self.gate).finish_non_exhaustive()
+        f.debug_struct("Gateway").field("authenticator", &self.authenticator).finish_non_exhaustive()
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use push_domain::TenantId;
 use tokio::time::Instant;
 
+use crate::event::{Answered, Refused, Sink};
+
 /// What is told is of this time to twice as much ago.
 const SPELL: Duration = Duration::from_mins(5);
 /// Tenants that are told apart.
@@ -58,6 +60,18 @@ impl Usage {
             for (label, count) in answers {
                 *known.entry(label).or_default() += count;
             }
+        }
+    }
+}
+
+impl Sink for Usage {
+    fn answered(&self, event: &Answered) {
+        self.count(event.tenant, event.verdict.answer.label());
+    }
+
+    fn refused(&self, event: &Refused) {
+        if let Some(tenant) = event.tenant {
+            self.count(tenant, event.reason.code());
         }
     }
 }

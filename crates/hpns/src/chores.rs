@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dispatch_stream::{Board, ProcessState, RedisWorker};
 use dispatch_worker::Guards;
-use gateway::{Gate, Gateway, Outages};
+use gateway::{Authenticator, Gateway, Outages};
 use push_domain::{AppId, Clock};
 use rand::RngExt;
 use tenant_registry::Recorder;
@@ -64,7 +64,7 @@ pub(crate) async fn keep_apps_fresh(
 pub(crate) struct Neighbours {
     pub(crate) process: String,
     pub(crate) board: Arc<Board>,
-    pub(crate) front: Option<(Arc<Gate>, Arc<Outages>)>,
+    pub(crate) front: Option<(Arc<Authenticator>, Arc<Outages>)>,
     pub(crate) threads: u32,
     /// How many pushes of one app this process can have under way.
     pub(crate) slots: u32,
@@ -119,8 +119,8 @@ impl Neighbours {
         if let Some(guards) = &self.guards {
             guards.share_among(sum.workers.max(1));
         }
-        if let Some((gate, outages)) = &self.front {
-            gate.share_among(sum.gateways.max(1));
+        if let Some((authenticator, outages)) = &self.front {
+            authenticator.share_among(sum.gateways.max(1));
             if let Some(gateway) = &self.gateway {
                 gateway.share(sum.share);
             }

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use gateway::Gate;
+use gateway::Authenticator;
 use http_edge::{ErrorKind, Problem};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(15);
 pub(crate) struct Health {
     pub(crate) metrics: PrometheusHandle,
     /// Of a process that takes pushes.
-    pub(crate) gate: Option<Arc<Gate>>,
+    pub(crate) authenticator: Option<Arc<Authenticator>>,
     pub(crate) lanes: Option<Arc<Lanes>>,
     pub(crate) pulses: Vec<Pulse>,
     pub(crate) leaving: CancellationToken,
@@ -59,7 +59,7 @@ async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {
     if health.leaving.is_cancelled() {
         return Err(Problem::new(ErrorKind::Unavailable, "stopping", "the process is stopping"));
     }
-    if health.gate.as_ref().is_some_and(|gate| !gate.is_ready()) {
+    if health.authenticator.as_ref().is_some_and(|authenticator| !authenticator.is_ready()) {
         return Err(Problem::new(ErrorKind::Unavailable, "starting", "licences have not been read yet"));
     }
     if health.lanes.as_ref().is_some_and(|lanes| !lanes.are_up()) {

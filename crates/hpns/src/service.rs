@@ -7,7 +7,7 @@ use std::time::Duration;
 use admin_api::Admin;
 use anyhow::{Context, ensure};
 use dispatch_stream::{Board, VitalTasks};
-use gateway::{Gate, Gateway, Parts, Version};
+use gateway::{Authenticator, Gateway, Parts, Version};
 use http_edge::{Edge, Limits};
 use push_domain::{AppCatalogue, Clock, SystemClock};
 use tenant_registry::{Keys, Recorder};
@@ -147,7 +147,7 @@ struct Process {
 
 /// What a process needs that takes pushes.
 struct Front {
-    gate: Arc<Gate>,
+    authenticator: Arc<Authenticator>,
     registry: Registry,
     tls: Option<ListenerTls>,
 }
@@ -227,10 +227,10 @@ impl Process {
         let tasks = VitalTasks::new(self.tasks.clone(), lost.clone());
         if let Some(front) = &mut self.front {
             let reader = front.registry.reader();
-            front.gate.load(&*reader).await.context("the licences cannot be read")?;
+            front.authenticator.load(&*reader).await.context("the licences cannot be read")?;
             let every = Duration::from_millis(config.registry.poll_ms);
-            let gate = Arc::clone(&front.gate);
-            tasks.spawn(gateway::keep_fresh(gate, reader, every, stop.clone()));
+            let authenticator = Arc::clone(&front.authenticator);
+            tasks.spawn(gateway::keep_fresh(authenticator, reader, every, stop.clone()));
             if let Some(tls) = front.tls.take() {
                 let every = Duration::from_millis(config.credentials.poll_ms);
                 tasks.spawn(chores::keep_certificate_fresh(tls, Arc::clone(clock), every, stop.clone()));
@@ -251,14 +251,14 @@ impl Process {
         let guards = delivering.as_ref().map(|it| it.guards.clone());
         tasks.spawn(chores::keep_apps_fresh(Arc::clone(&self.apps), guards, every, stop.clone()));
         let outages = self.shared.accepting.as_ref().map(|it| it.gateway.outages());
-        let gate = self.front.as_ref().map(|front| Arc::clone(&front.gate));
+        let authenticator = self.front.as_ref().map(|front| Arc::clone(&front.authenticator));
         let neighbours = Neighbours {
             gateway: self.shared.accepting.as_ref().map(|it| Arc::clone(&it.gateway)),
             apps: delivering.as_ref().map(|it| Arc::clone(&it.apps)),
             process: self.shared.process.clone(),
             board: Arc::clone(&self.board),
             // In one process the worker itself answers at once.
-            front: gate.zip(outages).filter(|_| self.shared.lanes.is_some()),
+            front: authenticator.zip(outages).filter(|_| self.shared.lanes.is_some()),
             threads: u32::try_from(config.threads()).unwrap_or(u32::MAX),
             slots: u32::try_from(config.threads() * config.worker.slots_of_one_app()).unwrap_or(u32::MAX),
             guards: delivering.as_ref().map(|it| it.guards.clone()),
@@ -318,7 +318,7 @@ impl Process {
         let address = listener.local_addr()?;
         let health = Health {
             metrics: self.telemetry.metrics.clone(),
-            gate: self.front.as_ref().map(|front| Arc::clone(&front.gate)),
+            authenticator: self.front.as_ref().map(|front| Arc::clone(&front.authenticator)),
             lanes: self.shared.lanes.clone(),
             pulses: shards.iter().map(|shard| shard.pulse.clone()).collect(),
             leaving: self.shared.leaving.clone(),
@@ -375,16 +375,18 @@ impl Front {
         board: Option<&Arc<Board>>,
     ) -> anyhow::Result<Self> {
         let tls = ListenerTls::load(config)?;
-        let entrance = config.gateway.entrance(&config.region);
-        let gate = Gate::new(entrance, keys, Arc::clone(clock));
-        let gate = board.into_iter().fold(gate, |gate, board| gate.sharing(Arc::clone(board)));
-        Ok(Self { gate: Arc::new(gate), registry, tls })
+        let admission = config.gateway.admission(&config.region);
+        let authenticator = Authenticator::new(admission, keys, Arc::clone(clock));
+        let authenticator = board
+            .into_iter()
+            .fold(authenticator, |authenticator, board| authenticator.sharing(Arc::clone(board)));
+        Ok(Self { authenticator: Arc::new(authenticator), registry, tls })
     }
 
     fn gateway(&self, config: &Config, apps: Arc<AppCatalogue>, clock: &Arc<dyn Clock>) -> Arc<Gateway> {
         Gateway::new(Parts {
             config: config.gateway.gateway(),
-            gate: Arc::clone(&self.gate),
+            authenticator: Arc::clone(&self.authenticator),
             apps,
             clock: Arc::clone(clock),
             version: Version { hash: env!("BUILD_COMMIT").into(), version: env!("CARGO_PKG_VERSION").into() },

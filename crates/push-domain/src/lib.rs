@@ -11,6 +11,7 @@ mod clock;
 mod id;
 mod notification;
 mod outcome;
+mod privacy;
 mod proxy;
 mod request;
 mod sampled;
@@ -25,6 +26,7 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use id::{DeviceId, InvalidId, JobId, LicenceId, TenantId};
 pub use notification::{Kind, Notification};
 pub use outcome::{Outcome, Reason, RetryScope};
+pub use privacy::Privacy;
 pub use proxy::OutboundProxy;
 pub use request::{
     ApnsRequest, CollapseId, FcmRequest, InvalidRequest, MAX_PAYLOAD_BYTES, MAX_VOIP_PAYLOAD_BYTES, Priority,

@@ -34,8 +34,7 @@ pub use digest::KeyDigest;
 pub use key_set::{InvalidKeySet, KeyPurpose, KeySet};
 pub use keys::{DeviceKey, Keys, LogKey};
 pub use licence::{
-    Acceptance, IssuedKey, KeyRecord, KeySummary, KeyUse, Licence, LicenceDraft, Plan, Privacy, Standing,
-    Suspension,
+    Acceptance, IssuedKey, KeyRecord, KeySummary, KeyUse, Licence, LicenceDraft, Plan, Standing, Suspension,
 };
 pub use licence_key::{InvalidKey, LicenceKey};
 pub use model::{

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use push_domain::{LicenceId, TenantId, Timestamp};
+use push_domain::{LicenceId, Privacy, TenantId, Timestamp};
 
 use crate::{KeyDigest, LicenceKey};
 
@@ -42,44 +42,6 @@ impl FromStr for Plan {
     fn from_str(text: &str) -> Result<Self, &'static str> {
         let known = Self::ALL.into_iter().find(|plan| plan.as_str() == text);
         known.ok_or("a plan is test, professional, enterprise or cloud")
-    }
-}
-
-/// How much of a message may leave the service towards Apple and Google.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Privacy {
-    /// What the tenant's server sends.
-    Full,
-    /// Message text and names are replaced before anything is queued.
-    Generic,
-    /// Ids only: everything that a user could read is taken out.
-    IdOnlyStrip,
-    /// Ids only: a push with anything that a user could read is refused.
-    IdOnlyReject,
-}
-
-impl Privacy {
-    /// Every policy.
-    pub const ALL: [Self; 4] = [Self::Full, Self::Generic, Self::IdOnlyStrip, Self::IdOnlyReject];
-
-    /// Returns the name used in storage and in the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Generic => "generic",
-            Self::IdOnlyStrip => "id_only_strip",
-            Self::IdOnlyReject => "id_only_reject",
-        }
-    }
-}
-
-impl FromStr for Privacy {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let known = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
-        known.ok_or("a privacy policy is full, generic, id_only_strip or id_only_reject")
     }
 }
 

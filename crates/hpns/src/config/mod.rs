@@ -216,9 +216,9 @@ impl GatewayConfig {
     }
 
     /// How callers may come in.
-    pub(crate) fn entrance(&self, region: &str) -> gateway::Entrance {
+    pub(crate) fn admission(&self, region: &str) -> gateway::AdmissionConfig {
         let TestTierConfig { enabled, rate_per_second, burst } = self.test_tier;
-        gateway::Entrance {
+        gateway::AdmissionConfig {
             access: self.access,
             region: region.to_owned(),
             region_urls: self.region_urls.clone(),

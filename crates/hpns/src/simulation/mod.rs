@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use axum::body::Body;
 use dispatch_stream::InProcess;
 use dispatch_worker::{Guards, PaceLimit, Proofs, Worker};
-use gateway::{Access, Entrance, Gate, Gateway, Version};
+use gateway::{Access, AdmissionConfig, Authenticator, Gateway, Version};
 use http::Request;
 use push_domain::{
     App, AppCatalogue, AppId, Attempt, Audience, Clock, ManualClock, Outcome, Provider, ProviderRequest,
@@ -143,7 +143,7 @@ impl Proofs for Proven {
 
 /// Everything between a caller and the provider.
 struct Story {
-    gateway: gateway::Front,
+    gateway: gateway::CredentialService,
     clock: Arc<dyn Clock>,
     config: Config,
     queue: InProcess,
@@ -167,11 +167,12 @@ impl Story {
         let clock: Arc<dyn Clock> =
             Arc::new(ManualClock::starting_at(Timestamp::from_millis(1_800_000_000_000)));
         let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
-        let gate = Arc::new(Gate::new(Entrance::new(Access::Open, "us"), keys, Arc::clone(&clock)));
+        let authenticator =
+            Arc::new(Authenticator::new(AdmissionConfig::new(Access::Open, "us"), keys, Arc::clone(&clock)));
         let (queue, tasks) = (InProcess::new(30), TaskTracker::new());
         let gateway = Gateway::new(gateway::Parts {
             config: config.gateway.gateway(),
-            gate,
+            authenticator,
             apps,
             clock: Arc::clone(&clock),
             version: Version { hash: String::new(), version: String::new() },

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
+use push_domain::{DeviceId, LicenceId, Privacy, TenantId, Timestamp};
 
 use super::{ACT, NOW, Registry, a_draft, a_key, a_licence, a_tenant};
 use crate::{
-    Act, AdminSession, AdminToken, AdminTokenDraft, LicenceDraft, Once, Privacy, RegistryError, Role,
-    TenantDraft, TenantQuery,
+    Act, AdminSession, AdminToken, AdminTokenDraft, LicenceDraft, Once, RegistryError, Role, TenantDraft,
+    TenantQuery,
 };
 
 pub(crate) async fn a_change_is_made_only_to_what_was_looked_at(registry: &impl Registry) {

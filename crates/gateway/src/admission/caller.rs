@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use push_domain::{FailReason, TenantId, Timestamp};
-use tenant_registry::{DeviceKey, Privacy};
+use push_domain::{FailReason, Privacy, TenantId, Timestamp};
+use tenant_registry::DeviceKey;
 
-use crate::entrance::Networks;
-use crate::limiter::Rate;
+use super::origin::Networks;
+use super::rate::Rate;
 
 /// A caller that may push.
 #[derive(Debug)]
@@ -44,6 +44,11 @@ pub(crate) struct Limits {
 pub(crate) struct UnderWay(Option<Arc<AtomicU32>>);
 
 impl Caller {
+    /// Whether it has a licence.
+    pub(crate) const fn is_licensed(&self) -> bool {
+        self.limits.is_some()
+    }
+
     /// Says whether a server may push with this licence.
     pub(crate) fn may_come_from(&self, server: &str) -> bool {
         self.servers.as_ref().is_none_or(|servers| servers.contains(server))

@@ -10,7 +10,7 @@ use tenant_registry::{Licence, Plan};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
-use crate::caller::Limits;
+use super::caller::Limits;
 
 /// Turns that were leased and not used are forgotten after so long.
 const LEASED_FOR: Duration = Duration::from_secs(5);

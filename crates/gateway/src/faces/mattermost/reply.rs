@@ -3,7 +3,6 @@
 //! Servers from 11.x on throw the body of any other status away, so the administrator would never see
 //! the reason. Only what was not asked of a face at all keeps its HTTP status.
 
-use std::fmt::Display;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
@@ -11,8 +10,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use push_domain::{Answer, FailReason, JobId, Reason, TenantId, Timestamp, Verdict};
+use push_domain::{Answer, FailReason, JobId, Reason, Timestamp, Verdict};
 use serde::Serialize;
+
+use crate::event::Answered;
+use crate::refusal::Refusal;
 
 const OK: &[u8] = b"{\"status\":\"OK\"}\n";
 const REMOVE: &[u8] = b"{\"status\":\"REMOVE\"}\n";
@@ -29,55 +31,26 @@ fn reply(body: impl Into<Bytes>) -> Response {
     response
 }
 
-/// Why a request is answered without asking a provider.
-pub(super) struct Refusal {
-    /// What it is, for metrics and the log.
-    pub(super) reason: FailReason,
-    /// Whose request it is, if that is known.
-    pub(super) tenant: Option<TenantId>,
-    /// The peer's own text, or a sentence that fits better than the reason's.
-    text: Option<String>,
-    /// Whether the rest of the request cannot be read, so that the connection has to end.
-    closes: bool,
+/// The answer to a request that was refused. A body that was too large to be read keeps its HTTP status.
+pub(super) fn refused(refusal: Refusal) -> Response {
+    let mut response = refusal.text.map_or_else(|| fail(refusal.reason), |text| fail_text(&text));
+    if refusal.reason == FailReason::BodyTooLarge {
+        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+    }
+    if refusal.closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
-impl Refusal {
-    /// With the reason's own sentence.
-    pub(super) const fn plain(reason: FailReason) -> Self {
-        Self { reason, tenant: None, text: None, closes: false }
+/// The answer to a push, with what its caller may know besides.
+pub(super) fn answered(answered: &Answered, tells_timing: bool) -> Response {
+    let mut response = verdict(&answered.verdict);
+    if let Some(until) = answered.grace {
+        metrics::counter!("licence_grace_pushes_total").increment(1);
+        response = with_grace(response, until);
     }
-
-    /// With the reason's code and a sentence that fits better.
-    pub(super) fn because(reason: FailReason, sentence: impl Display) -> Self {
-        Self { text: Some(format!("{}: {sentence}", reason.code())), ..Self::plain(reason) }
-    }
-
-    /// With the peer's own text.
-    pub(super) fn peer(reason: FailReason, text: impl Into<String>) -> Self {
-        Self { text: Some(text.into()), ..Self::plain(reason) }
-    }
-
-    /// The same, of a caller that is known.
-    pub(super) fn of(self, tenant: TenantId) -> Self {
-        Self { tenant: Some(tenant), ..self }
-    }
-
-    /// The same, and the connection ends.
-    pub(super) fn closing(self) -> Self {
-        Self { closes: true, ..self }
-    }
-
-    /// The answer. A body that was too large to be read keeps its HTTP status.
-    pub(super) fn response(self) -> Response {
-        let mut response = self.text.map_or_else(|| fail(self.reason), |text| fail_text(&text));
-        if self.reason == FailReason::BodyTooLarge {
-            *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-        }
-        if self.closes {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
+    if tells_timing { with_timing(response, &answered.verdict, answered.took) } else { response }
 }
 
 /// `{"status":"OK"}`.
@@ -103,7 +76,7 @@ pub(super) fn fail(reason: FailReason) -> Response {
 }
 
 /// The verdict on a push.
-pub(super) fn verdict(verdict: &Verdict) -> Response {
+fn verdict(verdict: &Verdict) -> Response {
     let word = verdict.reason.as_ref().map(Reason::as_str).filter(|word| !word.is_empty());
     match (verdict.answer, word) {
         (Answer::Ok, _) => ok(),
@@ -122,7 +95,7 @@ pub(super) fn with_id(mut response: Response, id: JobId) -> Response {
 }
 
 /// Adds that the licence has expired, and until when it still works.
-pub(super) fn with_grace(mut response: Response, until: Timestamp) -> Response {
+fn with_grace(mut response: Response, until: Timestamp) -> Response {
     response.headers_mut().insert(LICENCE, HeaderValue::from_static("grace"));
     let until = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(until.millis()));
     if let Ok(until) = HeaderValue::try_from(until) {
@@ -132,7 +105,7 @@ pub(super) fn with_grace(mut response: Response, until: Timestamp) -> Response {
 }
 
 /// Adds how long each part took, for callers that ask.
-pub(super) fn with_timing(mut response: Response, verdict: &Verdict, total: Duration) -> Response {
+fn with_timing(mut response: Response, verdict: &Verdict, total: Duration) -> Response {
     let millis = |time: Duration| time.as_secs_f64() * 1000.0;
     let timing = verdict.timing;
     let text = format!(

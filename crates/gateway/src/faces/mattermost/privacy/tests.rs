@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::MattermostConfig;
-use crate::mattermost::{apns, fcm};
+use crate::faces::mattermost::{apns, fcm};
 
 const APPLE_TOKEN: &str = "abababababababababababababababababababababababababababababababab";
 const IDS: [&str; 7] = ["ack_id", "server_id", "post_id", "team_id", "channel_id", "root_id", "sender_id"];
@@ -198,7 +198,7 @@ fn the_stated_capacity_is_the_sum_of_the_list() {
         ("both", "session", 2.0 * ID + signature + kind + version),
         ("both", "test", ID + kind + version),
     ];
-    let docs = include_str!("../../../../../docs/SECURITY.md");
+    let docs = include_str!("../../../../../../docs/SECURITY.md");
     for (policy, kind, bits) in sums {
         let row = format!("| {kind} | {policy} | {:.0} |", bits.ceil());
         assert!(docs.contains(&row), "docs/SECURITY.md has no row {row}");

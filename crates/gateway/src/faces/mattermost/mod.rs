@@ -5,6 +5,7 @@
 
 mod ack;
 mod apns;
+mod draft;
 mod emoji;
 mod fcm;
 mod fields;

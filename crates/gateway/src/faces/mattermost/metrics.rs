@@ -7,6 +7,8 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, counter, histogram};
 use push_domain::{Answer, FailReason, Kind, Provider, Reason, Verdict};
 
+use crate::event::{Answered, Label, Refused, Sink};
+
 /// Every counter of the hot path, made once.
 pub(crate) struct Metrics {
     pushes: [[[PushCounters; 2]; Kind::ALL.len()]; 2],
@@ -21,16 +23,6 @@ struct PushCounters {
     successes: Counter,
     acked_successes: Counter,
     failures: Counter,
-}
-
-/// By what a push is counted.
-#[derive(Clone, Copy)]
-pub(super) struct PushLabels {
-    pub(super) provider: Provider,
-    /// By the type that the caller wrote: the peer counts a call as the message that it is.
-    pub(super) kind: Kind,
-    pub(super) is_voip: bool,
-    pub(super) wants_ack: bool,
 }
 
 const fn transport_label(is_voip: bool) -> &'static str {
@@ -76,7 +68,7 @@ impl Metrics {
     }
 
     /// Counts a refusal; as the peer's "bad request" only what the peer calls one.
-    pub(super) fn refused(&self, reason: FailReason) {
+    pub(super) fn count_refusal(&self, reason: FailReason) {
         counter!("gateway_refusals_total", "reason" => reason.code()).increment(1);
         if matches!(reason, FailReason::BadRequest | FailReason::BadDeviceToken | FailReason::UnknownPlatform)
         {
@@ -84,7 +76,8 @@ impl Metrics {
         }
     }
 
-    pub(super) fn routed(&self, platform: &str, app_version: i64, labels: PushLabels) {
+    fn routed(&self, platform: &str, provider: Provider, label: Label) {
+        let app_version = label.app_version;
         let place =
             usize::try_from(app_version).ok().filter(|it| (1..=2).contains(it)).map_or(2, |it| it - 1);
         let known = self.versions.read().unwrap_or_else(PoisonError::into_inner);
@@ -95,19 +88,19 @@ impl Metrics {
             let mut known = self.versions.write().unwrap_or_else(PoisonError::into_inner);
             known.entry(platform.to_owned()).or_insert_with(|| versions(platform))[place].increment(1);
         }
-        if let Some(counters) = self.counters(labels) {
+        if let Some(counters) = self.counters(provider, label) {
             counters.notifications.increment(1);
         }
     }
 
-    pub(super) fn settled(&self, labels: PushLabels, verdict: &Verdict) {
-        let Some(counters) = self.counters(labels) else {
+    fn settled(&self, provider: Provider, label: Label, verdict: &Verdict) {
+        let Some(counters) = self.counters(provider, label) else {
             return;
         };
         let reason = match verdict.answer {
             Answer::Ok => {
                 counters.successes.increment(1);
-                if labels.wants_ack {
+                if label.wants_ack {
                     counters.acked_successes.increment(1);
                 }
                 return;
@@ -116,8 +109,8 @@ impl Metrics {
             Answer::Fail(code) => verdict.reason.as_ref().map_or(code.code(), Reason::label),
         };
         counters.failures.increment(1);
-        let (platform, transport) = (labels.provider.label(), transport_label(labels.is_voip));
-        let kind = labels.kind.label();
+        let (platform, transport) = (provider.label(), transport_label(label.is_voip));
+        let kind = label.kind.label();
         counter!("service_failure_with_reason_total", "platform" => platform, "type" => kind, "transport" => transport, "reason" => reason)
             .increment(1);
         if verdict.answer == Answer::Remove {
@@ -133,7 +126,19 @@ impl Metrics {
             .increment(1);
     }
 
-    fn counters(&self, labels: PushLabels) -> Option<&PushCounters> {
-        self.pushes.get(labels.provider as usize)?.get(labels.kind.index())?.get(usize::from(labels.is_voip))
+    fn counters(&self, provider: Provider, label: Label) -> Option<&PushCounters> {
+        self.pushes.get(provider as usize)?.get(label.kind.index())?.get(usize::from(label.is_voip))
+    }
+}
+
+impl Sink for Metrics {
+    fn answered(&self, event: &Answered) {
+        let (provider, label) = (event.app.provider, event.label);
+        self.routed(&event.app.platform, provider, label);
+        self.settled(provider, label, &event.verdict);
+    }
+
+    fn refused(&self, event: &Refused) {
+        self.count_refusal(event.reason);
     }
 }

@@ -1,4 +1,4 @@
-//! The first thing that a request meets: takes the licence key out of its path.
+//! Credential extraction: the first thing that a request meets takes the licence key out of its path and headers.
 //!
 //! A stock server can carry its key only in the URL: in the path, `/t/<key>/api/v1/send_push`, or as
 //! `https://push:<key>@host`, which arrives as Basic authorization; others may send it as Bearer. From here on the path is
@@ -25,27 +25,27 @@ const FOREIGN_TOKEN: HeaderName = HeaderName::from_static("x-mattermost-auth");
 
 /// The key that came with a request, if one came.
 #[derive(Clone)]
-pub(crate) struct PresentedKey(pub(crate) Result<LicenceKey, InvalidKey>);
+pub(crate) struct PresentedCredential(pub(crate) Result<LicenceKey, InvalidKey>);
 
-impl fmt::Debug for PresentedKey {
+impl fmt::Debug for PresentedCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PresentedKey(…)")
+        f.write_str("PresentedCredential(…)")
     }
 }
 
-/// The gateway's router behind the cleaning of paths.
+/// The gateway's router behind the extraction of credentials.
 #[derive(Debug, Clone)]
-pub struct Front {
+pub struct CredentialService {
     router: Router,
 }
 
-/// Puts the cleaning of paths in front of `router`.
+/// Puts the extraction of credentials in front of `router`.
 #[must_use]
-pub const fn front(router: Router) -> Front {
-    Front { router }
+pub(crate) const fn with_credentials(router: Router) -> CredentialService {
+    CredentialService { router }
 }
 
-impl<B> Service<Request<B>> for Front
+impl<B> Service<Request<B>> for CredentialService
 where
     B: axum::body::HttpBody<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
@@ -70,7 +70,7 @@ where
             key = key.or_else(|| authorized(&header));
         }
         if let Some(key) = key {
-            request.extensions_mut().insert(PresentedKey(key));
+            request.extensions_mut().insert(PresentedCredential(key));
         }
         self.router.call(request)
     }

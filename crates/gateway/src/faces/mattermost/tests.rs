@@ -71,3 +71,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_word_of_a_stock_servers_push_leaves_under_a_policy() {
+    use crate::faces::laws::{CANARY, no_word_leaves};
+    let bodies = ["message", "clear", "update_badge", "session", "test", CANARY].map(|kind| {
+        let mut push =
+            json!({ "type": kind, "server_id": CANARY, "device_id": "token", "platform": "app", "badge": 1 });
+        for field in [
+            "ack_id",
+            "post_id",
+            "category",
+            "message",
+            "team_id",
+            "channel_id",
+            "root_id",
+            "channel_name",
+            "sub_type",
+            "transport",
+            "sender_id",
+            "sender_name",
+            "override_username",
+            "override_icon_url",
+            "from_webhook",
+            "version",
+            "signature",
+        ] {
+            push[field] = format!("{CANARY} {field}").into();
+        }
+        push.to_string()
+    });
+    no_word_leaves(&super::draft::Mattermost::new(config()), &bodies);
+}

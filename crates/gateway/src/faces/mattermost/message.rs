@@ -15,7 +15,7 @@ const UNSIGNED: &str = "NO_SIGNATURE";
 
 /// The fields of `model.PushNotification` that are used. No `Debug`: it holds content.
 #[derive(Default)]
-pub(super) struct PushMessage<'a> {
+pub(crate) struct PushMessage<'a> {
     pub(super) ack_id: Cow<'a, str>,
     pub(super) platform: Cow<'a, str>,
     pub(super) server_id: Cow<'a, str>,

@@ -21,7 +21,7 @@ const SOURCES: usize = 100_000;
 
 /// How callers may come in.
 #[derive(Debug, Clone)]
-pub struct Entrance {
+pub struct AdmissionConfig {
     /// Who may push.
     pub access: Access,
     /// The region of this process.
@@ -43,7 +43,7 @@ pub struct TestTier {
     pub burst: u32,
 }
 
-impl Entrance {
+impl AdmissionConfig {
     /// Begins with no test tier, and with trust in this machine alone.
     #[must_use]
     pub fn new(access: Access, region: &str) -> Self {
@@ -59,7 +59,7 @@ impl Entrance {
 }
 
 /// A request as the door sees it.
-pub(crate) struct Approach<'a> {
+pub(crate) struct RequestOrigin<'a> {
     pub(crate) key: Option<&'a Result<LicenceKey, InvalidKey>>,
     /// The other end of the connection; nobody's where there is none.
     pub(crate) peer: Option<Peer>,
@@ -105,7 +105,7 @@ struct Unlicensed {
 }
 
 impl Sources {
-    pub(crate) fn new(entrance: &Entrance, keys: &Keys) -> Self {
+    pub(crate) fn new(admission: &AdmissionConfig, keys: &Keys) -> Self {
         let rates = |tier: TestTier| {
             let rate = move |times: u32| {
                 let per_second = tier.rate_per_second.max(1).saturating_mul(times);
@@ -115,22 +115,22 @@ impl Sources {
             Unlicensed { sources: NetworkRates::new(rate), servers: rate(1), receipts }
         };
         Self {
-            proxies: entrance.trusted_proxies.clone(),
+            proxies: admission.trusted_proxies.clone(),
             wrong_keys: NetworkRates::new(|times| {
                 Rates::new(WRONG_KEY_EVERY / times, WRONG_KEYS_AT_ONCE * times, remembered(times))
             }),
-            unlicensed: entrance.test_tier.map(rates),
+            unlicensed: admission.test_tier.map(rates),
             keys: keys.clone(),
         }
     }
 
     /// Says whether a licence key may come this way: encrypted, or from a proxy that we trust.
-    pub(crate) fn may_bring_a_key(&self, approach: &Approach<'_>) -> bool {
+    pub(crate) fn may_bring_a_key(&self, approach: &RequestOrigin<'_>) -> bool {
         approach.peer.is_none_or(|peer| peer.is_tls || self.proxies.contains(peer.address))
     }
 
     /// Counts a wrong key, and says whether the source may be told so.
-    pub(crate) fn may_fail(&self, approach: &Approach<'_>) -> bool {
+    pub(crate) fn may_fail(&self, approach: &RequestOrigin<'_>) -> bool {
         self.wrong_keys.lets_through(self.networks(approach).hashes())
     }
 
@@ -147,7 +147,7 @@ impl Sources {
     }
 
     /// Where a request comes from.
-    pub(crate) fn networks(&self, approach: &Approach<'_>) -> Networks {
+    pub(crate) fn networks(&self, approach: &RequestOrigin<'_>) -> Networks {
         let mut networks = Networks::default();
         let Some(peer) = approach.peer else { return networks };
         let address = self.proxies.client(peer.address, approach.headers);

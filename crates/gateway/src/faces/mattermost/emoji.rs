@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 static TABLE: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
-    include_str!("../../data/emoji.tsv").lines().filter_map(|line| line.split_once('\t')).collect()
+    include_str!("../../../data/emoji.tsv").lines().filter_map(|line| line.split_once('\t')).collect()
 });
 
 /// Replaces every short code that we know.

@@ -9,8 +9,7 @@ mod signature;
 
 use std::borrow::Cow;
 
-use push_domain::{FailReason, Kind};
-use tenant_registry::Privacy;
+use push_domain::{FailReason, Kind, Privacy};
 
 use self::id::is_id;
 use self::signature::signature;

@@ -1,0 +1,179 @@
+//! The way of a push through the gateway, the same for every face: who calls, may they, how much may leave, to which
+//! device; then the fair queue and the workers; at the end one event for all sinks.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use bytes::Bytes;
+use dispatch_stream::Job;
+use http_edge::Peer;
+use push_domain::{DeviceId, DeviceToken, FailReason, JobId, Notification, Verdict};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::Gateway;
+use crate::admission::{Caller, RequestOrigin};
+use crate::credential::PresentedCredential;
+use crate::event::{Answered, Label, Refused, Sink};
+use crate::faces::{Draft, Face};
+use crate::fair::FairQueue;
+use crate::refusal::Refusal;
+
+/// The pipeline of one serving thread.
+pub(crate) struct Pipeline {
+    gateway: Arc<Gateway>,
+    queue: Arc<FairQueue>,
+    sinks: Vec<Arc<dyn Sink>>,
+    tasks: TaskTracker,
+}
+
+/// A push that may be sent, and by what it is counted.
+struct Admitted {
+    notification: Arc<Notification>,
+    label: Label,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        queue: Arc<FairQueue>,
+        sinks: Vec<Arc<dyn Sink>>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { gateway, queue, sinks, tasks }
+    }
+
+    pub(crate) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Takes one push through. `Err` is a refusal without asking a provider; the sinks hear of both.
+    ///
+    /// Cancel safe: a push that was handed over is settled, counted and logged also when its caller has left.
+    pub(crate) async fn push<F: Face>(
+        self: &Arc<Self>,
+        face: &F,
+        request: Request,
+        id: JobId,
+        started: Instant,
+    ) -> Result<(Answered, Caller), Refusal> {
+        let pushed = self.try_push(face, request, id, started).await;
+        if let Err(refusal) = &pushed {
+            self.tell_refused(id, refusal);
+        }
+        pushed
+    }
+
+    /// Takes a request that is no push: says who calls, and reads the body.
+    pub(crate) async fn receipt(&self, request: Request) -> Result<(Caller, Bytes), Refusal> {
+        let (caller, body) = self.caller_and_body(request).await?;
+        self.gateway.authenticator.admit_receipt(&caller).map_err(Refusal::plain)?;
+        Ok((caller, body))
+    }
+
+    pub(crate) fn tell_refused(&self, id: JobId, refusal: &Refusal) {
+        let event = Refused { id, tenant: refusal.tenant, reason: refusal.reason };
+        self.sinks.iter().for_each(|sink| sink.refused(&event));
+    }
+
+    async fn try_push<F: Face>(
+        self: &Arc<Self>,
+        face: &F,
+        request: Request,
+        id: JobId,
+        started: Instant,
+    ) -> Result<(Answered, Caller), Refusal> {
+        let (caller, body) = self.caller_and_body(request).await?;
+        let tenant = caller.tenant;
+        caller.take_rate().await.map_err(|reason| Refusal::plain(reason).of(tenant))?;
+        let admitted = self.admitted(face, &caller, id, &body).map_err(|refusal| refusal.of(tenant))?;
+        drop(body);
+        let under_way = caller.enter().map_err(|reason| {
+            Refusal::because(reason, "more pushes at once than the licence allows").of(tenant)
+        })?;
+        let (pipeline, weight, grace) = (Arc::clone(self), caller.weight, caller.grace);
+        let settled = self.tasks.spawn(async move {
+            let answered = pipeline.settle(admitted, weight, grace, started).await;
+            drop(under_way);
+            answered
+        });
+        let answered = settled.await.map_err(|_| Refusal::plain(FailReason::Internal))?;
+        Ok((answered, caller))
+    }
+
+    /// Says who calls, and reads the body. That of a caller who is refused is read too, and not kept: an answer over unread
+    /// bytes would cost the connection, and the next push on it.
+    async fn caller_and_body(&self, request: Request) -> Result<(Caller, Bytes), Refusal> {
+        let credential = request.extensions().get::<PresentedCredential>();
+        let peer = request.extensions().get::<Peer>().copied();
+        let origin = RequestOrigin { key: credential.map(|it| &it.0), peer, headers: request.headers() };
+        match self.gateway.authenticator.admit(&origin) {
+            Ok(caller) => Ok((caller, http_edge::read(request.into_body()).await?)),
+            Err(refusal) => {
+                http_edge::discard(request.into_body()).await?;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Reads the push, checks it in the order in which callers are told what is wrong, and makes the request for its provider.
+    fn admitted<F: Face>(
+        &self,
+        face: &F,
+        caller: &Caller,
+        id: JobId,
+        body: &[u8],
+    ) -> Result<Admitted, Refusal> {
+        let gateway = &*self.gateway;
+        let draft = face.read(body)?;
+        gateway.authenticator.check(caller, draft.server())?;
+        let draft = draft.under(caller.privacy).map_err(Refusal::plain)?;
+        let Some(app) = gateway.apps.find(caller.tenant, draft.app()) else {
+            return Err(draft.no_such_app());
+        };
+        let token = DeviceToken::parse(app.provider, draft.device().to_owned())
+            .map_err(|why| Refusal::because(FailReason::BadDeviceToken, why))?;
+        let device = caller.device_key.device_id(&app.id, &token);
+        if !gateway.devices.lets_through(short(&device)) {
+            let sentence = "more pushes to one device than Apple and Google take";
+            return Err(Refusal::because(FailReason::RateLimited, sentence));
+        }
+        let request = face.request(&draft, &app, token, id, gateway.clock.now()).map_err(Refusal::plain)?;
+        request.check().map_err(|_| Refusal::plain(FailReason::PayloadTooLarge))?;
+        let (kind, label) = (draft.kind(), draft.label());
+        let notification = Notification { id, tenant: caller.tenant, app, device, kind, request };
+        Ok(Admitted { notification: Arc::new(notification), label })
+    }
+
+    /// Waits for the verdict, and tells the sinks, whether or not the caller is still there.
+    async fn settle(
+        &self,
+        admitted: Admitted,
+        weight: u32,
+        grace: Option<push_domain::Timestamp>,
+        started: Instant,
+    ) -> Answered {
+        let Admitted { notification, label } = admitted;
+        let deadline = started + self.gateway.config.budget(notification.kind);
+        let job = Job { notification: Arc::clone(&notification), accepted_at: started, deadline };
+        let verdict: Verdict = self.queue.submit(job, weight).await;
+        let answered = Answered {
+            id: notification.id,
+            tenant: notification.tenant,
+            app: Arc::clone(&notification.app),
+            device: notification.device,
+            kind: notification.kind,
+            label,
+            verdict,
+            took: started.elapsed(),
+            grace,
+        };
+        self.sinks.iter().for_each(|sink| sink.answered(&answered));
+        answered
+    }
+}
+
+/// Devices are told apart by 64 bits of their keyed hash.
+fn short(device: &DeviceId) -> u64 {
+    device.as_bytes().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
+}

@@ -1,0 +1,57 @@
+//! Faces: each reads requests in its own dialect, and answers in it. What is between is the pipeline's
+//! ([`crate::delivery`]), the same for all; a face sees neither the stream nor the registry.
+
+#[cfg(test)]
+pub(crate) mod laws;
+pub(crate) mod mattermost;
+#[cfg(test)]
+pub(crate) mod second;
+
+use push_domain::{App, DeviceToken, FailReason, JobId, Kind, Privacy, ProviderRequest, Timestamp};
+
+use crate::event::Label;
+use crate::refusal::Refusal;
+
+/// A dialect.
+pub(crate) trait Face: Send + Sync + 'static {
+    /// A push as it stands in a body.
+    type Draft<'a>: Draft;
+
+    /// Reads a body, and refuses what the dialect does not allow.
+    fn read<'a>(&self, body: &'a [u8]) -> Result<Self::Draft<'a>, Refusal>;
+
+    /// Makes the request for the app's provider out of what a policy has left.
+    fn request(
+        &self,
+        draft: &Self::Draft<'_>,
+        app: &App,
+        token: DeviceToken,
+        id: JobId,
+        now: Timestamp,
+    ) -> Result<ProviderRequest, FailReason>;
+}
+
+/// One push as a face has read it, before it is decided how much of it may leave.
+pub(crate) trait Draft: Send + Sized {
+    /// The sending server, as it names itself.
+    fn server(&self) -> &str;
+
+    /// The name of the app that it is for.
+    fn app(&self) -> &str;
+
+    /// The device token, as it was written.
+    fn device(&self) -> &str;
+
+    /// What the push is for: decides how long it may take and what goes before it.
+    fn kind(&self) -> Kind;
+
+    /// By what it is counted.
+    fn label(&self) -> Label;
+
+    /// What a policy lets leave of it. Every word that a user could read, and every field in which a caller could hide one, is
+    /// the policy's to decide: `privacy_laws` holds each face to it.
+    fn under(self, policy: Privacy) -> Result<Self, FailReason>;
+
+    /// The refusal for an app that does not exist.
+    fn no_such_app(&self) -> Refusal;
+}
