@@ -60,6 +60,14 @@ impl Registry {
         }
     }
 
+    /// The ledger in the same file; a PostgreSQL has another login for it.
+    pub(crate) fn ledger(&self) -> Option<Ledger> {
+        match self {
+            Self::Sqlite(registry) => Some(Ledger::Sqlite(Arc::clone(registry))),
+            Self::Postgres(_) => None,
+        }
+    }
+
     pub(crate) fn admin(&self) -> Arc<dyn Administration> {
         match self {
             Self::Sqlite(registry) => Arc::clone(registry) as _,

@@ -174,8 +174,18 @@ impl Process {
             None => Board::alone(&process),
         });
         let shared_board = lanes.is_some().then_some(&board);
+        let opened = if role.accepts() || role.serves_operators() {
+            let holder = if role.serves_operators() { Holder::Operators } else { Holder::Gateway };
+            Some(Registry::open(&config, holder).await?)
+        } else {
+            None
+        };
         let (delivering, back) = if role.delivers() {
-            let ledger = Box::pin(Ledger::open(&config)).await?;
+            let shared = opened.as_ref().and_then(|(registry, _)| registry.ledger());
+            let ledger = match shared {
+                Some(ledger) => ledger,
+                None => Box::pin(Ledger::open(&config)).await?,
+            };
             let workshop = Workshop::new(Arc::clone(&config), Arc::clone(&clock), tasks.clone())?;
             let apps = Arc::new(Apps::load(Arc::clone(&config), Some(workshop))?);
             let (guards, recorder) = (apps.guards(shared_board), Recorder::new(ledger.ledger()));
@@ -186,12 +196,6 @@ impl Process {
         let apps = match &delivering {
             Some(delivering) => Arc::clone(&delivering.apps),
             None => Arc::new(Apps::load(Arc::clone(&config), None)?),
-        };
-        let opened = if role.accepts() || role.serves_operators() {
-            let holder = if role.serves_operators() { Holder::Operators } else { Holder::Gateway };
-            Some(Registry::open(&config, holder).await?)
-        } else {
-            None
         };
         let (accepting, front) = match &opened {
             Some((registry, keys)) if role.accepts() => {

@@ -44,6 +44,9 @@ const SIGNED_SINCE: i64 = 6;
 const SCRUB_TRIES: u32 = 5;
 const SCRUB_AGAIN: Duration = Duration::from_millis(50);
 
+/// Most devices that one statement records.
+const RECORD_AT_ONCE: usize = 500;
+
 const APART: &str = "
 PRAGMA apart.secure_delete = ON;
 PRAGMA apart.journal_mode = WAL;
@@ -81,6 +84,8 @@ impl SqliteRegistry {
             .synchronous(SqliteSynchronous::Normal)
             // What is deleted is overwritten.
             .pragma("secure_delete", "ON")
+            // A mebibyte a connection.
+            .pragma("cache_size", "-1024")
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
@@ -165,6 +170,9 @@ impl SqliteRegistry {
 
     /// Closes the file; what was written is on disk when this returns.
     pub async fn close(&self) {
+        if self.pool.is_closed() {
+            return;
+        }
         self.scrub().await;
         self.pool.close().await;
     }
@@ -210,15 +218,26 @@ renew_sql!(SqliteRegistry, Sqlite);
 #[async_trait]
 impl DeliveryLedger for SqliteRegistry {
     async fn record(&self, sightings: &[Sighting]) -> Result<(), RegistryError> {
-        let rows: Vec<_> = sightings
-            .iter()
-            .map(|seen| {
-                let device = data_encoding::HEXLOWER.encode(seen.device.as_bytes());
-                let tenant = seen.tenant.uuid().simple().to_string();
-                json!([tenant, device, seen.app, seen.platform, seen.day, seen.state.as_str(), seen.reason])
-            })
-            .collect();
-        sqlx::query(RECORD_DEVICES).bind(json!(rows).to_string()).execute(&self.pool).await?;
+        // Some at once: the statement's text, and what the database reads from it, cost memory that stays.
+        for some in sightings.chunks(RECORD_AT_ONCE) {
+            let rows: Vec<_> = some
+                .iter()
+                .map(|seen| {
+                    let device = data_encoding::HEXLOWER.encode(seen.device.as_bytes());
+                    let tenant = seen.tenant.uuid().simple().to_string();
+                    json!([
+                        tenant,
+                        device,
+                        seen.app,
+                        seen.platform,
+                        seen.day,
+                        seen.state.as_str(),
+                        seen.reason
+                    ])
+                })
+                .collect();
+            sqlx::query(RECORD_DEVICES).bind(json!(rows).to_string()).execute(&self.pool).await?;
+        }
         Ok(())
     }
 

@@ -68,7 +68,7 @@ impl Draft for Note {
 impl Face for Second {
     type Draft<'a> = Note;
 
-    fn read<'a>(&self, body: &'a [u8]) -> Result<Note, Refusal> {
+    fn read(&self, body: &[u8]) -> Result<Note, Refusal> {
         serde_json::from_slice(body).map_err(|_| Refusal::plain(FailReason::BadRequest))
     }
 
