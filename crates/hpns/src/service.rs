@@ -353,13 +353,13 @@ impl Process {
         {
             warn!(%error, "the last sightings of devices could not be written");
         }
-        if let Some(back) = &self.back {
-            back.ledger.close().await;
-        }
         self.at_the_end.cancel();
         self.watches.close();
         // What they have to write last, they write now.
         let _ = tokio::time::timeout(LAST_WORDS, self.watches.wait()).await;
+        if let Some(back) = &self.back {
+            back.ledger.close().await;
+        }
         if let Some(front) = &self.front {
             front.registry.close().await;
         }
