@@ -1,5 +1,8 @@
 # Each target is one line that CI calls too.
-.PHONY: run hosted test check bench attack faults faults-long fuzz contract fmt deny setup
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: help run hosted test check bench attack faults faults-long fuzz contract fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
 	cargo run --quiet --package hpns -- all --demo

@@ -24,7 +24,7 @@ pub use answer::{Answer, FailReason};
 pub use app::{AmbiguousApp, App, AppCatalogue, AppId, Audience, Provider, PushEnvironment};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use id::{DeviceId, InvalidId, JobId, LicenceId, TenantId};
-pub use notification::{Kind, Notification};
+pub use notification::{Class, Kind, Notification};
 pub use outcome::{Outcome, Reason, RetryScope};
 pub use privacy::Privacy;
 pub use proxy::OutboundProxy;

@@ -4,6 +4,17 @@ use std::sync::Arc;
 
 use crate::{App, DeviceId, JobId, ProviderRequest, TenantId};
 
+/// What kind of attention a push gets, in every dialect: decides which goes first, and what is promised for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Rings: before all others.
+    Call,
+    /// Shows something to a person.
+    Message,
+    /// Shows nothing: badges, and what clears them. It keeps a tenth while others wait.
+    Background,
+}
+
 /// What a push is for. Bounded, so that it can be a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -46,6 +57,16 @@ impl Kind {
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
+    }
+
+    /// Says what kind of attention it gets.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Call => Class::Call,
+            Self::Message | Self::Session | Self::Test | Self::Other => Class::Message,
+            Self::Clear | Self::UpdateBadge => Class::Background,
+        }
     }
 
     /// Says whether the push rings: it goes before all others.

@@ -49,6 +49,7 @@ const RECORD_AT_ONCE: usize = 500;
 
 const APART: &str = "
 PRAGMA apart.secure_delete = ON;
+PRAGMA apart.cache_size = -64;
 PRAGMA apart.journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS apart.device_salt (tenant_id BLOB PRIMARY KEY, salt BLOB NOT NULL) STRICT;";
 
@@ -84,8 +85,8 @@ impl SqliteRegistry {
             .synchronous(SqliteSynchronous::Normal)
             // What is deleted is overwritten.
             .pragma("secure_delete", "ON")
-            // A mebibyte a connection.
-            .pragma("cache_size", "-1024")
+            // Half a mebibyte a connection: what is read often is in memory anyway.
+            .pragma("cache_size", "-512")
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));

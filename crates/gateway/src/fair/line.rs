@@ -11,9 +11,9 @@ use push_domain::{AppId, FailReason, TenantId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Class;
 use super::class::Turns;
 use super::window::{Share, Window};
+use push_domain::Class;
 
 /// How much of one tenant may wait, where there are several. A stock server has up to 512 senders at once.
 const MOST_OF_A_TENANT: usize = 2048;

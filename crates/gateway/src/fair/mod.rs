@@ -1,7 +1,7 @@
 //! Who goes next: the fair queue between the faces and the workers.
 //!
 //! Each serving thread has one line for each app. What fits into the app's window goes through at once.
-//! When the window is full, calls go before messages, and messages before badges, which keep a tenth;
+//! When the window is full, calls go before messages, and messages before what shows nothing, which keeps a tenth;
 //! in each class tenants take turns, so that one that sends too much waits behind itself.
 
 mod class;
@@ -16,30 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch_stream::{Job, LineState, Submit, SubmitError};
-use push_domain::{Answer, AppId, FailReason, Kind, Reason, TenantId, Verdict};
+use push_domain::{Answer, AppId, FailReason, Reason, TenantId, Verdict};
 use tokio::time::Instant;
 
 use self::line::{Left, Line};
 pub(crate) use self::window::Share;
 use crate::Outages;
-
-/// What kind of attention a push gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Call,
-    Message,
-    Badge,
-}
-
-impl Class {
-    const fn of(kind: Kind) -> Self {
-        match kind {
-            Kind::Call => Self::Call,
-            Kind::Message | Kind::Session | Kind::Test | Kind::Other => Self::Message,
-            Kind::Clear | Kind::UpdateBadge => Self::Badge,
-        }
-    }
-}
 
 /// The fair queue of one serving thread.
 pub(crate) struct FairQueue {
@@ -102,7 +84,7 @@ impl FairQueue {
             let reason = Some(Reason::known("BreakerOpen"));
             return Verdict { reason, ..Verdict::unsent(FailReason::ProviderDown) };
         }
-        let class = Class::of(push.kind);
+        let class = push.kind.class();
         let place = match self.line(&push.app.id).enter(push.tenant, class, weight, job.deadline).await {
             Ok(place) => place,
             Err(refused) => return Verdict::unsent(refused),

@@ -136,7 +136,7 @@ async fn calls_go_first_and_badges_keep_a_tenth() {
     let places = full(&line, tenant(1)).await;
     let mut all = JoinSet::new();
     for number in 0..20 {
-        waits(&line, &mut all, tenant(2), Class::Badge, 200 + number).await;
+        waits(&line, &mut all, tenant(2), Class::Background, 200 + number).await;
         waits(&line, &mut all, tenant(2), Class::Message, 100 + number).await;
     }
     waits(&line, &mut all, tenant(3), Class::Call, 0).await;
