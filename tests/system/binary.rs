@@ -36,6 +36,11 @@ fn variables_are_a_layer_with_the_same_rules() {
 
     assert!(check("HPNS_GATEWAY__LISTEN", "127.0.0.1:1").status.success());
     assert!(check("HPNS_SERVICE_HOST", "10.0.0.1").status.success(), "Kubernetes makes such variables");
+    assert!(
+        check("HPNS_GATEWAY_PORT", "tcp://10.0.0.1:8066").status.success(),
+        "also of a service named hpns-gateway"
+    );
+    assert!(check("HPNS_REGION", "1").status.success(), "a text of digits is a text");
     let typo = check("HPNS_GATEWAY__LISEN", "127.0.0.1:1");
     assert!(text(&typo.stderr).contains("`gateway.lisen`"), "{}", text(&typo.stderr));
     let wrong = check("HPNS_WORKER__SLOTS", "canary");

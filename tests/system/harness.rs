@@ -132,12 +132,12 @@ impl Service {
 
     /// Asks the process to stop, as an operator does.
     pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(id).unwrap(),
-            rustix::process::Signal::TERM,
-        )
-        .unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 }
 

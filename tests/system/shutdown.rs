@@ -27,6 +27,16 @@ async fn a_push_under_way_is_answered_before_the_process_ends_well() {
 }
 
 #[tokio::test]
+async fn a_hangup_ends_nothing() {
+    let deployment = Deployment::start();
+
+    deployment.service.signal(rustix::process::Signal::HUP);
+
+    deployment.service.until_logged("SIGHUP changes nothing").await;
+    assert_eq!(deployment.push(&ios(json!({}))).await.json(), json!({ "status": "OK" }));
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_the_process_hard() {
     let mut deployment = Deployment::start();
     let hangs = ScriptedAnswer { action: Some(provider_sim::Action::Hang), ..ScriptedAnswer::default() };

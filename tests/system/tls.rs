@@ -110,3 +110,28 @@ async fn plain_http_on_a_tls_port_gets_nothing_and_harms_nothing() {
     assert!(!answer.starts_with(b"HTTP"));
     assert!(push(&deployment, &client(deployment.directory.path())).await.is_some());
 }
+
+/// The simulator is for customers too, and their clients stand on OpenSSL: curl, Python.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_on_openssl_believes_the_simulator() {
+    let deployment = Deployment::start();
+    let configuration = deployment.simulator.configuration();
+    let endpoint = configuration.split("endpoint = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let authority = deployment.simulator.ca_file();
+
+    let asked = tokio::task::spawn_blocking(move || {
+        std::process::Command::new("curl")
+            .args(["-sS", "--http2", "--max-time", "20", "-o", "/dev/null", "-w", "%{http_code}", "-d", "{}"])
+            .arg("--cacert")
+            .arg(authority)
+            .arg(format!("https://{endpoint}/3/device/{}", "ab".repeat(32)))
+            .output()
+            .unwrap()
+    });
+    let output = asked.await.unwrap();
+
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    // Without a token Apple refuses it; but it was asked.
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "403");
+}

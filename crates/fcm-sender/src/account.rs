@@ -73,7 +73,9 @@ impl ServiceAccount {
         if file.project_id != project {
             return Err(InvalidAccount::Project { found: file.project_id, expected: project.to_owned() });
         }
-        let key = EncodingKey::from_rsa_pem(file.private_key.as_bytes()).map_err(|_| InvalidAccount::Key)?;
+        // Scripts that write the file may have escaped the line breaks twice.
+        let pem = file.private_key.replace("\\n", "\n");
+        let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| InvalidAccount::Key)?;
         let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(file.private_key_id);
         let account = Self { email: file.client_email, project: file.project_id, header, key };

@@ -237,6 +237,9 @@ fn server_config(
         ["localhost", "127.0.0.1", "api.push.apple.com", "fcm.googleapis.com", "oauth2.googleapis.com"];
     let key = KeyPair::generate()?;
     let mut parameters = CertificateParams::new(names.map(str::to_owned))?;
+    // OpenSSL takes a certificate whose subject is its issuer's for one that signed itself.
+    parameters.distinguished_name.push(DnType::CommonName, "hpns simulator");
+    parameters.use_authority_key_identifier_extension = true;
     if expired {
         parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
     }

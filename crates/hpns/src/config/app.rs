@@ -139,7 +139,9 @@ impl Secret<'_> {
     /// Reads it. The error names the key and the file, never the content.
     pub(crate) fn read(&self, data_dir: &Path) -> anyhow::Result<SecretBytes> {
         match (self.text, self.file) {
-            (Some(text), None) => Ok(SecretBytes::new(text.expose_secret().as_bytes().to_vec())),
+            (Some(text), None) => {
+                Ok(SecretBytes::new(unwrapped(without_mark(text.expose_secret().as_bytes()).to_vec())))
+            }
             (None, Some(file)) => {
                 let path = data_dir.join(file);
                 // A certificate is public, unless its key is in the same file.
@@ -151,10 +153,30 @@ impl Secret<'_> {
                 };
                 let bytes =
                     bytes.with_context(|| format!("`{}_file`: cannot read {}", self.name, path.display()))?;
-                Ok(SecretBytes::new(bytes))
+                Ok(SecretBytes::new(without_mark(&bytes).to_vec()))
             }
             _ => anyhow::bail!("exactly one of `{0}` and `{0}_file` has to be set", self.name),
         }
+    }
+}
+
+/// A text as an editor may have saved it, without the byte order mark.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// A credential as people put it into a variable: as it is, in one line with `\n` for its line breaks, or in base 64.
+fn unwrapped(text: Vec<u8>) -> Vec<u8> {
+    let is_credential = |bytes: &[u8]| matches!(bytes.trim_ascii_start().first(), Some(b'-' | b'{'));
+    if !is_credential(&text) {
+        let digits: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let decoded = data_encoding::BASE64.decode(&digits).ok();
+        return decoded.filter(|decoded| is_credential(decoded)).unwrap_or(text);
+    }
+    match String::from_utf8(text) {
+        Ok(text) if text.trim_start().starts_with('-') => text.replace("\\n", "\n").into_bytes(),
+        Ok(text) => text.into_bytes(),
+        Err(error) => error.into_bytes(),
     }
 }
 
@@ -254,5 +276,28 @@ impl AppConfig {
             ],
         };
         given.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_read_as_people_have_it() {
+        let pem = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let json = "{\"type\":\"service_account\",\"private_key\":\"a\\nb\"}";
+        let base64 = |text: &str| data_encoding::BASE64.encode(text.as_bytes());
+        for (text, read) in [
+            (pem.to_owned(), pem),
+            (pem.replace('\n', "\\n"), pem),
+            (base64(pem), pem),
+            (base64(json), json),
+            (json.to_owned(), json),
+            ("canary".to_owned(), "canary"),
+        ] {
+            assert_eq!(String::from_utf8(unwrapped(text.into_bytes())).unwrap(), read);
+        }
+        assert_eq!(without_mark("\u{feff}{}".as_bytes()), b"{}");
     }
 }

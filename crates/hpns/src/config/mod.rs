@@ -1,6 +1,7 @@
 //! Settings: one file of defaults, one file, the environment; strict and redacted.
 
 mod app;
+mod environment;
 mod error;
 mod rules;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use figment::Figment;
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Format, Toml};
 use http_edge::TrustedProxies;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
@@ -250,19 +251,7 @@ impl Config {
             ensure!(path.exists(), "configuration file {} does not exist", path.display());
             layers = layers.merge(Toml::file_exact(path));
         }
-        // Kubernetes describes a service named `hpns` to its pods in variables of these names.
-        // Three more are of commands.
-        let ours = |key: &str| {
-            !(key.starts_with("service_")
-                || key == "port"
-                || key.starts_with("port_")
-                || matches!(key, "admin_url" | "admin_token" | "push_url"))
-        };
-        Self::extract(
-            &layers.merge(
-                Env::prefixed("HPNS_").filter(move |key| ours(&key.as_str().to_lowercase())).split("__"),
-            ),
-        )
+        Self::extract(&environment::over(layers))
     }
 
     /// Reads a file's text over the defaults; nothing else counts.

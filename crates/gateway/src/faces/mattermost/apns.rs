@@ -198,7 +198,7 @@ fn aps<'a>(push: &'a PushMessage<'_>, text: &'a str, app_version: i64) -> Aps<'a
     };
     if push.is_id_loaded {
         return Aps {
-            alert: Some(Alert::Parts { title: None, body: Some(text) }),
+            alert: Some(Alert::Parts { title: None, body: filled(text) }),
             category: filled(&push.category),
             sound: Some("default"),
             mutable_content: Some(1),
