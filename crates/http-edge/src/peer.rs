@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection, and who is behind the proxies in between.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -35,17 +35,27 @@ impl TrustedProxies {
     }
 
     /// Returns the client's address: the peer, or behind trusted proxies the last entry of `X-Forwarded-For` that
-    /// is not one of theirs. What a caller writes further to the left counts for nothing.
+    /// is not one of theirs; of `Forwarded` (RFC 7239) where the former is not there. What a caller writes further to the left
+    /// counts for nothing. An entry that is no address is counted, and the proxy stands for its client.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.contains(client) {
             return client;
         }
-        let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let hops: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+        let listed = |name: &str| -> Vec<&str> {
+            let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+            values.flat_map(|value| value.split(',')).collect()
+        };
+        let mut hops = listed("x-forwarded-for");
+        if hops.is_empty() {
+            hops = listed("forwarded").into_iter().map(forwarded_for).collect();
+        }
         for hop in hops.into_iter().rev() {
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
+            let Some(hop) = address(hop) else {
+                metrics::counter!("http_forwarded_unreadable_total").increment(1);
+                break;
+            };
             client = hop.to_canonical();
             if !self.contains(client) {
                 break;
@@ -53,6 +63,23 @@ impl TrustedProxies {
         }
         client
     }
+}
+
+/// The `for` of one element of `Forwarded`; empty if it has none.
+fn forwarded_for(element: &str) -> &str {
+    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    pairs
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
+        .map(|(_, value)| value)
+        .next()
+        .unwrap_or_default()
+}
+
+/// An address as proxies write it: with a port, in brackets, in quotes.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|it| it.ip()))
 }
 
 /// What stands for a source in limits, the narrowest first: an IPv4 address; or of an IPv6 address the /64 that names its
@@ -82,6 +109,24 @@ mod tests {
     }
 
     #[test]
+    fn the_standard_header_is_read_where_the_usual_one_is_not_there() {
+        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let client = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            proxies.client("10.0.0.1".parse().unwrap(), &headers).to_string()
+        };
+
+        assert_eq!(client(&[("forwarded", "for=203.0.113.7, for=198.51.100.9;proto=https")]), "198.51.100.9");
+        assert_eq!(client(&[("forwarded", "proto=https;For=\"[2001:db8::1]:4711\"")]), "2001:db8::1");
+        assert_eq!(client(&[("forwarded", "for=_hidden")]), "10.0.0.1");
+        let both = [("x-forwarded-for", "198.51.100.9"), ("forwarded", "for=203.0.113.7")];
+        assert_eq!(client(&both), "198.51.100.9");
+    }
+
+    #[test]
     fn an_ipv6_site_is_one_source() {
         let site = |address: &str| site(address.parse().unwrap());
         assert_eq!(site("2001:db8::1"), site("2001:db8::2:1"));
@@ -102,6 +147,11 @@ mod tests {
             ("10.0.0.1", &["203.0.113.7, nonsense"], "10.0.0.1"),
             ("::ffff:10.0.0.1", &["2001:db8::1"], "2001:db8::1"),
             ("::1", &["198.51.100.9"], "198.51.100.9"),
+            ("10.0.0.1", &["198.51.100.9:4711"], "198.51.100.9"),
+            ("10.0.0.1", &["203.0.113.7, \"198.51.100.9\""], "198.51.100.9"),
+            ("10.0.0.1", &["[2001:db8::1]:443"], "2001:db8::1"),
+            ("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("10.0.0.1", &["198.51.100.9:port"], "10.0.0.1"),
         ] {
             assert_eq!(client(peer, forwarded), expected, "{peer} {forwarded:?}");
         }
