@@ -23,9 +23,38 @@ fn is_proxy(address: &str) -> bool {
     used && !address.contains('#') && address.parse().is_ok_and(is_plain)
 }
 
+/// A proxy's address as people write it: `proxy:3128` is an HTTP proxy.
+fn with_scheme(address: &str) -> String {
+    if address.is_empty() || address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
+    }
+}
+
+/// Hosts that need no proxy, as `NO_PROXY` is written: what the library reads, and those with a port, which it does not.
+fn exceptions(text: &str) -> (String, Vec<(String, u16)>) {
+    let (mut plain, mut with_port) = (Vec::new(), Vec::new());
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        // `*.example.com` is what the library knows as `.example.com`.
+        let entry = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
+        match entry.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+            Some((host, Ok(port))) if !host.contains(':') || host.starts_with('[') => {
+                with_port.push((host.to_ascii_lowercase(), port));
+            }
+            _ => plain.push(entry),
+        }
+    }
+    (plain.join(","), with_port)
+}
+
 /// Knows the proxy for every host.
 #[derive(Debug)]
-pub(crate) struct Outbound(Option<Matcher>);
+pub(crate) struct Outbound {
+    matcher: Option<Matcher>,
+    /// Hosts at these ports need none.
+    except: Vec<(String, u16)>,
+}
 
 impl Outbound {
     /// Reads the settings, or the environment where they say so.
@@ -38,35 +67,50 @@ impl Outbound {
                     "`outbound.no_proxy` needs an `outbound.proxy`; with `environment`, NO_PROXY counts"
                 );
                 if word == "none" {
-                    return Ok(Self(None));
+                    return Ok(Self { matcher: None, except: Vec::new() });
                 }
+                let mut proxy = String::new();
                 for name in VARIABLES {
-                    #[expect(
-                        clippy::disallowed_methods,
-                        reason = "the setting says so; read once, at the start"
-                    )]
-                    let value = std::env::var(name).unwrap_or_default();
+                    let value = with_scheme(&variable(name));
                     ensure!(
                         value.is_empty() || is_proxy(&value),
                         "the environment's {name} has to be http://[user:password@]host:port; set `outbound.proxy` to override it"
                     );
+                    if proxy.is_empty() {
+                        proxy = value;
+                    }
                 }
-                Self(Some(Matcher::from_env()))
+                let no_proxy = [variable("NO_PROXY"), variable("no_proxy")];
+                Self::over(&proxy, no_proxy.iter().find(|list| !list.is_empty()).map_or("", String::as_str))
             }
             address => {
+                let address = with_scheme(address);
                 ensure!(
-                    is_proxy(address),
+                    is_proxy(&address),
                     "`outbound.proxy` has to be `environment`, `none` or http://[user:password@]host:port, special characters of the login percent-encoded (`@` as %40)"
                 );
-                Self(Some(Matcher::builder().all(address.to_owned()).no(no_proxy).build()))
+                Self::over(&address, &no_proxy)
             }
         })
     }
 
+    fn over(proxy: &str, no_proxy: &str) -> Self {
+        let (plain, except) = exceptions(no_proxy);
+        Self { matcher: Some(Matcher::builder().all(proxy.to_owned()).no(plain).build()), except }
+    }
+
     /// Returns the proxy on the way to `https://host[:port]`.
     pub(crate) fn proxy_for(&self, url: &str) -> anyhow::Result<Option<OutboundProxy>> {
-        let Some(matcher) = &self.0 else { return Ok(None) };
+        let Some(matcher) = &self.matcher else { return Ok(None) };
         let uri: Uri = url.parse().map_err(|_| anyhow::anyhow!("not a URL with a host"))?;
+        let (host, port) =
+            (uri.host().unwrap_or_default().to_ascii_lowercase(), uri.port_u16().unwrap_or(443));
+        let is_excepted = |(name, at): &(String, u16)| {
+            *at == port && (host == *name || (name.starts_with('.') && host.ends_with(name.as_str())))
+        };
+        if self.except.iter().any(is_excepted) {
+            return Ok(None);
+        }
         let Some(found) = matcher.intercept(&uri) else { return Ok(None) };
         if found.uri().scheme_str() != Some("http") {
             bail!("the outbound proxy has to be an http:// proxy that takes CONNECT");
@@ -80,6 +124,11 @@ impl Outbound {
         };
         Ok(Some(OutboundProxy { address: format!("http://{host}:{port}"), authorization }))
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the setting says so; read once, at the start")]
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
 }
 
 /// Says whether a URL leads to this machine, so that nobody on the way reads what is sent in the clear.
@@ -110,11 +159,26 @@ mod tests {
     }
 
     #[test]
+    fn exceptions_and_proxies_are_read_as_people_write_them() {
+        let outbound =
+            outbound("proxy.example:3128", "*.example.com, fcm.googleapis.com:443, .test:8443,::1").unwrap();
+        let goes_direct = |url: &str| outbound.proxy_for(url).unwrap().is_none();
+
+        for direct in ["https://a.example.com", "https://fcm.googleapis.com", "https://x.test:8443"] {
+            assert!(goes_direct(direct), "{direct}");
+        }
+        for proxied in ["https://api.push.apple.com", "https://fcm.googleapis.com:444", "https://x.test"] {
+            assert!(!goes_direct(proxied), "{proxied}");
+        }
+        let proxy = outbound.proxy_for("https://api.push.apple.com").unwrap().unwrap();
+        assert_eq!(proxy.address, "http://proxy.example:3128");
+    }
+
+    #[test]
     fn none_means_none_and_other_kinds_of_proxy_are_refused() {
         assert!(outbound("none", "").unwrap().proxy_for("https://fcm.googleapis.com").unwrap().is_none());
         assert!(outbound("socks5://x:1", "").is_err());
         for wrong in [
-            "proxy.example:3128",
             "http://ada:p^ss@proxy:1",
             "http://ada:p/ss@proxy:1",
             "http://proxy:99999",
