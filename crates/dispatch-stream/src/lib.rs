@@ -1,6 +1,6 @@
 //! Both ends of the hand-over between those who accept pushes and those who send them.
 //!
-//! A gateway submits a [`Job`] and waits for its [`Verdict`]; a worker claims jobs, as many as it
+//! A gateway submits a [`Job`] and waits for its [`Verdict`](push_domain::Verdict); a worker claims jobs, as many as it
 //! can start, and finishes each one. The two ends share nothing else: that is how any number of
 //! gateways and workers can come and go.
 //!
