@@ -57,7 +57,25 @@ impl Pipeline {
         id: JobId,
         started: Instant,
     ) -> Result<(Answered, Caller), Refusal> {
-        let pushed = self.try_push(face, request, id, started).await;
+        let pushed = async {
+            let (caller, body) = self.caller_and_body(request).await?;
+            let tenant = caller.tenant;
+            caller.take_rate().await.map_err(|reason| Refusal::plain(reason).of(tenant))?;
+            let admitted = self.admitted(face, &caller, id, &body).map_err(|refusal| refusal.of(tenant))?;
+            drop(body);
+            let under_way = caller.enter().map_err(|reason| {
+                Refusal::because(reason, "more pushes at once than the licence allows").of(tenant)
+            })?;
+            let (pipeline, weight, grace) = (Arc::clone(self), caller.weight, caller.grace);
+            let settled = self.tasks.spawn(async move {
+                let answered = pipeline.settle(admitted, weight, grace, started).await;
+                drop(under_way);
+                answered
+            });
+            let answered = settled.await.map_err(|_| Refusal::plain(FailReason::Internal))?;
+            Ok((answered, caller))
+        };
+        let pushed = pushed.await;
         if let Err(refusal) = &pushed {
             self.tell_refused(id, refusal);
         }
@@ -71,34 +89,9 @@ impl Pipeline {
         Ok((caller, body))
     }
 
-    pub(crate) fn tell_refused(&self, id: JobId, refusal: &Refusal) {
+    fn tell_refused(&self, id: JobId, refusal: &Refusal) {
         let event = Refused { id, tenant: refusal.tenant, reason: refusal.reason };
         self.sinks.iter().for_each(|sink| sink.refused(&event));
-    }
-
-    async fn try_push<F: Face>(
-        self: &Arc<Self>,
-        face: &F,
-        request: Request,
-        id: JobId,
-        started: Instant,
-    ) -> Result<(Answered, Caller), Refusal> {
-        let (caller, body) = self.caller_and_body(request).await?;
-        let tenant = caller.tenant;
-        caller.take_rate().await.map_err(|reason| Refusal::plain(reason).of(tenant))?;
-        let admitted = self.admitted(face, &caller, id, &body).map_err(|refusal| refusal.of(tenant))?;
-        drop(body);
-        let under_way = caller.enter().map_err(|reason| {
-            Refusal::because(reason, "more pushes at once than the licence allows").of(tenant)
-        })?;
-        let (pipeline, weight, grace) = (Arc::clone(self), caller.weight, caller.grace);
-        let settled = self.tasks.spawn(async move {
-            let answered = pipeline.settle(admitted, weight, grace, started).await;
-            drop(under_way);
-            answered
-        });
-        let answered = settled.await.map_err(|_| Refusal::plain(FailReason::Internal))?;
-        Ok((answered, caller))
     }
 
     /// Says who calls, and reads the body. That of a caller who is refused is read too, and not kept: an answer over unread

@@ -346,6 +346,8 @@ impl fmt::Debug for PostgresLedger {
 }
 
 #[cfg(test)]
+mod rights_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod upgrade_tests;

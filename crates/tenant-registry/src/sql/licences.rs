@@ -121,16 +121,8 @@ macro_rules! licence_sql {
             }
 
             async fn licence(&self, licence: LicenceId) -> Result<Option<Licence>, RegistryError> {
-                let row: Option<LicenceRow> = sqlx::query_as(
-                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
-                         grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
-                         suspended, suspended_at, suspended_by, suspended_reason, revision
-                     FROM licence WHERE id = $1",
-                )
-                .bind(licence.uuid())
-                .fetch_optional(&self.pool)
-                .await?;
-                row.map(Licence::try_from).transpose()
+                let mut connection = self.pool.acquire().await?;
+                self.licence_row(&mut connection, licence).await
             }
 
             async fn licences_of(&self, tenant: TenantId) -> Result<Vec<Licence>, RegistryError> {
@@ -332,6 +324,23 @@ macro_rules! licence_sql {
         }
 
         impl $registry {
+            async fn licence_row(
+                &self,
+                connection: &mut <$database as sqlx::Database>::Connection,
+                licence: LicenceId,
+            ) -> Result<Option<Licence>, RegistryError> {
+                let row: Option<LicenceRow> = sqlx::query_as(
+                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
+                         grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
+                         suspended, suspended_at, suspended_by, suspended_reason, revision
+                     FROM licence WHERE id = $1",
+                )
+                .bind(licence.uuid())
+                .fetch_optional(connection)
+                .await?;
+                row.map(Licence::try_from).transpose()
+            }
+
             /// Signs and concludes a change of a licence, and returns how it is now.
             async fn conclude_licence(
                 &self,

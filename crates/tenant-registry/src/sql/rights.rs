@@ -256,21 +256,13 @@ macro_rules! rights_sql {
                 connection: &mut <$database as sqlx::Database>::Connection,
                 id: LicenceId,
             ) -> Result<(Licence, Vec<String>), RegistryError> {
-                let row: Option<LicenceRow> = sqlx::query_as(
-                    "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
-                         grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
-                         suspended, suspended_at, suspended_by, suspended_reason, revision
-                     FROM licence WHERE id = $1",
-                )
-                .bind(id.uuid())
-                .fetch_optional(&mut *connection)
-                .await?;
+                let licence = self.licence_row(&mut *connection, id).await?;
                 let servers =
                     sqlx::query_scalar("SELECT server_id FROM server WHERE licence_id = $1 ORDER BY server_id")
                         .bind(id.uuid())
                         .fetch_all(connection)
                         .await?;
-                Ok((row.ok_or(RegistryError::Missing("licence"))?.try_into()?, servers))
+                Ok((licence.ok_or(RegistryError::Missing("licence"))?, servers))
             }
 
             /// Locks the live keys of a licence, and returns them, if they are as they were written.

@@ -7,10 +7,14 @@ macro_rules! seal_sql {
             /// Signs everything: a registry of before, or one that somebody has looked through. With `as_it_stands` whatever is
             /// there; otherwise what was changed past the service is switched off first, so that an operator decides on it.
             pub async fn seal_rights(&self, as_it_stands: bool, act: Act<'_>) -> Result<Vec<String>, RegistryError> {
-                let changed = if as_it_stands { RightsReport::default() } else { self.look_at_rights().await? };
                 let mut change = self.change().await?;
                 // Whoever changes tokens holds the end of the log.
                 sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *change.transaction).await?;
+                let changed = if as_it_stands {
+                    RightsReport::default()
+                } else {
+                    self.rights_report(&mut change.transaction).await?
+                };
                 for name in &changed.changed {
                     self.switch_off(&mut change, name, act).await?;
                 }
@@ -156,14 +160,21 @@ macro_rules! seal_sql {
 
             async fn look_at_rights(&self) -> Result<RightsReport, RegistryError> {
                 let mut moment = self.pool.begin_with($moment).await?;
+                self.rights_report(&mut moment).await
+            }
+
+            async fn rights_report(
+                &self,
+                connection: &mut <$database as sqlx::Database>::Connection,
+            ) -> Result<RightsReport, RegistryError> {
                 let mut report = RightsReport::default();
                 for kind in Kind::ALL {
-                    let root = self.current_root(&mut moment, kind).await?;
+                    let root = self.current_root(&mut *connection, kind).await?;
                     let root = root.ok_or(RegistryError::NoRightsKey)?;
-                    let mut proof = self.rights_proof(&mut moment, &root, None).await?;
+                    let mut proof = self.rights_proof(&mut *connection, &root, None).await?;
                     let rows = match kind {
-                        Kind::Licences => self.every_licence_and_key(&mut moment).await?,
-                        Kind::Tokens => self.every_token(&mut moment).await?,
+                        Kind::Licences => self.every_licence_and_key(&mut *connection).await?,
+                        Kind::Tokens => self.every_token(&mut *connection).await?,
                     };
                     let changed = rows.into_iter().filter(|row| !proof.covers(kind, row.name, &row.hash));
                     for row in changed {
@@ -173,7 +184,7 @@ macro_rules! seal_sql {
                                 "SELECT kid FROM licence_key WHERE licence_id = $1 AND revoked_at IS NULL ORDER BY kid",
                             )
                             .bind(row.public.parse::<LicenceId>().map(|id| id.uuid()).unwrap_or_default())
-                            .fetch_all(&mut *moment)
+                            .fetch_all(&mut *connection)
                             .await?;
                             report.changed.extend(kids);
                         } else {
@@ -187,7 +198,7 @@ macro_rules! seal_sql {
                 report.without_salt = sqlx::query_scalar::<_, i64>(
                     "SELECT count(*) FROM tenant WHERE id NOT IN (SELECT tenant_id FROM device_salt)",
                 )
-                .fetch_one(&mut *moment)
+                .fetch_one(&mut *connection)
                 .await?
                 .unsigned_abs();
                 report.old_keys = sqlx::query_scalar(
@@ -197,7 +208,7 @@ macro_rules! seal_sql {
                 .bind(i64::from(self.keys.newest_pepper()))
                 .bind(&self.keys.wrap_number().to_be_bytes()[..])
                 .bind(stored_time(push_domain::Clock::now(&push_domain::SystemClock)))
-                .fetch_all(&mut *moment)
+                .fetch_all(&mut *connection)
                 .await?;
                 Ok(report)
             }
