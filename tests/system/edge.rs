@@ -46,7 +46,7 @@ async fn anonymous_refusals_are_sampled_in_the_log_and_all_counted() {
 
 #[tokio::test]
 async fn bodies_without_a_key_take_no_memory() {
-    let deployment = Deployment::with("[gateway]\nbody_timeout_ms = 60000");
+    let deployment = Deployment::with("[gateway.limits]\nbody_timeout_ms = 60000");
     let resident = || {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", deployment.service.child.id())).unwrap();

@@ -83,7 +83,8 @@ async fn a_chunked_body_of_a_megabyte_is_refused() {
 
 #[tokio::test]
 async fn a_body_that_comes_too_slowly_is_refused() {
-    let deployment = Deployment::with("[gateway]\naccess = \"open\"\nbody_timeout_ms = 100");
+    let deployment =
+        Deployment::with("[gateway]\naccess = \"open\"\n[gateway.limits]\nbody_timeout_ms = 100");
     let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
 
     stream.write_all(&post(ROUTE, ios(json!({})).to_string().as_bytes())[..150]).await.unwrap();
@@ -94,7 +95,8 @@ async fn a_body_that_comes_too_slowly_is_refused() {
 
 #[tokio::test]
 async fn a_header_that_comes_too_slowly_ends_its_connection() {
-    let deployment = Deployment::with("[gateway]\naccess = \"open\"\nheader_timeout_ms = 500");
+    let deployment =
+        Deployment::with("[gateway]\naccess = \"open\"\n[gateway.limits]\nheader_timeout_ms = 500");
     let mut stream = TcpStream::connect(deployment.service.gateway).await.unwrap();
 
     stream.write_all(b"POST /api/v1/send").await.unwrap();

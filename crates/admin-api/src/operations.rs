@@ -72,7 +72,7 @@ impl Admin {
         act: Act<'_>,
     ) -> Result<NewKey, Failure> {
         let overlap = rules::overlap(overlap_hours)?;
-        let issued = self.registry.issue_key(licence, &self.config.region, overlap, act).await?;
+        let issued = self.registry.issue_key(licence, &self.region, overlap, act).await?;
         Ok(self.shown(&issued))
     }
 
@@ -227,7 +227,7 @@ impl Admin {
         let processes = self.processes().await;
         let lanes = self.lanes().await;
         Ok(OverviewView {
-            region: self.config.region.clone(),
+            region: self.region.clone(),
             tenants,
             licences,
             live_keys,

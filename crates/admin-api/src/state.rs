@@ -1,6 +1,7 @@
 //! What every request needs, put together once.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ const TEST_PUSH: Duration = Duration::from_secs(30);
 pub struct Parts {
     /// Its settings.
     pub config: Config,
+    /// The region of this process.
+    pub region: String,
+    /// The plain HTTP port of a gateway of the same process, if there is one.
+    pub own_gateway: Option<SocketAddr>,
     /// Everything that operators may do.
     pub registry: Arc<dyn Administration>,
     /// The service's own keys.
@@ -47,6 +52,9 @@ pub struct Admin(Arc<State>);
 /// What all clones of [`Admin`] share.
 pub struct State {
     pub(crate) config: Config,
+    pub(crate) region: String,
+    /// Where test pushes go.
+    pub(crate) gateway_url: String,
     pub(crate) registry: Arc<dyn Administration>,
     pub(crate) keys: Keys,
     /// Under which sessions are signed: the first signs.
@@ -66,7 +74,12 @@ pub struct State {
 impl Admin {
     /// Puts the parts together. Fails when no HTTP client can be made.
     pub fn new(parts: Parts) -> Result<Self, reqwest::Error> {
-        let Parts { config, registry, keys, board, apps, clock } = parts;
+        let Parts { config, region, own_gateway, registry, keys, board, apps, clock } = parts;
+        let own = own_gateway.map(|address| match address.ip() {
+            any if any.is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
+            _ => format!("http://{address}"),
+        });
+        let gateway_url = config.gateway_url.clone().or(own).unwrap_or_else(|| config.push_url.clone());
         // Only the gateway of the configuration is ever asked; nobody leads us elsewhere.
         let client = reqwest::Client::builder()
             .timeout(TEST_PUSH)
@@ -81,6 +94,8 @@ impl Admin {
         });
         let state = State {
             config,
+            region,
+            gateway_url,
             registry,
             keys,
             session_keys,

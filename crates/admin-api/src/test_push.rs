@@ -59,7 +59,7 @@ impl Admin {
             "is_id_loaded": ids_only,
             "message": message,
         });
-        let url = format!("{}{ROUTE}", self.config.gateway_url.trim_end_matches('/'));
+        let url = format!("{}{ROUTE}", self.gateway_url.trim_end_matches('/'));
         let request = self.client.post(url).bearer_auth(key.expose()).header("x-hpns-timing", "1");
         let began = Instant::now();
         let mut response = request.body(body.to_string()).send().await.map_err(|_| silent())?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use push_domain::Reason;
+use push_domain::{Backoff, Reason};
 use rand::RngExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -24,11 +24,11 @@ use crate::connection::{ConnectionError, Dialler, Driver};
 use crate::link::Link;
 use crate::slot::Slot;
 
-const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// While Apple cannot be reached at all; the first success of a push must not wait for long.
-const MAX_DIAL_BACK_OFF: Duration = Duration::from_secs(2);
+const DIAL_BACKOFF: Backoff = Backoff { first: FIRST_PAUSE, longest: Duration::from_secs(2) };
 /// While connections are made but come to nothing: Apple takes that for an attack.
-const MAX_BACK_OFF: Duration = Duration::from_mins(1);
+const BACKOFF: Backoff = Backoff { first: FIRST_PAUSE, longest: Duration::from_mins(1) };
 /// How long a new connection may be alone in being tried before another is opened beside it.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Somebody waiting all of this time, whoever it is, is worth another connection; less is a small crowd on its way.
@@ -220,9 +220,9 @@ impl Pool {
             Err(error) => {
                 let mut state = self.shared.lock();
                 state.dialling = false;
-                let failures = state.dial_failures;
                 state.dial_failures += 1;
-                state.back_off(failures, MAX_DIAL_BACK_OFF);
+                let failures = state.dial_failures;
+                state.pause_for(DIAL_BACKOFF.after(failures));
                 self.serve(state);
                 warn!(app = self.shared.name, failures, %error, "cannot connect to APNs");
                 metrics::counter!("apns_connect_failures_total", "app" => self.shared.name.clone())
@@ -338,16 +338,13 @@ impl State {
 
     /// A connection ended before a push succeeded on it.
     fn came_to_nothing(&mut self) {
-        let before = self.failures;
         self.failures += 1;
-        self.back_off(before, MAX_BACK_OFF);
+        self.pause_for(BACKOFF.after(self.failures));
     }
 
-    /// Waits 0.1 s, 0.2 s, … `longest`, by the number of failures before this one; each shortened by
-    /// chance to half at most.
-    fn back_off(&mut self, before: u32, longest: Duration) {
-        let full = FIRST_BACK_OFF.saturating_mul(1 << before.min(10)).min(longest);
-        self.not_before = Some(Instant::now() + full.mul_f64(rand::rng().random_range(0.5..1.0)));
+    /// Opens no connection for so long, shortened by chance to half at most.
+    fn pause_for(&mut self, longest: Duration) {
+        self.not_before = Some(Instant::now() + longest.mul_f64(rand::rng().random_range(0.5..1.0)));
     }
 }
 

@@ -28,7 +28,7 @@ pub fn entry(bytes: &[u8]) {
     let sealed = sealer.seal(binding, bytes).expect("anything can be sealed");
     assert_eq!(sealer.open(binding, &sealed).expect("our own"), bytes);
 
-    let apps = [Provider::Apns, Provider::Fcm].map(|provider| App {
+    let apps = Provider::ALL.map(|provider| App {
         id: AppId::new(if provider == Provider::Apns { "ios" } else { "android" }),
         platform: provider.label().into(),
         audience: Audience::Shared,

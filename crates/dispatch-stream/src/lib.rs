@@ -10,6 +10,7 @@
 
 mod attest;
 mod board;
+mod config;
 #[cfg(test)]
 mod conformance;
 mod evidence;
@@ -24,6 +25,7 @@ mod wire;
 
 pub use attest::BoardKeys;
 pub use board::{AppState, Board, LaneDepth, Lease, LineState, ProcessState, Summary, TenantState};
+pub use config::Config;
 pub use evidence::Evidence;
 pub use in_process::InProcess;
 pub use job::{Claimed, Job, JobSink, JobSource, Submit, SubmitError};

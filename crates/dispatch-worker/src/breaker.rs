@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use push_domain::{Outcome, RetryScope};
+use push_domain::{Backoff, Outcome, RetryScope};
 use tokio::time::Instant;
 
-use crate::circuit::{Circuit, Passage, Pauses};
+use crate::circuit::{Circuit, Passage};
 
 const WINDOW: Duration = Duration::from_secs(2);
 /// So many failures in a window, being more than twice the successes, shut the breaker,
@@ -15,7 +15,7 @@ const FAILURES: u32 = 10;
 /// if they go on for so long: a connection that breaks fails all its requests at once, and the next one may
 /// be good.
 const LASTING: Duration = Duration::from_millis(500);
-const PAUSES: Pauses = Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
 /// Watches one app's attempts. A success costs one atomic write.
 ///

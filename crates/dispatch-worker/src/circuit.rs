@@ -4,20 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use push_domain::Backoff;
 use rand::RngExt;
 use tokio::time::Instant;
-
-/// How long a gate stays shut: at first, and at most after it doubled with every failed try.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pauses {
-    pub(crate) first: Duration,
-    pub(crate) longest: Duration,
-}
 
 /// Open for everybody, or shut but for tries. Passing an open gate costs one atomic read.
 #[derive(Debug)]
 pub(crate) struct Circuit {
-    pauses: Pauses,
+    backoff: Backoff,
     open: AtomicBool,
     /// Counts how often it was opened: what was begun before says nothing about what came after.
     generation: AtomicU32,
@@ -27,7 +21,8 @@ pub(crate) struct Circuit {
 #[derive(Debug)]
 struct Shut {
     until: Instant,
-    pause: Duration,
+    /// How often it was found to be out of order, in a row.
+    failures: u32,
     /// Whether somebody tries at the moment.
     tried: bool,
 }
@@ -40,9 +35,10 @@ pub(crate) struct Passage<'a> {
 }
 
 impl Circuit {
-    pub(crate) fn new(pauses: Pauses) -> Self {
-        let shut = Shut { until: Instant::now(), pause: pauses.first, tried: false };
-        Self { pauses, open: AtomicBool::new(true), generation: AtomicU32::new(0), shut: Mutex::new(shut) }
+    /// Makes an open gate, which stays shut for as long as `backoff` says after so many failed tries.
+    pub(crate) fn new(backoff: Backoff) -> Self {
+        let shut = Shut { until: Instant::now(), failures: 0, tried: false };
+        Self { backoff, open: AtomicBool::new(true), generation: AtomicU32::new(0), shut: Mutex::new(shut) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shut> {
@@ -85,8 +81,8 @@ impl Circuit {
         let mut shut = self.lock();
         let was_open = self.open.swap(false, Ordering::Relaxed);
         if was_open {
-            shut.pause = self.pauses.first;
-            shut.wait();
+            shut.failures = 1;
+            shut.wait(self.backoff);
         }
         was_open
     }
@@ -108,8 +104,9 @@ impl Circuit {
 
 impl Shut {
     /// Shortened by chance to three quarters at most, so that many processes do not try together.
-    fn wait(&mut self) {
-        self.until = Instant::now() + self.pause.mul_f64(rand::rng().random_range(0.75..1.0));
+    fn wait(&mut self, backoff: Backoff) {
+        let pause = backoff.after(self.failures);
+        self.until = Instant::now() + pause.mul_f64(rand::rng().random_range(0.75..1.0));
     }
 }
 
@@ -123,8 +120,8 @@ impl Passage<'_> {
         if let Some(circuit) = self.tries.take() {
             let mut shut = circuit.lock();
             shut.tried = false;
-            shut.pause = (shut.pause * 2).min(circuit.pauses.longest);
-            shut.wait();
+            shut.failures = shut.failures.saturating_add(1);
+            shut.wait(circuit.backoff);
         }
     }
 
@@ -133,7 +130,7 @@ impl Passage<'_> {
         if let Some(circuit) = self.tries.take() {
             let mut shut = circuit.lock();
             shut.tried = false;
-            shut.wait();
+            shut.wait(circuit.backoff);
         }
     }
 
@@ -159,7 +156,7 @@ impl Drop for Passage<'_> {
 mod tests {
     use super::*;
 
-    const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(3) };
+    const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(3) };
 
     #[tokio::test(start_paused = true)]
     async fn a_shut_gate_lets_one_at_a_time_try_after_its_pause() {

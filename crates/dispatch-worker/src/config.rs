@@ -1,8 +1,8 @@
-//! What an operator can set.
+//! Configuration of the worker: the section `worker`.
 
 use std::time::Duration;
 
-use push_domain::Provider;
+use push_domain::{InvalidSetting, Provider};
 use serde::Deserialize;
 
 /// Settings of the worker. Documented in the default configuration file.
@@ -20,6 +20,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// Names the first setting that breaks its rule.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        InvalidSetting::out_of(&(1..=262_144), "slots", &self.slots)?;
+        InvalidSetting::out_of(&(0..=2), "quick_retries", &self.quick_retries)?;
+        // Nobody waits for longer than a stock server does.
+        InvalidSetting::out_of(&(1..=30_000), "apns_attempt_timeout_ms", &self.apns_attempt_timeout_ms)?;
+        InvalidSetting::out_of(&(1..=30_000), "fcm_attempt_timeout_ms", &self.fcm_attempt_timeout_ms)
+    }
+
     /// Returns how many pushes of one app a serving thread can have under way at once.
     #[must_use]
     pub const fn slots_of_one_app(&self) -> usize {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dispatch_stream::{AppState, Board};
@@ -13,6 +14,8 @@ use tracing::info;
 use crate::app_guard::{AppGuard, Guard};
 use crate::pace::Pace;
 use crate::proof::Proofs;
+
+const PUBLISH: Duration = Duration::from_millis(500);
 
 /// How fast pushes may leave under which credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -136,10 +139,13 @@ impl Guards {
         }
     }
 
-    /// Shows the state of all apps in the metrics.
-    pub fn publish(&self) {
-        for guard in self.0.apps.load().values() {
-            guard.publish();
+    /// Shows the state of all apps in the metrics, twice a second and for ever.
+    pub async fn keep_published(self) {
+        loop {
+            for guard in self.0.apps.load().values() {
+                guard.publish();
+            }
+            tokio::time::sleep(PUBLISH).await;
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use push_domain::{Outcome, RetryScope};
+use push_domain::{Backoff, Outcome, RetryScope};
 
-use crate::circuit::{Circuit, Passage, Pauses};
+use crate::circuit::{Circuit, Passage};
 
 /// So many refusals in a row, about whatever pushes, are no accident.
 const REFUSALS: u32 = 3;
-const PAUSES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_mins(1) };
+const PAUSES: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(1) };
 
 /// Watches attempts for refusals of one kind.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) enum Change {
 }
 
 impl Hold {
-    pub(crate) const fn pauses() -> Pauses {
+    pub(crate) const fn pauses() -> Backoff {
         PAUSES
     }
 

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::window::SlidingWindow;
 
-const HALF_WINDOW: Duration = Duration::from_secs(150);
+const WINDOW: Duration = Duration::from_mins(5);
 const MIN_ANSWERS: u32 = 20;
 /// One bad token in so many answers is borne.
 const ONE_IN: u32 = 5;
@@ -19,27 +19,23 @@ const ONE_IN: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Isolation {
     has_bad: AtomicBool,
-    answers: Mutex<Answers>,
+    answers: Mutex<SlidingWindow<Answers>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Answers {
-    began: Instant,
     all: u32,
     bad: u32,
-    all_before: u32,
-    bad_before: u32,
 }
 
 impl Default for Isolation {
     fn default() -> Self {
-        let answers = Answers { began: Instant::now(), all: 0, bad: 0, all_before: 0, bad_before: 0 };
-        Self { has_bad: AtomicBool::new(false), answers: Mutex::new(answers) }
+        Self { has_bad: AtomicBool::new(false), answers: Mutex::new(SlidingWindow::new(WINDOW)) }
     }
 }
 
 impl Isolation {
-    fn lock(&self) -> MutexGuard<'_, Answers> {
+    fn lock(&self) -> MutexGuard<'_, SlidingWindow<Answers>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,8 +46,8 @@ impl Isolation {
         }
         let mut answers = self.lock();
         answers.turn();
-        answers.all += 1;
-        answers.bad += u32::from(bad);
+        answers.now.all += 1;
+        answers.now.bad += u32::from(bad);
         self.has_bad.store(answers.has_bad(), Ordering::Relaxed);
     }
 
@@ -70,24 +66,13 @@ impl Isolation {
     }
 }
 
-impl Answers {
-    fn turn(&mut self) {
-        let age = self.began.elapsed();
-        if age < HALF_WINDOW {
-            return;
-        }
-        let recent = age < HALF_WINDOW * 2;
-        (self.all_before, self.bad_before) = if recent { (self.all, self.bad) } else { (0, 0) };
-        (self.all, self.bad) = (0, 0);
-        self.began = Instant::now();
-    }
-
+impl SlidingWindow<Answers> {
     const fn has_bad(&self) -> bool {
-        self.bad + self.bad_before > 0
+        self.now.bad + self.before.bad > 0
     }
 
     const fn are_bad(&self) -> bool {
-        let (all, bad) = (self.all + self.all_before, self.bad + self.bad_before);
+        let (all, bad) = (self.now.all + self.before.all, self.now.bad + self.before.bad);
         all >= MIN_ANSWERS && bad * ONE_IN > all
     }
 }
@@ -105,7 +90,7 @@ mod tests {
         }
         assert!(junk.holds() && !good.holds());
 
-        tokio::time::advance(HALF_WINDOW * 2).await;
+        tokio::time::advance(WINDOW).await;
         assert!(!junk.holds() && !junk.has_seen_any());
     }
 

@@ -19,6 +19,7 @@ mod route;
 mod slots;
 mod suspicion;
 mod tenants;
+mod window;
 mod worker;
 
 pub use config::Config;

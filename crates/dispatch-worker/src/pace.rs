@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch_stream::{Board, Lease};
+use push_domain::Gcra;
 use rand::RngExt;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
@@ -54,8 +55,9 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// When the next push would leave at an even pace (GCRA's theoretical arrival time).
-    next: Instant,
+    made: Instant,
+    /// The theoretical arrival time of the next push, in nanoseconds after `made`.
+    arrival: u64,
     paused_until: Option<Instant>,
 }
 
@@ -65,13 +67,12 @@ pub(crate) struct TooFast;
 
 impl Pace {
     pub(crate) fn new(per_second: u32, max_waiting: usize) -> Self {
-        let state = State { next: Instant::now(), paused_until: None };
         Self {
             applies: AtomicBool::new(per_second > 0),
             per_second: per_second.into(),
             max_waiting,
             waiting: AtomicUsize::new(0),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new()),
             shared: None,
         }
     }
@@ -85,7 +86,7 @@ impl Pace {
             turns: AtomicU32::new(0),
             asking: AsyncMutex::new(()),
             processes: AtomicU32::new(1),
-            alone: Mutex::new(State { next: Instant::now(), paused_until: None }),
+            alone: Mutex::new(State::new()),
         };
         Self { shared: (per_second > 0).then_some(shared), ..Self::new(per_second, max_waiting) }
     }
@@ -218,6 +219,10 @@ fn whole(turns: f64) -> u32 {
 }
 
 impl State {
+    fn new() -> Self {
+        Self { made: Instant::now(), arrival: 0, paused_until: None }
+    }
+
     /// Returns which share of the rate holds after a pause: all of it a minute later.
     fn share(&self, now: Instant) -> f64 {
         self.paused_until.map_or(1.0, |until| {
@@ -240,13 +245,15 @@ impl State {
         if per_second == 0.0 {
             return (earliest <= latest).then_some(earliest);
         }
-        let share = self.share(now);
-        let next = self.next.max(earliest);
-        let at = next.checked_sub(BURST).map_or(earliest, |at| at.max(earliest));
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let step = Duration::from_secs_f64(1.0 / (per_second * self.share(now)));
+        let pace = Gcra::with_tolerance(nanos(step), nanos(BURST));
+        let turn = pace.turn(self.arrival, nanos(earliest.saturating_duration_since(self.made)));
+        let at = self.made + Duration::from_nanos(turn.at);
         if at > latest {
             return None;
         }
-        self.next = next + Duration::from_secs_f64(1.0 / (per_second * share));
+        self.arrival = turn.arrival;
         Some(at)
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use push_domain::{DeviceId, Provider};
 use tokio::time::Instant;
 
+use crate::window::SlidingWindow;
+
 const WINDOW: Duration = Duration::from_mins(5);
 /// What others have seen counts for so long after it was heard.
 const HEARD_FOR: Duration = Duration::from_mins(1);
@@ -56,17 +58,19 @@ pub(crate) struct RemovalGuard {
 
 #[derive(Debug)]
 struct Windows {
-    began: Instant,
-    dead: HashSet<DeviceId>,
-    dead_before: HashSet<DeviceId>,
-    /// Answers beyond those that are told apart, now and before.
-    more: usize,
-    more_before: usize,
+    dead: SlidingWindow<Dead>,
     /// How many different devices all of them name.
     devices: usize,
     accepted_before: u32,
     /// Since the answers became too bad to be true: when they were last.
     doubted_at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Dead {
+    devices: HashSet<DeviceId>,
+    /// Answers beyond those that are told apart.
+    more: usize,
 }
 
 impl RemovalGuard {
@@ -205,46 +209,31 @@ impl RemovalGuard {
 
 impl Windows {
     fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            dead: HashSet::new(),
-            dead_before: HashSet::new(),
-            more: 0,
-            more_before: 0,
-            devices: 0,
-            accepted_before: 0,
-            doubted_at: None,
-        }
+        Self { dead: SlidingWindow::new(WINDOW), devices: 0, accepted_before: 0, doubted_at: None }
     }
 
     /// Counts a dead device once, as long as devices are told apart.
     fn count(&mut self, device: DeviceId) {
-        if self.dead.len() >= MAX_REMEMBERED {
-            self.more += 1;
+        let SlidingWindow { now, before, .. } = &mut self.dead;
+        if now.devices.len() >= MAX_REMEMBERED {
+            now.more += 1;
             self.devices += 1;
-        } else if self.dead.insert(device) && !self.dead_before.contains(&device) {
+        } else if now.devices.insert(device) && !before.devices.contains(&device) {
             self.devices += 1;
         }
     }
 
     /// Turns over every 2.5 minutes, so that counts cover 2.5 to 5 minutes.
     fn turn(&mut self, accepted: &AtomicU32) {
-        let age = self.began.elapsed();
-        if age < WINDOW / 2 {
-            return;
-        }
-        let (dead, accepted) = (std::mem::take(&mut self.dead), accepted.swap(0, Ordering::Relaxed));
-        let recent = age < WINDOW;
-        let more = std::mem::take(&mut self.more);
-        (self.dead_before, self.more_before) = if recent { (dead, more) } else { (HashSet::new(), 0) };
-        self.devices = self.dead_before.len() + self.more_before;
+        let Some(age) = self.dead.turn() else { return };
+        let accepted = accepted.swap(0, Ordering::Relaxed);
+        self.devices = self.dead.before.devices.len() + self.dead.before.more;
         // After a longer time without removals, as many as came in half a window on average.
         let share = (WINDOW.as_secs_f64() / 2.0 / age.as_secs_f64()).min(1.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
         {
             self.accepted_before = (f64::from(accepted) * share) as u32;
         }
-        self.began = Instant::now();
     }
 }
 

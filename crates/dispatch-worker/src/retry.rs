@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use push_domain::{Outcome, RetryScope};
+use push_domain::{Backoff, Outcome, RetryScope};
 use rand::{Rng, RngExt};
 
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(25) };
 
 /// Returns how long to wait before the attempt after attempt `number`, or `None` if there is to be none.
 ///
@@ -27,8 +27,7 @@ pub(crate) fn wait(
     if number > quick_retries || after.is_some_and(|pause| !pause.is_zero()) {
         return None;
     }
-    let longest = FIRST_WAIT.saturating_mul(1 << number.saturating_sub(1).min(8));
-    let wait = longest.mul_f64(rng.random_range(0.0..1.0));
+    let wait = BACKOFF.after(number).mul_f64(rng.random_range(0.0..1.0));
     (wait < left).then_some(wait)
 }
 

@@ -91,7 +91,7 @@ impl Worker {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { senders, guards, recorder, clock, config, tasks } = parts;
-        let attempts = [Provider::Apns, Provider::Fcm]
+        let attempts = Provider::ALL
             .map(|provider| metrics::histogram!("service_notification_duration_seconds", "platform" => provider.label()));
         let requests = [
             metrics::histogram!("service_apns_request_duration_seconds"),

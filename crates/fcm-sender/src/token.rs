@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use push_domain::Clock;
+use push_domain::{Backoff, Clock, Gcra};
 use rand::RngExt;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -19,8 +19,11 @@ use crate::shards::{client, tls_config};
 use crate::{ClientError, ServiceAccount, Settings};
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a token that Google has taken may be given up because it refuses it.
-const GIVE_UP_EVERY: Duration = Duration::from_secs(10);
+/// How often a token that Google has taken may be given up because it refuses it, in seconds: once in ten, three at once.
+const GIVE_UP: Gcra = Gcra::with_burst(10, 3);
+/// The pauses after an account is refused, and while nobody answers.
+const REFUSED: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_mins(1) };
+const UNAVAILABLE: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(2) };
 /// A token is not used in its last 30 s, and replaced some 5 minutes before its end.
 const LAST_USE: Duration = Duration::from_secs(30);
 const REFRESH_AHEAD: Duration = Duration::from_mins(5);
@@ -76,15 +79,15 @@ impl AccessToken {
 struct Failure {
     what: NoToken,
     until: Instant,
-    pause: Duration,
+    in_a_row: u32,
 }
 
 #[derive(Default)]
 struct Memory {
     generation: u64,
     failure: Option<Failure>,
-    /// When the next token would be given up, at an even pace.
-    give_up_at: Option<Instant>,
+    /// The theoretical arrival time of the next token that is given up, in seconds after the source was made.
+    give_up_at: u64,
 }
 
 /// The token source of one project, for all senders and threads of a process. Cheap to clone; all
@@ -102,6 +105,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
     current: ArcSwapOption<AccessToken>,
+    made: Instant,
     memory: Mutex<Memory>,
     flight: Arc<tokio::sync::Mutex<()>>,
 }
@@ -121,8 +125,8 @@ impl TokenSource {
             settings.ping_interval,
         )?;
         let (current, memory) = (ArcSwapOption::empty(), Mutex::default());
-        let shared =
-            Shared { app, account, url, client, clock, tasks, current, memory, flight: Arc::default() };
+        let (made, flight) = (Instant::now(), Arc::default());
+        let shared = Shared { app, account, url, client, clock, tasks, current, made, memory, flight };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -230,15 +234,12 @@ impl Shared {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says whether one more token may be given up: three at once, and one in ten seconds.
+    /// Says whether one more token may be given up.
     fn may_give_up(&self) -> bool {
-        let (now, mut memory) = (Instant::now(), self.memory());
-        let next = memory.give_up_at.map_or(now, |at| at.max(now)) + GIVE_UP_EVERY;
-        let may = next <= now + 3 * GIVE_UP_EVERY;
-        if may {
-            memory.give_up_at = Some(next);
-        }
-        may
+        let mut memory = self.memory();
+        let taken = GIVE_UP.take(memory.give_up_at, self.made.elapsed().as_secs());
+        memory.give_up_at = taken.unwrap_or(memory.give_up_at);
+        taken.is_some()
     }
 
     /// Lets the old token serve for a while before a failed refresh is tried again.
@@ -259,16 +260,14 @@ impl Shared {
     }
 
     fn remember(&self, what: NoToken) {
-        let (first, most, result) = match what {
-            NoToken::Refused => (Duration::from_secs(30), Duration::from_mins(1), "refused"),
-            NoToken::Unavailable => (Duration::from_millis(250), Duration::from_secs(2), "unavailable"),
+        let (backoff, result) = match what {
+            NoToken::Refused => (REFUSED, "refused"),
+            NoToken::Unavailable => (UNAVAILABLE, "unavailable"),
         };
         let mut memory = self.memory();
-        let pause = match memory.failure {
-            Some(last) if last.what == what => (last.pause * 2).min(most),
-            _ => first,
-        };
-        memory.failure = Some(Failure { what, until: Instant::now() + pause, pause });
+        let same = memory.failure.filter(|last| last.what == what);
+        let in_a_row = same.map_or(0, |last| last.in_a_row).saturating_add(1);
+        memory.failure = Some(Failure { what, until: Instant::now() + backoff.after(in_a_row), in_a_row });
         drop(memory);
         metrics::counter!("fcm_token_requests_total", "app" => self.app.clone(), "result" => result)
             .increment(1);

@@ -1,9 +1,18 @@
-//! What an operator can set.
+//! Configuration of the gateway: the section `gateway`.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use push_domain::Kind;
+use http_edge::{Limits, TrustedProxies};
+use push_domain::{InvalidSetting, Kind};
 use serde::Deserialize;
+
+use crate::AdmissionConfig;
+
+/// A stock server gives up after 30 s.
+const LONGEST_BUDGET_MS: u64 = 25_000;
 
 /// Who may push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -19,8 +28,22 @@ pub enum Access {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Where customers' servers push.
+    pub listen: SocketAddr,
+    /// One more port, which speaks plain HTTP whatever the first does.
+    pub plain_listen: Option<SocketAddr>,
+    /// TLS by ourselves.
+    pub tls: Option<TlsFiles>,
+    /// What callers may cost, all threads and listeners together.
+    pub limits: Limits,
     /// Who may push.
     pub access: Access,
+    /// Whose word for a caller's address is taken, and who may bring licence keys over plain HTTP.
+    pub trusted_proxies: TrustedProxies,
+    /// What servers without a licence may do.
+    pub test_tier: TestTier,
+    /// Where to send callers whose licence holds in another region: their push URLs.
+    pub region_urls: BTreeMap<String, String>,
     /// How long a push may take from acceptance to answer.
     pub budget_ms: u64,
     /// The same for a test push: it sits inside the mobile app's 5 s ping.
@@ -35,6 +58,28 @@ pub struct Config {
     pub timing_without_licence: bool,
     /// The Mattermost face.
     pub mattermost: MattermostConfig,
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate, with those that lead to its authority.
+    pub certificate_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
+}
+
+/// What servers without a licence may do.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestTier {
+    /// Whether they may push at all.
+    pub enabled: bool,
+    /// Pushes a second, of each source.
+    pub rate_per_second: u32,
+    /// Pushes at once, of each source.
+    pub burst: u32,
 }
 
 /// Where the Mattermost face may differ from its peer.
@@ -52,8 +97,43 @@ pub struct MattermostConfig {
 }
 
 impl Config {
-    /// Returns how long a push of this kind may take; never more than 25 s, because a stock server
-    /// gives up at 30.
+    /// Names the first setting that breaks its rule.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        self.limits.validate().map_err(|refused| refused.within("limits"))?;
+        for (key, millis) in [
+            ("budget_ms", self.budget_ms),
+            ("test_budget_ms", self.test_budget_ms),
+            ("call_budget_ms", self.call_budget_ms),
+        ] {
+            InvalidSetting::out_of(&(1..=LONGEST_BUDGET_MS), key, &millis)?;
+        }
+        InvalidSetting::out_of(&(0..=10_000), "device_rate_per_second", &self.device_rate_per_second)?;
+        InvalidSetting::out_of(&(1..=100_000), "device_burst", &self.device_burst)?;
+        self.test_tier.validate().map_err(|refused| refused.within("test_tier"))?;
+        self.mattermost.validate().map_err(|refused| refused.within("mattermost"))?;
+        let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+        match self.region_urls.iter().find(|(_, url)| !is_url(url)) {
+            Some((region, _)) => {
+                Err(InvalidSetting::new(region, "has to begin with https:// or http://")
+                    .within("region_urls"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// How callers may come in, in this region.
+    #[must_use]
+    pub fn admission(&self, region: &str) -> AdmissionConfig {
+        AdmissionConfig {
+            access: self.access,
+            region: region.to_owned(),
+            region_urls: self.region_urls.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            test_tier: self.test_tier.enabled.then_some(self.test_tier),
+        }
+    }
+
+    /// Returns how long a push of this kind may take.
     #[must_use]
     pub fn budget(&self, kind: Kind) -> Duration {
         let millis = match kind {
@@ -61,6 +141,21 @@ impl Config {
             Kind::Call => self.call_budget_ms,
             Kind::Message | Kind::Clear | Kind::UpdateBadge | Kind::Session | Kind::Other => self.budget_ms,
         };
-        Duration::from_millis(millis.min(25_000))
+        Duration::from_millis(millis)
+    }
+}
+
+impl TestTier {
+    fn validate(&self) -> Result<(), InvalidSetting> {
+        InvalidSetting::out_of(&(1..=10_000), "rate_per_second", &self.rate_per_second)?;
+        InvalidSetting::out_of(&(1..=100_000), "burst", &self.burst)
+    }
+}
+
+impl MattermostConfig {
+    fn validate(&self) -> Result<(), InvalidSetting> {
+        // Four weeks: Google keeps no message for longer (FCM, "Set and manage message priority", ttl).
+        InvalidSetting::out_of(&(0..=2_419_200), "message_ttl_seconds", &self.message_ttl_seconds)?;
+        InvalidSetting::out_of(&(1..=3600), "call_ttl_seconds", &self.call_ttl_seconds)
     }
 }

@@ -1,5 +1,6 @@
 //! The pipeline, under a face that is not Mattermost's: admitted, limited, queued, counted and logged like the first.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::Request;
 use dispatch_stream::{Job, Submit, SubmitError};
+use http_edge::{Limits, TrustedProxies};
 use push_domain::{
     Answer, App, AppCatalogue, AppId, Audience, ManualClock, Provider, SecretBytes, Timestamp, Verdict,
 };
@@ -21,7 +23,7 @@ use crate::credential::{CredentialService, with_credentials};
 use crate::event::{Answered, Refused, Sink};
 use crate::faces::second;
 use crate::fair::{FairQueue, Share};
-use crate::{Access, AdmissionConfig, Config, Gateway, MattermostConfig, Parts, Version};
+use crate::{Access, AdmissionConfig, Config, Gateway, MattermostConfig, Parts, TestTier, Version};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -90,7 +92,7 @@ async fn a_place() -> Place {
         clock,
         version: Version { hash: "0".into(), version: "0".into() },
     });
-    let queue = FairQueue::new(Arc::new(Delivers), gateway.outages(), Share::default(), true);
+    let queue = FairQueue::new(Arc::new(Delivers), Arc::default(), Share::default(), true);
     let heard = Arc::new(Heard::default());
     let pipeline = gateway.pipeline(Arc::new(queue), vec![heard.clone() as _], TaskTracker::new());
     let service = with_credentials(second::router(pipeline));
@@ -99,6 +101,13 @@ async fn a_place() -> Place {
 
 fn config() -> Config {
     Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        plain_listen: None,
+        tls: None,
+        limits: Limits::default(),
+        trusted_proxies: TrustedProxies::default(),
+        test_tier: TestTier { enabled: false, rate_per_second: 1, burst: 1 },
+        region_urls: BTreeMap::new(),
         access: Access::Licensed,
         budget_ms: 10_000,
         test_budget_ms: 2500,

@@ -24,11 +24,10 @@ mod refusals;
 mod state;
 mod usage;
 
-pub use admission::{AdmissionConfig, Authenticator, TestTier, keep_fresh};
-pub use config::{Access, Config, MattermostConfig};
+pub use admission::{AdmissionConfig, Authenticator, keep_fresh};
+pub use config::{Access, Config, MattermostConfig, TestTier, TlsFiles};
 pub use credential::CredentialService;
 pub use faces::mattermost::edge;
 #[cfg(fuzzing)]
 pub use faces::mattermost::fuzzing;
-pub use outage::Outages;
 pub use state::{Gateway, Load, Parts, Version};

@@ -16,7 +16,7 @@ const TRY_EVERY: Duration = Duration::from_millis(100);
 
 /// What is known of outages; shared by all serving threads.
 #[derive(Debug)]
-pub struct Outages {
+pub(crate) struct Outages {
     /// The apps, and when a push of each was last let through, in milliseconds after `made`.
     apps: ArcSwap<HashMap<AppId, AtomicU64>>,
     made: Instant,
@@ -30,7 +30,7 @@ impl Default for Outages {
 
 impl Outages {
     /// Says which apps no worker can deliver to at the moment.
-    pub fn set(&self, apps: HashSet<AppId>) {
+    pub(crate) fn set(&self, apps: HashSet<AppId>) {
         let before = self.apps.load();
         let known: HashSet<AppId> = before.keys().cloned().collect();
         if known == apps {

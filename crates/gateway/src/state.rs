@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use dispatch_stream::{LineState, Submit, TenantState};
+use dispatch_stream::{LineState, Submit, Summary, TenantState};
 use http_edge::Rates;
-use push_domain::{AppCatalogue, Clock, TenantId};
+use push_domain::{AppCatalogue, AppId, Clock, TenantId};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Authenticator;
@@ -15,11 +15,12 @@ use crate::delivery::Pipeline;
 use crate::event::Sink;
 use crate::faces::mattermost;
 use crate::fair::{FairQueue, Share};
+use crate::outage::Outages;
 use crate::push_log::PushLog;
 use crate::receipts::Receipts;
 use crate::refusals::Refusals;
 use crate::usage::Usage;
-use crate::{Access, Config, Outages};
+use crate::{Access, Config};
 
 /// How many devices are, so that none gets too many pushes.
 const REMEMBERED_DEVICES: usize = 262_144;
@@ -139,15 +140,12 @@ impl Gateway {
         Load { lines, tenants: tenants.into_iter().map(state).collect() }
     }
 
-    /// Returns where to say which apps' providers are out of order.
-    #[must_use]
-    pub fn outages(&self) -> Arc<Outages> {
-        Arc::clone(&self.outages)
-    }
-
-    /// Says how many pushes of one app each serving thread may well have under way: its share of what all workers can.
-    pub fn share(&self, pushes: u32) {
-        self.share.set(pushes);
+    /// Acts on what all processes of the region told: how many gateways share what there is, and which apps' providers are
+    /// out of order.
+    pub fn hear(&self, summary: &Summary) {
+        self.authenticator.share_among(summary.gateways.max(1));
+        self.share.set(summary.share);
+        self.outages.set(summary.broken.iter().map(|name| AppId::new(name)).collect());
     }
 
     /// Returns the service for one serving thread, whose pushes go to `dispatch` and are waited for in
@@ -155,7 +153,8 @@ impl Gateway {
     #[must_use]
     pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> CredentialService {
         let has_tenants = self.config.access == Access::Licensed;
-        let queue = Arc::new(FairQueue::new(dispatch, self.outages(), self.share.clone(), has_tenants));
+        let queue =
+            Arc::new(FairQueue::new(dispatch, Arc::clone(&self.outages), self.share.clone(), has_tenants));
         let usage = Arc::new(Usage::new());
         let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::operator::OperatorCommand;
+use crate::commands::rights::RegistryCommand;
 use crate::keyfile::KeysCommand;
 use crate::lanes::NewKeyOptions;
-use crate::operator::OperatorCommand;
-use crate::rights::RegistryCommand;
 
 /// Hosted push notification service: customers' servers push through it to Apple and Google.
 #[derive(Debug, Parser)]
@@ -42,6 +42,9 @@ pub(crate) enum Command {
     Simulate(SimulateOptions),
     /// Checks a configuration and its credentials, and starts nothing.
     CheckConfig(CheckOptions),
+    /// Shows what can be configured.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Turns a mattermost-push-proxy configuration into one of ours, and says what it could not carry over.
     ImportConfig(ImportOptions),
     /// Makes tenants with a licence each, and devices, and prints the keys: for tests, demos and benchmarks.
@@ -64,9 +67,15 @@ pub(crate) enum Command {
 /// Where settings come from, besides the defaults and `HPNS_…` variables.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigOptions {
-    /// Configuration file (TOML). Every key with its default: docs and source, default.toml.
+    /// Configuration file (TOML). Every key with its default: `hpns config reference`.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Prints every setting with its default and what it means: a configuration file to begin with.
+    Reference,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use data_encoding::HEXLOWER;
@@ -14,15 +13,13 @@ use tracing::warn;
 use crate::config::Config;
 use crate::secret_file;
 
-/// The lanes of a process, and its ends of them.
+/// The lanes of a process, and the keys to them.
 pub(crate) struct Lanes {
     pub(crate) all: Vec<Lane>,
     /// For what this process and the others tell each other.
     pub(crate) words: BoardKeys,
     /// For pushes; a process that neither takes nor sends them needs none.
     ring: Option<Arc<KeyRing>>,
-    pub(crate) gateway: Option<RedisGateway>,
-    pub(crate) worker: Option<RedisWorker>,
 }
 
 impl Lanes {
@@ -53,46 +50,30 @@ impl Lanes {
             }
             lanes.push(lane);
         }
-        Ok(Some(Self { all: lanes, words, ring: ring.map(Arc::new), gateway: None, worker: None }))
+        Ok(Some(Self { all: lanes, words, ring: ring.map(Arc::new) }))
     }
 
     /// Makes the gateway's end of a process that takes pushes.
-    pub(crate) fn take_pushes(&mut self, process: &str, config: &Config) -> anyhow::Result<()> {
+    pub(crate) fn gateway(&self, process: &str, config: &Config) -> anyhow::Result<RedisGateway> {
         let (dispatch, ring) = (&config.dispatch, self.ring()?);
         let capacity = dispatch.capacity.saturating_mul(config.threads());
-        let gateway =
-            RedisGateway::new(process.to_owned(), &self.all, ring, capacity, dispatch.queue_capacity);
-        self.gateway = Some(gateway);
-        Ok(())
+        Ok(RedisGateway::new(process.to_owned(), &self.all, ring, capacity, dispatch.queue_capacity))
     }
 
     /// Makes the worker's end of a process that delivers them.
-    pub(crate) fn deliver(
-        &mut self,
+    pub(crate) fn worker(
+        &self,
         process: &str,
         config: &Config,
         clock: &Arc<dyn Clock>,
-    ) -> anyhow::Result<()> {
-        let ring = self.ring()?;
-        self.worker = Some(RedisWorker::new(process, &self.all, &ring, config.threads(), clock));
-        Ok(())
+    ) -> anyhow::Result<RedisWorker> {
+        Ok(RedisWorker::new(process, &self.all, &self.ring()?, config.threads(), clock))
     }
 
     fn ring(&self) -> anyhow::Result<Arc<KeyRing>> {
         self.ring.clone().context(
             "dispatch.key_ring_file holds the keys of the board alone; who takes or sends pushes needs the ring itself",
         )
-    }
-
-    /// Says whether each end has a lane that is up.
-    pub(crate) fn are_up(&self) -> bool {
-        self.worker.as_ref().is_none_or(RedisWorker::is_up)
-            && self.gateway.as_ref().is_none_or(RedisGateway::is_ready)
-    }
-
-    /// Returns for how long the slowest reader of jobs has not moved.
-    pub(crate) fn silence(&self) -> Duration {
-        self.worker.as_ref().map(RedisWorker::silence).unwrap_or_default()
     }
 }
 

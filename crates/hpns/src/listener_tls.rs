@@ -1,13 +1,16 @@
 //! The certificate of the gateway's listener, read again when its files change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use gateway::TlsFiles;
 use http_edge::Tls;
 use push_domain::{Clock, SecretBytes};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::config::{Config, TlsConfig};
+use crate::config::Config;
 use crate::expiry::Expiry;
 use crate::secret_file;
 
@@ -29,6 +32,22 @@ impl ListenerTls {
         let tls = Tls::new(&seen.0, &seen.1).context("`gateway.tls`")?;
         let expiry = Expiry::new("listener_certificate_days_left", "listener", "gateway");
         Ok(Some(Self { tls, config: Arc::clone(config), seen, expiry, unreadable: false }))
+    }
+
+    /// Serves with the certificate of the moment until `stop`.
+    pub(crate) async fn keep_fresh(
+        mut self,
+        clock: Arc<dyn Clock>,
+        every: Duration,
+        stop: CancellationToken,
+    ) {
+        loop {
+            self.refresh(&*clock);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(every) => {}
+            }
+        }
     }
 
     /// Looks whether the files have changed. Broken ones change nothing.
@@ -65,7 +84,7 @@ fn failed(reason: &str) {
     error!(reason, "the listener's new certificate cannot be used; the old one stays in use");
 }
 
-fn read(config: &Config, files: &TlsConfig) -> anyhow::Result<(SecretBytes, SecretBytes)> {
+fn read(config: &Config, files: &TlsFiles) -> anyhow::Result<(SecretBytes, SecretBytes)> {
     type Read = fn(&std::path::Path) -> std::io::Result<Vec<u8>>;
     let one = |key: &str, path: &std::path::Path, read: Read| {
         let path = config.path(path);

@@ -1,36 +1,21 @@
 //! `hpns`: the one binary. Reads the command line, and runs what it asks for.
 
-mod app_directory;
-mod app_files;
 mod apps;
-mod check;
-mod chores;
 mod cli;
+mod commands;
 mod config;
-mod credentials;
 mod demo;
 mod expiry;
 mod hardening;
-mod health;
-mod import;
 mod keyfile;
 mod lanes;
-mod lifecycle;
 mod listener_tls;
-mod operator;
 mod outbound;
-mod proofs;
 mod registry;
-mod rights;
 mod secret_file;
-mod seed;
-mod send;
-mod service;
-mod shard;
-mod simulate;
+mod serve;
 #[cfg(test)]
 mod simulation;
-mod switch;
 mod telemetry;
 
 use std::io::Write;
@@ -38,8 +23,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command};
-use crate::service::Role;
+use crate::cli::{Cli, Command, ConfigCommand};
+use crate::commands::{check, import, migrate, operator, rights, seed, send, simulate};
+use crate::serve::Role;
 
 /// A push allocates some dozens of times: ADR 23.
 #[global_allocator]
@@ -59,21 +45,24 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::All(options) => service::run(Role::All, &options.config, options.demo)?,
-        Command::Gateway(options) => service::run(Role::Gateway, &options.config, false)?,
-        Command::Admin(options) => service::run(Role::Admin, &options.config, false)?,
-        Command::Worker(options) => service::run(Role::Worker, &options.config, false)?,
-        Command::Migrate(options) => registry::migrate(&options)?,
+        Command::All(options) => serve::run(Role::All, &options.config, options.demo)?,
+        Command::Gateway(options) => serve::run(Role::Gateway, &options.config, false)?,
+        Command::Admin(options) => serve::run(Role::Admin, &options.config, false)?,
+        Command::Worker(options) => serve::run(Role::Worker, &options.config, false)?,
+        Command::Migrate(options) => migrate::migrate(&options)?,
         Command::Registry(command) => return rights::run(&command),
         Command::Keys(command) => keyfile::run(&command)?,
         Command::Operator(command) => return operator::run(&command),
-        Command::FirstToken(options) => registry::first_token(&options)?,
+        Command::FirstToken(options) => migrate::first_token(&options)?,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hpns", &mut std::io::stdout());
         }
         Command::NewKey(options) => lanes::print_key(&options)?,
         Command::Simulate(options) => simulate::run(options)?,
         Command::CheckConfig(options) => return check::run(&options),
+        Command::Config(ConfigCommand::Reference) => {
+            std::io::stdout().write_all(config::DEFAULTS.as_bytes())?;
+        }
         Command::ImportConfig(options) => import::run(&options)?,
         Command::Seed(options) => seed::run(&options)?,
         Command::Send(options) => return send::run(options),

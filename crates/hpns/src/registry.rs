@@ -1,24 +1,17 @@
 //! Opens the registry that the configuration names.
 
-use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use push_domain::{Clock, SystemClock, Timestamp};
+use push_domain::{Clock, SystemClock};
 use tenant_registry::{
-    Act, AdminTokenDraft, Administration, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry,
-    RegistryError, Role, SqliteRegistry, TenantReader,
+    Act, Administration, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError,
+    SqliteRegistry, TenantReader,
 };
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::cli::{MigrateOptions, RoleOptions};
 use crate::config::Config;
 use crate::keyfile::{self, Holder};
-
-/// A device is forgotten so many days after its last push, and so many after its token was called dead.
-const DEVICE_DAYS: u32 = 90;
-const REMOVED_DEVICE_DAYS: u32 = 7;
 
 /// Tenants and licences, for those who read or sell them.
 #[derive(Clone)]
@@ -38,7 +31,7 @@ impl Registry {
     /// Opens it with the service's own keys; makes a file and its keys when they are missing.
     pub(crate) async fn open(config: &Config, holder: Holder) -> anyhow::Result<(Self, Keys)> {
         let keys = keyfile::load(config, holder)?;
-        let registry = match config.postgres() {
+        let registry = match config.registry.postgres() {
             Some(address) => {
                 let opened = PostgresRegistry::open(address, keys.clone()).await;
                 let opened = opened.context("registry.url: the PostgreSQL cannot be used")?;
@@ -99,7 +92,7 @@ impl Ledger {
     /// Opens it. A PostgreSQL that cannot be reached is no reason not to deliver; one whose schema is of
     /// another version is.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
-        let Some(address) = config.postgres() else {
+        let Some(address) = config.registry.postgres() else {
             return Ok(Self::Sqlite(open_file(config, &keyfile::load(config, Holder::Registry)?).await?));
         };
         let ledger = PostgresLedger::new(address).context("registry.url")?;
@@ -120,24 +113,6 @@ impl Ledger {
         }
     }
 
-    /// Forgets devices whose time is over, some thousand at once.
-    pub(crate) async fn forget(&self, now: Timestamp) -> Result<(), RegistryError> {
-        let (today, ledger) = (now.day(), self.ledger());
-        let before = |days: u32| today.saturating_sub(days);
-        let mut forgotten = 0;
-        loop {
-            let some = ledger.forget(before(DEVICE_DAYS), before(REMOVED_DEVICE_DAYS)).await?;
-            forgotten += some;
-            if some == 0 {
-                break;
-            }
-        }
-        if forgotten > 0 {
-            info!(devices = forgotten, "devices are forgotten: they were not seen for too long");
-        }
-        Ok(())
-    }
-
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(registry) => registry.close().await,
@@ -146,57 +121,8 @@ impl Ledger {
     }
 }
 
-async fn open_file(config: &Config, keys: &Keys) -> anyhow::Result<Arc<SqliteRegistry>> {
+pub(crate) async fn open_file(config: &Config, keys: &Keys) -> anyhow::Result<Arc<SqliteRegistry>> {
     let path = config.registry_path();
     let opened = SqliteRegistry::open(&path, keys.clone()).await;
     Ok(Arc::new(opened.with_context(|| format!("registry.url: cannot open {}", path.display()))?))
-}
-
-/// `hpns migrate`: brings the schema up to date.
-pub(crate) fn migrate(options: &MigrateOptions) -> anyhow::Result<()> {
-    let config = Config::load(options.config.config.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let keys = keyfile::load(&config, Holder::Registry)?;
-        let act = Act::new("hpns migrate", SystemClock.now());
-        let mut is_sealed = true;
-        if let Some(address) = config.postgres() {
-            let migrated = PostgresRegistry::migrate(address, &keys, options.finish, act).await;
-            is_sealed = migrated.context("registry.url")?;
-        } else {
-            let registry = open_file(&config, &keys).await?;
-            if options.finish {
-                registry.finish().await?;
-            }
-            registry.close().await;
-        }
-        writeln!(std::io::stdout(), "the registry's schema is up to date")?;
-        if !is_sealed {
-            writeln!(
-                std::io::stdout(),
-                "what it grants is not signed yet: run `hpns registry seal` with the admin role's configuration"
-            )?;
-        }
-        Ok(())
-    })
-}
-
-/// For how long the first token opens anything.
-const FIRST_TOKEN: Duration = Duration::from_hours(30 * 24);
-
-/// `hpns first-token`: whoever can reach the registry with its key file may make operators.
-pub(crate) fn first_token(options: &RoleOptions) -> anyhow::Result<()> {
-    let config = Config::load(options.config.config.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (registry, _) = Registry::open(&config, Holder::Operators).await?;
-        let act = Act::new("first-token", SystemClock.now());
-        let expires_at = act.at.plus(FIRST_TOKEN);
-        let name = "first token".to_owned();
-        let draft = AdminTokenDraft { name, role: Role::SecurityAdmin, tenant: None, expires_at };
-        let issued = registry.admin().issue_admin_token(draft, act).await?;
-        registry.close().await;
-        writeln!(std::io::stdout(), "{}", issued.token.expose())?;
-        Ok(())
-    })
 }

@@ -5,8 +5,8 @@
 
 mod activity;
 mod body;
+mod drain;
 mod edge;
-mod farewell;
 mod floor;
 mod limits;
 mod listener;
@@ -17,8 +17,8 @@ mod server;
 mod tls;
 
 pub use body::{Arriving, BodyFault, discard, read};
+pub use drain::DrainService;
 pub use edge::Edge;
-pub use farewell::Farewell;
 pub use limits::{Limit, Limits};
 pub use listener::bind;
 pub use peer::{Peer, TrustedProxies, networks, site};

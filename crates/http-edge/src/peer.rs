@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
+use serde::Deserialize;
 
 use crate::floor::Network;
 
@@ -17,7 +18,8 @@ pub struct Peer {
 }
 
 /// Networks whose word for a client's address is taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {

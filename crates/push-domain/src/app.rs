@@ -20,6 +20,9 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// Every provider.
+    pub const ALL: [Self; 2] = [Self::Apns, Self::Fcm];
+
     /// Returns the name used in metrics and logs; the peer's dashboards know these two words.
     #[must_use]
     pub const fn label(self) -> &'static str {

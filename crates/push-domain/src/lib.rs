@@ -11,12 +11,14 @@ mod clock;
 mod id;
 mod notification;
 mod outcome;
+mod pacing;
 mod privacy;
 mod proxy;
 mod request;
 mod sampled;
 mod secret;
 mod sender;
+mod setting;
 mod text;
 mod verdict;
 
@@ -26,6 +28,7 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use id::{DeviceId, InvalidId, JobId, LicenceId, TenantId};
 pub use notification::{Class, Kind, Notification};
 pub use outcome::{Outcome, Reason, RetryScope};
+pub use pacing::{Backoff, Gcra, Turn};
 pub use privacy::Privacy;
 pub use proxy::OutboundProxy;
 pub use request::{
@@ -35,5 +38,6 @@ pub use request::{
 pub use sampled::Sampled;
 pub use secret::{Content, DeviceToken, InvalidToken, SecretBytes};
 pub use sender::{Attempt, PushSender};
+pub use setting::InvalidSetting;
 pub use text::is_hidden;
 pub use verdict::{Owner, Timing, Verdict};

@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod config;
 #[cfg(test)]
 mod conformance;
 mod digest;
@@ -19,6 +20,7 @@ mod model;
 mod operator;
 mod postgres;
 mod recorder;
+mod retention;
 mod rights;
 mod rows;
 mod snapshot;
@@ -30,6 +32,7 @@ pub use access::{
     Seeder, TenantAdmin, TenantReader,
 };
 pub use audit::{AuditCheck, AuditEvent, AuditFault, AuditHead, AuditReport};
+pub use config::Config;
 pub use digest::KeyDigest;
 pub use key_set::{InvalidKeySet, KeyPurpose, KeySet};
 pub use keys::{DeviceKey, Keys, LogKey};
@@ -43,6 +46,7 @@ pub use model::{
 pub use operator::{Act, AdminToken, AdminTokenDraft, AdminTokenRecord, IssuedAdminToken, Once, Role};
 pub use postgres::{PostgresLedger, PostgresRegistry};
 pub use recorder::Recorder;
+pub use retention::keep_forgetting;
 pub use rights::RightsReport;
 pub use snapshot::{Changes, Permit, Refusal, Snapshot};
 pub use sqlite::SqliteRegistry;

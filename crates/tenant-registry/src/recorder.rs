@@ -3,14 +3,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use push_domain::DeviceId;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{DeliveryLedger, DeviceState, RegistryError, Sighting};
 
 /// How many devices are remembered as written, and how many sightings wait at most.
 const MAX_REMEMBERED: usize = 262_144;
 const MAX_WAITING: usize = 16_384;
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Collects sightings of devices. A device costs one write a day, and one whenever its state changes.
 ///
@@ -89,6 +93,20 @@ impl Recorder {
                     state.waiting.push_front(sighting);
                 }
                 return Err(error);
+            }
+        }
+    }
+
+    /// Writes what waits every second, until `stop`; what is left then is left to a last [`Recorder::flush`].
+    pub async fn keep_flushed(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(FLUSH) => {}
+            }
+            if let Err(error) = self.flush().await {
+                metrics::counter!("device_ledger_failures_total").increment(1);
+                warn!(%error, "devices cannot be recorded; they will be tried again");
             }
         }
     }

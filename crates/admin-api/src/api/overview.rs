@@ -20,7 +20,7 @@ pub(super) async fn me(State(admin): State<Admin>, caller: Caller) -> Response {
         actor: caller.actor.clone(),
         role: caller.role.as_str().to_owned(),
         tenant: caller.tenant.map(|tenant| tenant.to_string()),
-        region: admin.config.region.clone(),
+        region: admin.region.clone(),
     })
 }
 

@@ -99,7 +99,7 @@ pub(super) async fn new(State(admin): State<Admin>, view: View, Path(tenant): Pa
     };
     let usual = LicenceInput {
         plan: "professional".into(),
-        regions: vec![admin.config.region.clone()],
+        regions: vec![admin.region.clone()],
         rate_per_second: 100,
         burst: 200,
         in_flight: 0,

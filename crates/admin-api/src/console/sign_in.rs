@@ -1,5 +1,7 @@
 //! In and out of the console.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{HeaderValue, SET_COOKIE};
@@ -114,7 +116,7 @@ async fn open(admin: &Admin, request: Request) -> Result<Option<Session>, Failur
     let Some(record) = admin.registry.open_admin_token(&token, now).await? else { return Ok(None) };
     let actor = format!("token:{}", record.id);
     admin.may_note(&actor)?;
-    let end = now.plus(admin.config.session).min(record.terms.expires_at);
+    let end = now.plus(Duration::from_hours(admin.config.session_hours.into())).min(record.terms.expires_at);
     let Some(session) = Session::begin(record.id.clone(), end) else { return Ok(None) };
     let row = AdminSession { id: session.id(), token: record.id, expires_at: end };
     admin.registry.begin_session(&row, Act::new(&actor, now)).await?;

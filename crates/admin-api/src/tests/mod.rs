@@ -77,14 +77,16 @@ pub(super) async fn a_place_with(oidc: Option<OidcConfig>) -> Place {
     };
     let admin = Admin::new(Parts {
         config: Config {
-            region: "us".into(),
+            listen: "127.0.0.1:0".parse().unwrap(),
             push_url: "https://push.example.com".into(),
-            gateway_url: "http://127.0.0.1:1".into(),
-            session: Duration::from_hours(8),
+            gateway_url: Some("http://127.0.0.1:1".into()),
+            session_hours: 8,
             audit_days: 400,
             trusted_proxies: TrustedProxies::new(vec!["127.0.0.0/8".parse().unwrap()]),
             oidc,
         },
+        region: "us".into(),
+        own_gateway: None,
         registry: registry.clone(),
         keys,
         board: Arc::new(Board::alone("test")),

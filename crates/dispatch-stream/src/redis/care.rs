@@ -183,8 +183,7 @@ impl Care {
     async fn take_over_from(&mut self, end: &Arc<End>, dead: &str) -> RedisResult<bool> {
         let life = end.heart.life();
         // Only what can start: a worker whose hands are full leaves the rest to others.
-        let reserved =
-            [Provider::Apns, Provider::Fcm].map(|provider| end.intake.reserve_now(provider, MAX_TAKEN));
+        let reserved = Provider::ALL.map(|provider| end.intake.reserve_now(provider, MAX_TAKEN));
         let keys = &end.lane.keys;
         let may_suspect = u8::from(end.suspect().is_none());
         let mut call = self.reap.call(2 + keys.queues().len());

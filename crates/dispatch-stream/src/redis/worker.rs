@@ -130,7 +130,7 @@ impl RedisWorker {
             tasks.spawn(beat::serve(Arc::downgrade(end)));
             tasks.spawn(settle::serve(Arc::downgrade(end), end.lane.clone(), waiting));
             tasks.spawn(care::serve(Arc::downgrade(end)));
-            for provider in [Provider::Apns, Provider::Fcm] {
+            for provider in Provider::ALL {
                 end.readers.fetch_add(1, Ordering::Relaxed);
                 tasks.spawn(read::serve(Arc::downgrade(end), provider, self.ends.len()));
             }

@@ -27,8 +27,8 @@ use crate::refusal::Refusal;
 
 pub(crate) use self::caller::Caller;
 pub use self::licences::keep_fresh;
+pub use self::origin::AdmissionConfig;
 pub(crate) use self::origin::RequestOrigin;
-pub use self::origin::{AdmissionConfig, TestTier};
 
 /// After so long without an answer from the registry, an unknown key may be a new one.
 const UNSURE: Duration = Duration::from_secs(15);

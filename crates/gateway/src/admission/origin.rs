@@ -10,7 +10,7 @@ use http_edge::{NetworkRates, Peer, Rates, TrustedProxies};
 use push_domain::TenantId;
 use tenant_registry::{InvalidKey, Keys, LicenceKey};
 
-use crate::Access;
+use crate::{Access, TestTier};
 
 /// Wrong keys of one source: 10 a minute, and 20 at once. Only what fails is counted, and no key is ever locked:
 /// whoever knows its public part could switch a customer off.
@@ -30,17 +30,8 @@ pub struct AdmissionConfig {
     pub region_urls: BTreeMap<String, String>,
     /// Whose word for a caller's address is taken, and who may bring licence keys over plain HTTP.
     pub trusted_proxies: TrustedProxies,
-    /// What servers without a licence may do, if anything.
+    /// What servers without a licence may do, if they may push.
     pub test_tier: Option<TestTier>,
-}
-
-/// What one source without a licence may push.
-#[derive(Debug, Clone, Copy)]
-pub struct TestTier {
-    /// Pushes a second.
-    pub rate_per_second: u32,
-    /// Pushes at once.
-    pub burst: u32,
 }
 
 impl AdmissionConfig {

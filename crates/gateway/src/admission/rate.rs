@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch_stream::{Board, Lease};
+use push_domain::Gcra;
 use tenant_registry::{Licence, Plan};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
@@ -34,6 +35,7 @@ pub(crate) struct Rate {
     per_second: AtomicU32,
     burst: AtomicU32,
     sharing: Sharing,
+    made: Instant,
     state: Mutex<State>,
     /// One asks for all who come meanwhile.
     asking: AsyncMutex<()>,
@@ -46,19 +48,20 @@ struct State {
     until: Instant,
     /// Nobody has a turn before that.
     denied_until: Instant,
-    /// When the next push would come at an even pace (GCRA's theoretical arrival time), while nobody can be asked.
-    arrival: Instant,
+    /// The theoretical arrival time, in nanoseconds after the rate was made, while nobody can be asked.
+    arrival: u64,
 }
 
 impl Rate {
     fn new(name: String, sharing: Sharing) -> Self {
         let now = Instant::now();
-        let state = State { turns: 0, until: now, denied_until: now, arrival: now };
+        let state = State { turns: 0, until: now, denied_until: now, arrival: 0 };
         Self {
             name,
             per_second: AtomicU32::new(1),
             burst: AtomicU32::new(1),
             sharing,
+            made: now,
             state: Mutex::new(state),
             asking: AsyncMutex::new(()),
         }
@@ -112,16 +115,12 @@ impl Rate {
     pub(crate) fn take_alone(&self) -> bool {
         let gateways = self.sharing.gateways.load(Ordering::Relaxed).max(1);
         let share = |of: &AtomicU32| of.load(Ordering::Relaxed).div_ceil(gateways).max(1);
-        let step = Duration::from_secs(1) / share(&self.per_second);
-        let lead = step * (share(&self.burst) - 1);
-        let now = Instant::now();
+        let pace = Gcra::with_burst(1_000_000_000 / u64::from(share(&self.per_second)), share(&self.burst));
+        let now = u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut state = self.lock();
-        let arrival = state.arrival.max(now);
-        let may = arrival <= now + lead;
-        if may {
-            state.arrival = arrival + step;
-        }
-        may
+        let taken = pace.take(state.arrival, now);
+        state.arrival = taken.unwrap_or(state.arrival);
+        taken.is_some()
     }
 }
 

@@ -10,6 +10,7 @@ use tenant_registry::{
 
 use super::licences::newer;
 use super::*;
+use crate::TestTier;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -153,7 +154,7 @@ async fn no_more_pushes_are_under_way_than_a_licence_allows() {
 #[tokio::test]
 async fn a_source_without_a_licence_has_a_rate_of_its_own_where_there_is_a_test_tier() {
     let mut place = a_place(Access::Licensed).await;
-    let test_tier = Some(TestTier { rate_per_second: 1, burst: 3 });
+    let test_tier = Some(TestTier { enabled: true, rate_per_second: 1, burst: 3 });
     let admission = AdmissionConfig { test_tier, ..AdmissionConfig::new(Access::Licensed, "us") };
     let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
     place.authenticator = Authenticator::new(admission, keys, place.clock.clone());

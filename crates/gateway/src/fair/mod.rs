@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use self::line::{Left, Line};
 pub(crate) use self::window::Share;
-use crate::Outages;
+use crate::outage::Outages;
 
 /// The fair queue of one serving thread.
 pub(crate) struct FairQueue {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use dispatch_worker::PaceLimit;
-use push_domain::{Audience, PushEnvironment, SecretBytes, TenantId};
+use push_domain::{Audience, InvalidSetting, PushEnvironment, SecretBytes, TenantId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
@@ -119,7 +119,9 @@ const fn a_minute() -> u64 {
     60_000
 }
 
-/// Google gives a project 10,000 a second, all regions together.
+/// Pushes a second that Google gives a project, all regions together (600,000 a minute).
+const GOOGLES_QUOTA: u32 = 10_000;
+
 const fn four_fifths_of_a_quota() -> u32 {
     8000
 }
@@ -211,6 +213,26 @@ impl FcmConfig {
 }
 
 impl AppConfig {
+    /// Names the first setting that breaks its rule.
+    pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
+        let platform = self.platform();
+        InvalidSetting::unless(!platform.is_empty(), "platform", "has to be set")?;
+        let rule = "has to be the name without the app's version (-v2)";
+        InvalidSetting::unless(!platform.contains("-v"), "platform", rule)?;
+        let ping = match self {
+            Self::Apns(app) => {
+                InvalidSetting::out_of(&(1..=1000), "max_connections", &app.max_connections)?;
+                app.ping_interval_ms
+            }
+            Self::Fcm(app) => {
+                InvalidSetting::out_of(&(1..=1000), "shards", &app.shards)?;
+                InvalidSetting::out_of(&(0..=GOOGLES_QUOTA), "rate_per_second", &app.rate_per_second)?;
+                app.ping_interval_ms
+            }
+        };
+        InvalidSetting::out_of(&(1..=3_600_000), "ping_interval_ms", &ping)
+    }
+
     pub(crate) fn platform(&self) -> &str {
         match self {
             Self::Apns(app) => &app.platform,

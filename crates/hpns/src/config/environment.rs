@@ -1,17 +1,17 @@
 //! Settings from the environment: `HPNS_`, and `__` between levels.
 
-use figment::Figment;
 use figment::providers::Env;
 use figment::value::Value;
+use figment::{Figment, Provider};
 
 use super::DEFAULTS;
 
-/// Lays the environment's settings over others.
-pub(super) fn over(layers: Figment) -> Figment {
+/// Lays the environment's settings over others, as `layer` makes them.
+pub(super) fn over<P: Provider>(layers: Figment, layer: impl Fn(Env) -> P) -> Figment {
     let variables = Env::prefixed("HPNS_").filter(|key| is_ours(&key.as_str().to_lowercase())).split("__");
     let texts: Vec<_> =
         variables.iter().filter(|(key, text)| is_text_like_another(key.as_str(), text)).collect();
-    let layers = layers.merge(variables);
+    let layers = layers.merge(layer(variables));
     texts.into_iter().fold(layers, |layers, (key, text)| layers.merge((key.as_str(), text)))
 }
 

@@ -3,27 +3,27 @@
 mod app;
 mod environment;
 mod error;
+mod renamed;
 mod rules;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use http_edge::TrustedProxies;
-use ipnet::IpNet;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 pub(crate) use app::{ApnsConfig, AppConfig, FcmConfig};
 pub(crate) use error::explained;
+use renamed::{Renamed, RenamedKey};
 pub(crate) use rules::check_app;
 
-const DEFAULTS: &str = include_str!("default.toml");
+/// The commented defaults, which are the reference documentation.
+pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Everything that can be set. Documented in `default.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,17 +33,20 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) log: LogConfig,
     pub(crate) server: ServerConfig,
-    pub(crate) gateway: GatewayConfig,
-    pub(crate) admin: AdminConfig,
+    pub(crate) gateway: gateway::Config,
+    pub(crate) admin: admin_api::Config,
     pub(crate) health: HealthConfig,
-    pub(crate) registry: RegistryConfig,
-    pub(crate) dispatch: DispatchConfig,
+    pub(crate) registry: tenant_registry::Config,
+    pub(crate) dispatch: dispatch_stream::Config,
     pub(crate) worker: dispatch_worker::Config,
     pub(crate) credentials: CredentialsConfig,
     pub(crate) outbound: OutboundConfig,
     pub(crate) development: DevelopmentConfig,
     pub(crate) apps_dir: PathBuf,
     pub(crate) apps: BTreeMap<String, Arc<AppConfig>>,
+    /// Keys that were given under their names of the version before.
+    #[serde(skip)]
+    pub(crate) renamed: Vec<RenamedKey>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -78,64 +81,6 @@ pub(crate) struct ServerConfig {
     pub(crate) shutdown_grace_seconds: u64,
 }
 
-/// The gateway's own settings and those of its listener. (`serde(flatten)` would accept unknown keys.)
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct GatewayConfig {
-    pub(crate) listen: SocketAddr,
-    pub(crate) plain_listen: Option<SocketAddr>,
-    pub(crate) tls: Option<TlsConfig>,
-    pub(crate) trusted_proxies: Vec<IpNet>,
-    test_tier: TestTierConfig,
-    region_urls: BTreeMap<String, String>,
-    connections: usize,
-    connections_per_address: usize,
-    header_timeout_ms: u64,
-    idle_timeout_ms: u64,
-    access: gateway::Access,
-    max_body_bytes: usize,
-    body_bytes: usize,
-    streams: usize,
-    timing_without_licence: bool,
-    body_timeout_ms: u64,
-    budget_ms: u64,
-    test_budget_ms: u64,
-    call_budget_ms: u64,
-    device_rate_per_second: u32,
-    device_burst: u32,
-    mattermost: gateway::MattermostConfig,
-}
-
-/// What servers without a licence may do.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TestTierConfig {
-    enabled: bool,
-    rate_per_second: u32,
-    burst: u32,
-}
-
-/// The operators' API and console.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AdminConfig {
-    pub(crate) listen: SocketAddr,
-    pub(crate) push_url: String,
-    pub(crate) gateway_url: Option<String>,
-    pub(crate) session_hours: u32,
-    pub(crate) audit_days: u32,
-    pub(crate) trusted_proxies: Vec<IpNet>,
-    pub(crate) oidc: Option<admin_api::OidcConfig>,
-}
-
-/// The certificate of the gateway's listener, in PEM.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TlsConfig {
-    pub(crate) certificate_file: PathBuf,
-    pub(crate) key_file: PathBuf,
-}
-
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CredentialsConfig {
@@ -157,106 +102,27 @@ pub(crate) struct HealthConfig {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RegistryConfig {
-    url: SecretString,
-    pub(crate) poll_ms: u64,
-    key_file: PathBuf,
-    key_files: Vec<PathBuf>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DispatchConfig {
-    pub(crate) capacity: usize,
-    pub(crate) lanes: Vec<SecretString>,
-    pub(crate) lanes_ca_file: Option<PathBuf>,
-    pub(crate) check_lanes: bool,
-    pub(crate) key_prefix: String,
-    pub(crate) key_ring_file: PathBuf,
-    pub(crate) queue_capacity: usize,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct DevelopmentConfig {
     pub(crate) custom_endpoints: bool,
-}
-
-impl AdminConfig {
-    /// The settings of the admin API; a gateway of the same process is the nearest one.
-    pub(crate) fn admin(&self, region: &str, own: Option<SocketAddr>) -> admin_api::Config {
-        let own = own.map(|address| {
-            let host =
-                if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
-            format!("http://{host}:{}", address.port())
-        });
-        admin_api::Config {
-            region: region.to_owned(),
-            push_url: self.push_url.clone(),
-            gateway_url: self.gateway_url.clone().or(own).unwrap_or_else(|| self.push_url.clone()),
-            session: Duration::from_hours(self.session_hours.into()),
-            audit_days: self.audit_days,
-            trusted_proxies: TrustedProxies::new(self.trusted_proxies.clone()),
-            oidc: self.oidc.clone(),
-        }
-    }
-}
-
-impl GatewayConfig {
-    pub(crate) fn gateway(&self) -> gateway::Config {
-        gateway::Config {
-            access: self.access,
-            timing_without_licence: self.timing_without_licence,
-            budget_ms: self.budget_ms,
-            test_budget_ms: self.test_budget_ms,
-            call_budget_ms: self.call_budget_ms,
-            device_rate_per_second: self.device_rate_per_second,
-            device_burst: self.device_burst,
-            mattermost: self.mattermost.clone(),
-        }
-    }
-
-    /// How callers may come in.
-    pub(crate) fn admission(&self, region: &str) -> gateway::AdmissionConfig {
-        let TestTierConfig { enabled, rate_per_second, burst } = self.test_tier;
-        gateway::AdmissionConfig {
-            access: self.access,
-            region: region.to_owned(),
-            region_urls: self.region_urls.clone(),
-            trusted_proxies: TrustedProxies::new(self.trusted_proxies.clone()),
-            test_tier: enabled.then_some(gateway::TestTier { rate_per_second, burst }),
-        }
-    }
-
-    /// What callers may cost, all threads and listeners together.
-    pub(crate) fn limits(&self) -> http_edge::Limits {
-        http_edge::Limits {
-            connections: self.connections,
-            connections_per_site: self.connections_per_address,
-            header_timeout: Duration::from_millis(self.header_timeout_ms),
-            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
-            body_timeout: Duration::from_millis(self.body_timeout_ms),
-            max_body_bytes: self.max_body_bytes,
-            body_bytes: self.body_bytes,
-            streams: self.streams,
-        }
-    }
 }
 
 impl Config {
     /// Reads all layers. The error names the key and the rule, and repeats no value.
     pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
-        let mut layers = Figment::from(Toml::string(DEFAULTS));
+        let (mut layers, mut given) = (Figment::from(Toml::string(DEFAULTS)), Figment::new());
         if let Some(path) = file {
             ensure!(path.exists(), "configuration file {} does not exist", path.display());
-            layers = layers.merge(Toml::file_exact(path));
+            layers = layers.merge(Renamed(Toml::file_exact(path)));
+            given = given.merge(Toml::file_exact(path));
         }
-        Self::extract(&environment::over(layers))
+        let mut config = Self::extract(&environment::over(layers, Renamed))?;
+        config.renamed = renamed::found(&environment::over(given, |variables| variables));
+        Ok(config)
     }
 
     /// Reads a file's text over the defaults; nothing else counts.
     pub(crate) fn parsed(toml: &str) -> anyhow::Result<Self> {
-        Self::extract(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)))
+        Self::extract(&Figment::from(Toml::string(DEFAULTS)).merge(Renamed(Toml::string(toml))))
     }
 
     fn extract(layers: &Figment) -> anyhow::Result<Self> {
@@ -275,22 +141,15 @@ impl Config {
 
     /// Returns the registry's file, if it is one.
     pub(crate) fn registry_path(&self) -> PathBuf {
-        let url = self.registry.url.expose_secret();
-        self.path(Path::new(url.strip_prefix("sqlite:").unwrap_or_default().trim_start_matches("//")))
+        self.path(self.registry.sqlite().unwrap_or(Path::new("")))
     }
 
-    /// Returns the registry's address, if it is a PostgreSQL.
-    pub(crate) fn postgres(&self) -> Option<&str> {
-        let url = self.registry.url.expose_secret();
-        (url.starts_with("postgres://") || url.starts_with("postgresql://")).then_some(url)
-    }
-
-    /// Returns the file with the service's own secret.
-    /// The service's own keys, by purpose; none where one file holds all.
+    /// Returns the files of the service's own keys, by purpose; none where one file holds all.
     pub(crate) fn key_files(&self) -> Vec<PathBuf> {
         self.registry.key_files.iter().map(|file| self.path(file)).collect()
     }
 
+    /// Returns the file with the secret that all keys of the service are derived from.
     pub(crate) fn key_path(&self) -> PathBuf {
         self.path(&self.registry.key_file)
     }
@@ -327,6 +186,84 @@ mod tests {
     fn the_defaults_and_the_examples_in_them_are_valid() {
         assert!(accepted("").apps.is_empty());
         assert_eq!(accepted(&the_examples()).apps.len(), 2);
+    }
+
+    /// The defaults with everything that is commented in them, but for the words between.
+    fn everything() -> String {
+        let is_setting = |line: &str| {
+            let name = line.split_once(" = ").map_or("", |(name, _)| name);
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        let plain = |line: &str| {
+            let text = line.trim_start_matches("# ");
+            // An app has a key or a certificate; both are read, and only the start refuses both.
+            let text = if line.starts_with("# # ") { line.trim_start_matches("# # ") } else { text };
+            let rest =
+                text.strip_prefix('[').and_then(|text| text.split_once(']')).map(|(_, rest)| rest.trim());
+            let is_section = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'));
+            if is_setting(text) || is_section { text.to_owned() } else { line.to_owned() }
+        };
+        DEFAULTS.lines().map(plain).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn every_setting_stands_in_the_reference() {
+        let text = everything().replace("custom_endpoints = false", "custom_endpoints = true");
+        let config: Config = Figment::from(Toml::string(&text)).extract().unwrap();
+        config.validate().unwrap();
+
+        let Config { gateway, admin, dispatch, apps, .. } = &config;
+        let shown = format!("{gateway:?} {admin:?} {dispatch:?}");
+        assert!(!shown.contains("None"), "a setting is not in the reference: {shown}");
+        // What may stand in a variable besides is told in words.
+        let unset = |name: &str| format!("{:?}", apps[name]).matches("None").count();
+        assert_eq!((unset("ios"), unset("android")), (2, 1), "{apps:?}");
+    }
+
+    #[test]
+    fn the_defaults_of_limits_are_those_of_the_reference() {
+        assert_eq!(accepted("").gateway.limits, http_edge::Limits::default());
+    }
+
+    #[test]
+    fn a_key_of_the_version_before_is_taken_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("hpns.toml");
+        std::fs::write(&file, "[gateway]\nconnections = 7\nstreams = 5\n[gateway.limits]\nstreams = 6\n")
+            .unwrap();
+
+        let config = Config::load(Some(&file)).unwrap();
+
+        assert_eq!((config.gateway.limits.connections, config.gateway.limits.streams), (7, 6));
+        let names: Vec<_> = config.renamed.iter().map(|(before, _)| *before).collect();
+        assert_eq!(names, ["gateway.connections", "gateway.streams"]);
+    }
+
+    #[test]
+    fn a_number_out_of_its_bounds_is_refused_with_its_key() {
+        for (toml, key) in [
+            ("[dispatch]\ncapacity = 0", "`dispatch.capacity`"),
+            ("[dispatch]\nqueue_capacity = 0", "`dispatch.queue_capacity`"),
+            ("[worker]\nslots = 0", "`worker.slots`"),
+            ("[worker]\nfcm_attempt_timeout_ms = 0", "`worker.fcm_attempt_timeout_ms`"),
+            ("[registry]\npoll_ms = 0", "`registry.poll_ms`"),
+            ("[gateway.limits]\nidle_timeout_ms = 0", "`gateway.limits.idle_timeout_ms`"),
+            ("[gateway.limits]\nbody_bytes = 1", "`gateway.limits.body_bytes`"),
+            ("[gateway.test_tier]\nburst = 0", "`gateway.test_tier.burst`"),
+            ("[gateway.mattermost]\ncall_ttl_seconds = 0", "`gateway.mattermost.call_ttl_seconds`"),
+            ("[gateway.region_urls]\nde = \"push.example.com\"", "`gateway.region_urls.de`"),
+            ("[admin]\nsession_hours = 25", "`admin.session_hours`"),
+            ("[server]\nthreads = 5000", "`server.threads`"),
+            ("[credentials]\npoll_ms = 0", "`credentials.poll_ms`"),
+            (
+                "[apps.a]\nprovider = \"fcm\"\nplatform = \"x\"\nproject = \"p\"\nrate_per_second = 10001",
+                "`apps.a.rate_per_second`",
+            ),
+        ] {
+            let message = refusal(toml);
+            assert!(message.contains(key), "{toml}: {message}");
+        }
+        assert!(refusal("[gateway]\nbudget_ms = -1").contains("`gateway.budget_ms`"));
     }
 
     #[test]

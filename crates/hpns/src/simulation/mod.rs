@@ -171,7 +171,7 @@ impl Story {
             Arc::new(Authenticator::new(AdmissionConfig::new(Access::Open, "us"), keys, Arc::clone(&clock)));
         let (queue, tasks) = (InProcess::new(30), TaskTracker::new());
         let gateway = Gateway::new(gateway::Parts {
-            config: config.gateway.gateway(),
+            config: config.gateway.clone(),
             authenticator,
             apps,
             clock: Arc::clone(&clock),

@@ -54,7 +54,7 @@ fn versions(platform: &str) -> [Counter; 3] {
 impl Metrics {
     pub(crate) fn new() -> Self {
         Self {
-            pushes: [Provider::Apns, Provider::Fcm].map(|provider| {
+            pushes: Provider::ALL.map(|provider| {
                 Kind::ALL.map(|kind| [false, true].map(|is_voip| PushCounters::new(provider, kind, is_voip)))
             }),
             versions: RwLock::default(),

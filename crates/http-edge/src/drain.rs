@@ -1,5 +1,5 @@
-//! Sends callers elsewhere before the listener closes: a load balancer needs a moment to notice that a process
-//! is leaving, and a caller with an open connection would use it again just when it is closed.
+//! Connection draining: sends callers elsewhere before the listener closes. A load balancer needs a moment to notice that a
+//! process is leaving, and a caller with an open connection would use it again just when it is closed.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,22 +14,22 @@ use http::{Request, Version};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-/// A service whose answers end their connection once the process is leaving.
+/// A service whose answers end their connection once the process is draining.
 #[derive(Clone)]
-pub struct Farewell<S> {
+pub struct DrainService<S> {
     service: S,
-    leaving: CancellationToken,
+    draining: CancellationToken,
 }
 
-impl<S> Farewell<S> {
-    /// Wraps a service. From `leaving` on, each HTTP/1.1 answer is its connection's last; HTTP/2 has a word
+impl<S> DrainService<S> {
+    /// Wraps a service. From `draining` on, each HTTP/1.1 answer is its connection's last; HTTP/2 has a word
     /// for that, which the listener says when it closes.
-    pub const fn new(service: S, leaving: CancellationToken) -> Self {
-        Self { service, leaving }
+    pub const fn new(service: S, draining: CancellationToken) -> Self {
+        Self { service, draining }
     }
 }
 
-impl<S, B> Service<Request<B>> for Farewell<S>
+impl<S, B> Service<Request<B>> for DrainService<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -44,10 +44,10 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_last = request.version() <= Version::HTTP_11;
-        let (answer, leaving) = (self.service.call(request), self.leaving.clone());
+        let (answer, draining) = (self.service.call(request), self.draining.clone());
         Box::pin(async move {
             let mut response = answer.await?;
-            if is_last && leaving.is_cancelled() {
+            if is_last && draining.is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response)
@@ -55,9 +55,11 @@ where
     }
 }
 
-impl<S> fmt::Debug for Farewell<S> {
+impl<S> fmt::Debug for DrainService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Farewell").field("leaving", &self.leaving.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("DrainService")
+            .field("draining", &self.draining.is_cancelled())
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,9 +73,9 @@ mod tests {
 
     #[tokio::test]
     async fn only_who_leaves_sends_callers_elsewhere() {
-        let leaving = CancellationToken::new();
+        let draining = CancellationToken::new();
         let router = Router::new().route("/", get(|| async { "x" }));
-        let service = Farewell::new(router, leaving.clone());
+        let service = DrainService::new(router, draining.clone());
         let ask = |version| {
             let mut request = Request::new(Body::empty());
             *request.version_mut() = version;
@@ -81,7 +83,7 @@ mod tests {
         };
 
         assert!(!ask(Version::HTTP_11).await.unwrap().headers().contains_key(CONNECTION));
-        leaving.cancel();
+        draining.cancel();
         assert_eq!(ask(Version::HTTP_11).await.unwrap().headers()[CONNECTION], "close");
         assert!(!ask(Version::HTTP_2).await.unwrap().headers().contains_key(CONNECTION));
     }

@@ -2,13 +2,20 @@
 //! others read in the registry, also after a restart.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dispatch_worker::Proofs;
-use push_domain::AppId;
+use push_domain::{AppId, Clock};
 use tenant_registry::{DeliveryLedger, RegistryError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use crate::apps::Apps;
+use super::{Apps, goes_on};
+
+const WRITE: Duration = Duration::from_secs(1);
+const READ: Duration = Duration::from_mins(1);
 
 /// An app, and what stands for its credentials and for where they are used.
 type Proof = (String, String);
@@ -44,6 +51,30 @@ impl Proven {
             ledger.prove(&app, &fingerprint, day).await?;
             self.news().retain(|told| told.0 != app || told.1 != fingerprint);
         }
+    }
+}
+
+impl Apps {
+    /// Keeps which credentials are proven in the registry, until `stop`, and then once more.
+    pub(crate) async fn keep_proofs(
+        self: Arc<Self>,
+        ledger: Arc<dyn DeliveryLedger>,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) {
+        let (mut read_at, mut goes) = (None, true);
+        while goes {
+            let mut done = self.proven.write(&*ledger, clock.now().day()).await;
+            if done.is_ok() && read_at.is_none_or(|at: Instant| at.elapsed() >= READ) {
+                done = self.proven.read(&*ledger).await;
+                read_at = done.is_ok().then(Instant::now);
+            }
+            if let Err(error) = done {
+                warn!(%error, "which credentials are proven is not in the registry; it will be tried again");
+            }
+            goes = goes_on(&stop, WRITE).await;
+        }
+        let _ = self.proven.write(&*ledger, clock.now().day()).await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use provider_sim::{Settings, Simulator};
 
 use crate::cli::SimulateOptions;
-use crate::lifecycle::Signals;
+use crate::serve::shutdown::Signals;
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(options: SimulateOptions) -> anyhow::Result<()> {

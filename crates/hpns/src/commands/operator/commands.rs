@@ -11,7 +11,7 @@ use super::arguments::{
 use super::client::{Client, Refused, encoded};
 use super::customers::{key, licence, server, tenant};
 use super::output::{confirm, items, lines};
-use crate::app_files;
+use crate::commands::app_files;
 
 /// Runs a command. Who only writes files here needs no API.
 pub(super) async fn run(command: &OperatorCommand) -> anyhow::Result<()> {

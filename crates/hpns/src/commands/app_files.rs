@@ -13,12 +13,12 @@ use clap::{Args, ValueEnum};
 use push_domain::{AppCatalogue, SystemClock};
 use tokio_util::task::TaskTracker;
 
-use crate::app_directory;
+use super::check;
+use crate::apps::credentials::CredentialLoader;
 use crate::apps::described;
-use crate::check;
+use crate::apps::directory;
 use crate::cli::ConfigOptions;
 use crate::config::{AppConfig, Config};
-use crate::credentials::Workshop;
 use crate::secret_file;
 
 /// Whose push service an app uses.
@@ -98,7 +98,7 @@ pub(crate) async fn add(options: &AddOptions) -> anyhow::Result<()> {
     ensure!(!config.apps.contains_key(name), "an app of the configuration has the name {name}");
     ensure!(!file.exists(), "there is an app {name} already: {}", file.display());
     // As if it stood where its files are now.
-    let described_here = app_directory::parsed(name, &options.text(None)?, Path::new(""), custom)?;
+    let described_here = directory::parsed(name, &options.text(None)?, Path::new(""), custom)?;
     prove(options, &config, described_here).await?;
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let mut written = Vec::new();
@@ -137,10 +137,10 @@ pub(crate) fn remove(options: &RemoveOptions) -> anyhow::Result<()> {
     let config = Config::load(options.config.config.as_deref())?;
     let (name, directory) = (&options.name, config.path(&config.apps_dir));
     ensure!(!config.apps.contains_key(name), "the app {name} stands in the configuration: take it out there");
-    let names = app_directory::names(&directory).unwrap_or_default();
+    let names = directory::names(&directory).unwrap_or_default();
     ensure!(names.contains(name), "there is no app {name} in {}", directory.display());
     // One that cannot be read goes all the same; nobody knows which files are its own.
-    let app = app_directory::read(&directory, name, true);
+    let app = directory::read(&directory, name, true);
     let file = directory.join(format!("{name}.toml"));
     fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     let own = |path: &Path| {
@@ -159,18 +159,18 @@ pub(crate) fn remove(options: &RemoveOptions) -> anyhow::Result<()> {
 async fn prove(options: &AddOptions, config: &Arc<Config>, app: AppConfig) -> anyhow::Result<()> {
     let (name, directory) = (&options.name, config.path(&config.apps_dir));
     let mut all = config.apps.clone();
-    for other in app_directory::names(&directory).unwrap_or_default() {
-        if let Ok(known) = app_directory::read(&directory, &other, true) {
+    for other in directory::names(&directory).unwrap_or_default() {
+        if let Ok(known) = directory::read(&directory, &other, true) {
             all.entry(other).or_insert_with(|| Arc::new(known));
         }
     }
     let app = Arc::new(app);
     all.insert(name.clone(), Arc::clone(&app));
     AppCatalogue::new(all.iter().map(|(name, app)| described(name, app)))?;
-    let workshop = Workshop::new(Arc::clone(config), Arc::new(SystemClock), TaskTracker::new())?;
-    let credentials = workshop.load(name, &app)?;
+    let loader = CredentialLoader::new(Arc::clone(config), Arc::new(SystemClock), TaskTracker::new())?;
+    let credentials = loader.load(name, &app)?;
     if options.dry_run {
-        let (is_good, text) = check::proven(&credentials, &workshop.tasks).await?;
+        let (is_good, text) = check::proven(&credentials, &loader.tasks).await?;
         ensure!(is_good, "{text}");
         writeln!(std::io::stdout(), "app {name}: {text}")?;
     }

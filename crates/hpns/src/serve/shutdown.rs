@@ -1,4 +1,4 @@
-//! Stopping: softly on the first signal, hard on the second or when the grace period ends.
+//! Graceful shutdown: softly on the first signal, hard on the second or when the grace period ends.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::shard::Shard;
+use super::thread::ServingThread;
 
 /// The signals that ask to stop. Made before the first request is taken, so that none is missed.
 pub(crate) struct Signals {
@@ -40,12 +40,12 @@ impl Signals {
     }
 }
 
-/// How a process goes.
-pub(crate) struct Goodbye {
+/// The shutdown sequence of a process.
+pub(crate) struct ShutdownSequence {
     /// Without being asked, when this says that a task is lost.
     pub(crate) lost: CancellationToken,
     /// First it is not ready any more, and its answers end their connections,
-    pub(crate) leaving: CancellationToken,
+    pub(crate) draining: CancellationToken,
     /// for so long;
     pub(crate) drain: Duration,
     /// then it takes no more,
@@ -54,32 +54,32 @@ pub(crate) struct Goodbye {
     pub(crate) grace: Duration,
 }
 
-/// Waits for a signal, or for a serving thread or a vital task that ends by itself; then says goodbye.
+/// Waits for a signal, or for a serving thread or a vital task that ends by itself; then shuts down.
 ///
 /// Returns `Err` when something ended that should not have, or when requests under way were lost.
 pub(crate) async fn until_stopped(
     mut signals: Signals,
-    shards: Vec<Shard>,
-    goodbye: Goodbye,
+    serving: Vec<ServingThread>,
+    shutdown: ShutdownSequence,
 ) -> anyhow::Result<()> {
     let mut ends = JoinSet::new();
     let mut threads = Vec::new();
-    for shard in shards {
-        ends.spawn(shard.ended);
-        threads.push(shard.thread);
+    for thread in serving {
+        ends.spawn(thread.ended);
+        threads.push(thread.thread);
     }
     let mut fault = tokio::select! {
         () = signals.next() => None,
         _ = ends.join_next() => Some(anyhow::anyhow!("a serving thread ended by itself")),
-        () = goodbye.lost.cancelled() => Some(anyhow::anyhow!("a task without which nothing goes on has panicked")),
+        () = shutdown.lost.cancelled() => Some(anyhow::anyhow!("a task without which nothing goes on has panicked")),
     };
     info!("asked to stop");
-    goodbye.leaving.cancel();
+    shutdown.draining.cancel();
     // What ended by itself leaves nothing to drain.
-    let drain = if fault.is_none() { goodbye.drain } else { Duration::ZERO };
+    let drain = if fault.is_none() { shutdown.drain } else { Duration::ZERO };
     let all_ended = async {
         tokio::time::sleep(drain).await;
-        goodbye.stop.cancel();
+        shutdown.stop.cancel();
         while ends.join_next().await.is_some() {}
     };
     tokio::select! {
@@ -89,7 +89,7 @@ pub(crate) async fn until_stopped(
             }
         }
         () = signals.next() => fault = Some(anyhow::anyhow!("asked to stop again: pushes under way are lost")),
-        () = tokio::time::sleep(drain + goodbye.grace) => fault = Some(anyhow::anyhow!("pushes under way did not end in the grace period")),
+        () = tokio::time::sleep(drain + shutdown.grace) => fault = Some(anyhow::anyhow!("pushes under way did not end in the grace period")),
     }
     fault.map_or(Ok(()), |fault| {
         error!(reason = format!("{fault:#}"), "stopped hard");

@@ -30,7 +30,7 @@ pub(crate) enum Credentials {
 }
 
 /// Where credentials are made.
-pub(crate) struct Workshop {
+pub(crate) struct CredentialLoader {
     pub(crate) config: Arc<Config>,
     pub(crate) outbound: Outbound,
     pub(crate) clock: Arc<dyn Clock>,
@@ -86,7 +86,7 @@ impl Stamp {
 /// Stamps of all credential files of an app; nothing for one that is not there.
 pub(crate) type Stamps = Vec<Option<Stamp>>;
 
-impl Workshop {
+impl CredentialLoader {
     pub(crate) fn new(
         config: Arc<Config>,
         clock: Arc<dyn Clock>,

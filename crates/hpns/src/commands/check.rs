@@ -14,11 +14,11 @@ use push_domain::{
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::app_directory;
+use crate::apps::credentials::{CredentialLoader, Credentials};
+use crate::apps::directory;
 use crate::apps::{described, shown};
 use crate::cli::CheckOptions;
 use crate::config::{AppConfig, Config};
-use crate::credentials::{Credentials, Workshop};
 use crate::keyfile;
 use crate::listener_tls::ListenerTls;
 
@@ -48,9 +48,9 @@ pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
         }
         Err(error) => report.bad("gateway.tls", &format!("{error:#}"))?,
     }
-    let workshop = Workshop::new(Arc::clone(&config), clock, TaskTracker::new())?;
+    let loader = CredentialLoader::new(Arc::clone(&config), clock, TaskTracker::new())?;
     let apps = all_apps(&config, &mut report)?;
-    runtime.block_on(check_apps(&workshop, &apps, options.dry_run, &mut report))?;
+    runtime.block_on(check_apps(&loader, &apps, options.dry_run, &mut report))?;
     if let Err(error) = AppCatalogue::new(apps.iter().map(|(name, app)| described(name, app))) {
         report.bad("apps", &error.to_string())?;
     }
@@ -75,8 +75,8 @@ fn check_files(config: &Config, report: &mut Report) -> anyhow::Result<()> {
 fn all_apps(config: &Config, report: &mut Report) -> anyhow::Result<BTreeMap<String, Arc<AppConfig>>> {
     let mut apps = config.apps.clone();
     let directory = config.path(&config.apps_dir);
-    for name in app_directory::names(&directory).unwrap_or_default() {
-        match app_directory::read(&directory, &name, config.development.custom_endpoints) {
+    for name in directory::names(&directory).unwrap_or_default() {
+        match directory::read(&directory, &name, config.development.custom_endpoints) {
             Ok(_) if apps.contains_key(&name) => {
                 report.bad(&format!("app {name}"), "an app of the configuration has this name")?;
             }
@@ -88,28 +88,28 @@ fn all_apps(config: &Config, report: &mut Report) -> anyhow::Result<BTreeMap<Str
 }
 
 async fn check_apps(
-    workshop: &Workshop,
+    loader: &CredentialLoader,
     apps: &BTreeMap<String, Arc<AppConfig>>,
     dry_run: bool,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     for (name, app) in apps {
         let what = format!("app {name}");
-        let credentials = match workshop.load(name, app) {
+        let credentials = match loader.load(name, app) {
             Ok(credentials) => credentials,
             Err(error) => {
                 report.bad(&what, &format!("{error:#}"))?;
                 continue;
             }
         };
-        let mut text = format!("{}, fingerprint {}", credentials.kind(), workshop.fingerprint(app));
+        let mut text = format!("{}, fingerprint {}", credentials.kind(), loader.fingerprint(app));
         if let Some(end) = credentials.expires_at() {
-            let days = end.since(workshop.clock.now()).as_secs() / DAY_SECONDS;
+            let days = end.since(loader.clock.now()).as_secs() / DAY_SECONDS;
             let _ = write!(text, ", {days} days left");
         }
         report.good(&what, &text)?;
         if dry_run {
-            let (good, text) = proven(&credentials, &workshop.tasks).await?;
+            let (good, text) = proven(&credentials, &loader.tasks).await?;
             report.judge(&format!("{what}: dry run"), good, &text)?;
         }
     }

@@ -4,24 +4,33 @@
 //! An app costs nothing before its first push: its credentials are proven when it comes, its senders are made, and its
 //! provider is called, when somebody pushes to it.
 
+pub(crate) mod credentials;
+pub(crate) mod directory;
+mod proofs;
+mod switch;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dispatch_stream::{AppState, Board};
 use dispatch_worker::{Guards, PaceLimit, SenderSource};
 use push_domain::{App, AppCatalogue, AppId, Provider, PushSender};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
-use crate::app_directory::AppDirectory;
+use self::credentials::{Credentials, Fingerprint, Stamps};
+use self::directory::AppDirectory;
+use self::proofs::Proven;
+use self::switch::Switch;
 use crate::config::{AppConfig, Config};
-use crate::credentials::{Credentials, Fingerprint, Stamps, Workshop};
 use crate::expiry::Expiry;
-use crate::proofs::Proven;
-use crate::switch::Switch;
+
+pub(crate) use self::credentials::CredentialLoader;
 
 /// The apps of a process.
 pub(crate) struct Apps {
@@ -29,7 +38,7 @@ pub(crate) struct Apps {
     config: Arc<Config>,
     directory: Mutex<AppDirectory>,
     /// Where credentials are made, if this process delivers.
-    workshop: Option<Workshop>,
+    loader: Option<CredentialLoader>,
     managed: Mutex<BTreeMap<String, Arc<Managed>>>,
     /// Grows whenever an app goes, or is described anew.
     generation: AtomicU64,
@@ -69,14 +78,14 @@ pub(crate) struct ThreadSenders {
 impl Apps {
     /// Lists all apps, and reads their credentials, if this process delivers. A broken one does not stop the others: its
     /// app stays in the catalogue, its pushes fail with a code of their own, and the operator is told.
-    pub(crate) fn load(config: Arc<Config>, workshop: Option<Workshop>) -> anyhow::Result<Self> {
+    pub(crate) fn load(config: Arc<Config>, loader: Option<CredentialLoader>) -> anyhow::Result<Self> {
         let apps = Self {
             catalogue: Arc::new(AppCatalogue::new(
                 config.apps.iter().map(|(name, app)| described(name, app)),
             )?),
             directory: Mutex::new(AppDirectory::new(&config)),
             config,
-            workshop,
+            loader,
             managed: Mutex::default(),
             generation: AtomicU64::new(0),
             proven: Proven::default(),
@@ -102,13 +111,12 @@ impl Apps {
         let mut now = BTreeMap::new();
         for (name, config) in listed {
             let same = known.get(&name).filter(|app| Arc::ptr_eq(&app.config, &config));
-            let app = same
-                .cloned()
-                .unwrap_or_else(|| Arc::new(Managed::new(&name, config, self.workshop.as_ref())));
+            let app =
+                same.cloned().unwrap_or_else(|| Arc::new(Managed::new(&name, config, self.loader.as_ref())));
             if same.is_some()
-                && let (Some(workshop), Some(guards)) = (&self.workshop, guards)
+                && let (Some(loader), Some(guards)) = (&self.loader, guards)
             {
-                app.refresh(workshop, guards);
+                app.refresh(loader, guards);
             }
             now.insert(name, app);
         }
@@ -129,6 +137,16 @@ impl Apps {
         }
         if !known.is_empty() && (came > 0 || !gone.is_empty()) {
             info!(came, gone_or_changed = gone.len(), "apps came or went");
+        }
+    }
+
+    /// Serves the apps of the moment, with their credentials of the moment, until `stop`.
+    pub(crate) async fn keep_fresh(self: Arc<Self>, guards: Option<Guards>, stop: CancellationToken) {
+        let every = Duration::from_millis(self.config.credentials.poll_ms);
+        while goes_on(&stop, every).await {
+            let (apps, guards) = (Arc::clone(&self), guards.clone());
+            // Files are read on a thread of their own.
+            let _ = tokio::task::spawn_blocking(move || apps.refresh(guards.as_ref())).await;
         }
     }
 
@@ -174,13 +192,13 @@ impl Apps {
 
     /// Adds what is known of the credentials, for the operators' eyes.
     pub(crate) fn describe(&self, states: &mut BTreeMap<String, AppState>) {
-        let Some(workshop) = &self.workshop else { return };
+        let Some(loader) = &self.loader else { return };
         for app in self.managed().values() {
             let state = app.lock();
             let described = states.entry(app.name.clone()).or_default();
             if let Some(credentials) = &state.credentials {
                 credentials.kind().clone_into(&mut described.credentials);
-                let left = credentials.expires_at().map(|end| end.since(workshop.clock.now()).as_secs());
+                let left = credentials.expires_at().map(|end| end.since(loader.clock.now()).as_secs());
                 described.days_left = left.and_then(|seconds| u32::try_from(seconds / 86_400).ok());
             }
             described.fingerprint = state.used.map(|used| used.to_string()).unwrap_or_default();
@@ -189,7 +207,7 @@ impl Apps {
 }
 
 impl Managed {
-    fn new(name: &str, config: Arc<AppConfig>, workshop: Option<&Workshop>) -> Self {
+    fn new(name: &str, config: Arc<AppConfig>, loader: Option<&CredentialLoader>) -> Self {
         let mut state = State {
             stamps: Stamps::default(),
             seen: Fingerprint::default(),
@@ -198,10 +216,10 @@ impl Managed {
             seats: Vec::new(),
             expiry: Expiry::new("app_credential_days_left", "app", name),
         };
-        if let Some(workshop) = workshop {
-            state.stamps = workshop.stamps(&config);
-            state.seen = workshop.fingerprint(&config);
-            match workshop.load(name, &config) {
+        if let Some(loader) = loader {
+            state.stamps = loader.stamps(&config);
+            state.seen = loader.fingerprint(&config);
+            match loader.load(name, &config) {
                 Ok(good) => (state.credentials, state.used) = (Some(good), Some(state.seen)),
                 Err(error) => {
                     let reason = format!("{error:#}");
@@ -210,7 +228,7 @@ impl Managed {
             }
             show_usable(name, state.credentials.is_some());
             let expires_at = state.credentials.as_ref().and_then(Credentials::expires_at);
-            state.expiry.check(expires_at, workshop.clock.now());
+            state.expiry.check(expires_at, loader.clock.now());
         }
         Self { name: name.to_owned(), config, state: Mutex::new(state) }
     }
@@ -219,18 +237,18 @@ impl Managed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refresh(&self, workshop: &Workshop, guards: &Guards) {
+    fn refresh(&self, loader: &CredentialLoader, guards: &Guards) {
         let name = &self.name;
-        let stamps = workshop.stamps(&self.config);
+        let stamps = loader.stamps(&self.config);
         let mut state = self.lock();
         let State { stamps: known, seen, used, credentials, seats, expiry } = &mut *state;
         let expires_at = credentials.as_ref().and_then(Credentials::expires_at);
-        expiry.check(expires_at, workshop.clock.now());
+        expiry.check(expires_at, loader.clock.now());
         if *known == stamps {
             return;
         }
         *known = stamps;
-        let now = workshop.fingerprint(&self.config);
+        let now = loader.fingerprint(&self.config);
         if now == *seen {
             return;
         }
@@ -238,7 +256,7 @@ impl Managed {
         if *used == Some(now) {
             return; // As before a change that came to nothing.
         }
-        let made = workshop.load(name, &self.config).and_then(|new| {
+        let made = loader.load(name, &self.config).and_then(|new| {
             let senders =
                 seats.iter().map(|seat| new.sender(&seat.tasks)).collect::<anyhow::Result<Vec<_>>>()?;
             Ok((new, senders))
@@ -249,7 +267,7 @@ impl Managed {
                     seat.sender.set(sender);
                 }
                 expiry.renewed();
-                expiry.check(new.expires_at(), workshop.clock.now());
+                expiry.check(new.expires_at(), loader.clock.now());
                 (*credentials, *used) = (Some(new), Some(now));
                 // The guards look at what is used now.
                 drop(state);
@@ -310,6 +328,14 @@ impl fmt::Debug for ThreadSenders {
 
 fn show_usable(name: &str, usable: bool) {
     metrics::gauge!("app_credentials_usable", "app" => name.to_owned()).set(if usable { 1.0 } else { 0.0 });
+}
+
+/// Waits, and says whether to go on.
+async fn goes_on(stop: &CancellationToken, wait: Duration) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(wait) => true,
+    }
 }
 
 /// An app without its secrets.

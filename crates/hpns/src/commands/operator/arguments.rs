@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::customer_arguments::{KeyCommand, LicenceCommand, ServerCommand, TenantCommand};
-use crate::app_files::{AddOptions, RemoveOptions};
+use crate::commands::app_files::{AddOptions, RemoveOptions};
 
 /// Where the admin API is, and who asks.
 #[derive(Debug, Args)]

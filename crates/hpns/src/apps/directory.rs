@@ -11,8 +11,8 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use tracing::error;
 
+use crate::apps::credentials::Stamp;
 use crate::config::{AppConfig, Config, check_app, explained};
-use crate::credentials::Stamp;
 use crate::secret_file;
 
 /// What was found when it was last looked at.

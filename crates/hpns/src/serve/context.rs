@@ -1,0 +1,58 @@
+//! What the roles of a process share.
+
+use std::sync::Arc;
+
+use dispatch_stream::{Board, VitalTasks};
+use push_domain::{Clock, SystemClock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::lanes::Lanes;
+
+/// The process as its roles see it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ProcessContext {
+    pub(crate) config: Arc<Config>,
+    /// Names this process for as long as it runs.
+    pub(crate) id: String,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The way between gateways and workers, where they are processes of their own.
+    pub(crate) lanes: Option<Arc<Lanes>>,
+    /// What the processes know of each other.
+    pub(crate) board: Arc<Board>,
+    /// What goes on beside the pushes.
+    pub(crate) tasks: TaskTracker,
+    /// Asks callers to go elsewhere.
+    pub(crate) draining: CancellationToken,
+    /// Takes no more.
+    pub(crate) stop: CancellationToken,
+    /// A task that the process cannot do without has panicked.
+    pub(crate) lost: CancellationToken,
+    /// Ends what outlives the serving threads: the private ports.
+    pub(crate) end: CancellationToken,
+}
+
+impl ProcessContext {
+    pub(crate) async fn open(config: Arc<Config>) -> anyhow::Result<Self> {
+        let lanes = Lanes::open(&config).await?.map(Arc::new);
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let board = Arc::new(match &lanes {
+            Some(lanes) => Board::new(&id, &lanes.all, &lanes.words),
+            None => Board::alone(&id),
+        });
+        let (draining, stop, lost, end) = Default::default();
+        let (clock, tasks) = (Arc::new(SystemClock), TaskTracker::new());
+        Ok(Self { config, id, clock, lanes, board, tasks, draining, stop, lost, end })
+    }
+
+    /// Where other processes may be met; nowhere for one that is alone.
+    pub(crate) fn shared_board(&self) -> Option<&Arc<Board>> {
+        self.lanes.is_some().then_some(&self.board)
+    }
+
+    /// Runs tasks whose panic ends the process.
+    pub(crate) fn vital_tasks(&self) -> VitalTasks {
+        VitalTasks::new(self.tasks.clone(), self.lost.clone())
+    }
+}
