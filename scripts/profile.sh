@@ -38,7 +38,7 @@ perf report --stdio --no-children -i "$data" --sort dso,symbol --percent-limit 0
       if (name ~ /metrics/) return "metrics"
       if (name ~ /gateway|serde|mattermost|emoji/) return "gateway: JSON in, payload out"
       if (name ~ /hyper|axum|http_edge|httparse|tower/) return "HTTP/1.1: hyper, axum, accept loop"
-      if (name ~ /dispatch_|Switch|governor|push_domain/) return "dispatch and worker"
+      if (name ~ /dispatch_|SwappableSender|governor|push_domain/) return "dispatch and worker"
       if (name ~ /tokio|mio|futures/) return "tokio: tasks, wake-ups, timers"
       return "other"
     }

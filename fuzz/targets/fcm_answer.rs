@@ -3,12 +3,12 @@
 
 use std::time::UNIX_EPOCH;
 
-use fcm_sender::verdict::{retry_after, verdict};
+use fcm_sender::response::{retry_after, classify};
 use push_domain::Outcome;
 
 libfuzzer_sys::fuzz_target!(|answer: (u16, &str, &[u8])| {
     let (status, header, body) = answer;
-    let judged = verdict(status, body, retry_after(header, UNIX_EPOCH));
+    let judged = classify(status, body, retry_after(header, UNIX_EPOCH));
     if judged.outcome == Outcome::Accepted {
         assert_eq!(status, 200);
     }

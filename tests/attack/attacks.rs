@@ -1,4 +1,4 @@
-//! What each attacker does.
+//! Attacks of `make attack`: what each attacker does.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use system_tests::servers::{GATEWAY_LOGIN, WORKER_LOGIN};
 
-use crate::{Attack, Place, Stop, file};
+use crate::{Attack, Place, StopSignal, file};
 
 /// All attackers, in the order of docs/SECURITY.md.
 pub(crate) const ALL: [Attack; 10] = [
@@ -34,7 +34,7 @@ pub(crate) const ALL: [Attack; 10] = [
 ];
 
 /// Repeats something until it is told to stop; returns how often.
-fn until(stop: &Stop, mut again: impl FnMut(u64) -> anyhow::Result<()>) -> anyhow::Result<u64> {
+fn until(stop: &StopSignal, mut again: impl FnMut(u64) -> anyhow::Result<()>) -> anyhow::Result<u64> {
     let mut count = 0;
     while !stop.is_over() {
         again(count)?;
@@ -70,7 +70,7 @@ fn script(place: &Place, token: &str, reason: &str) -> anyhow::Result<()> {
     place.hosted.simulator.ask("POST", "/sim/script", &script.to_string()).map(drop)
 }
 
-fn junk_tokens(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn junk_tokens(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     script(place, "eeee", "BadDeviceToken")?;
     script(place, "ffff", "DeviceTokenNotForTopic")?;
     let prefix = format!("/t/{}", place.key);
@@ -81,7 +81,7 @@ fn junk_tokens(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     Ok(format!("nothing by {sent} pushes: its own are doubted and held"))
 }
 
-fn receipts(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn receipts(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     let head = format!("POST /t/{}/api/v1/ack HTTP/1.1\r\n", place.key);
     let sent = until(stop, |number| {
         let body = json!({ "id": number.to_string(), "platform": "ios", "type": "message" });
@@ -90,7 +90,7 @@ fn receipts(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     Ok(format!("nothing by {sent} receipts: they have a rate and a memory of their own"))
 }
 
-fn strangers_tokens(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn strangers_tokens(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     script(place, "dddd", "BadDeviceToken")?;
     let sent = until(stop, |number| {
         let from = format!("X-Forwarded-For: 198.51.100.{}\r\n", number % 64);
@@ -99,7 +99,7 @@ fn strangers_tokens(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     Ok(format!("nothing by {sent} pushes: strangers speak for nobody"))
 }
 
-fn open_connections(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn open_connections(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     let (public, admin) = (place.hosted.gateways.first().context("no gateway")?.address, place.api.address);
     let mut open = Vec::new();
     for _ in 0..400 {
@@ -137,7 +137,7 @@ fn tell_gateways(place: &Place, login: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gateway_login(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn gateway_login(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     refused(
         place,
         GATEWAY_LOGIN,
@@ -162,7 +162,7 @@ fn gateway_login(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     Ok(format!("no answer, no gateway, no outage by {told} rounds of forged words"))
 }
 
-fn worker_login(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn worker_login(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     refused(
         place,
         WORKER_LOGIN,
@@ -179,7 +179,7 @@ fn worker_login(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     Ok(format!("no answer, no pause, no doubt by {told} rounds of forged words"))
 }
 
-fn stolen_gateway(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn stolen_gateway(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     // What its configuration lets it have: it refuses to start with more.
     let config = std::fs::read_to_string(file(place, "gateway.toml"))?;
     ensure!(!config.contains("operators.keys"), "a gateway has the operators' keys");
@@ -211,7 +211,7 @@ fn stolen_gateway(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     Ok(format!("licences' terms and keyed hashes, no session, nobody's name ({asked} rounds)"))
 }
 
-fn database_writer(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn database_writer(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     let none = &serde_json::Value::Null;
     let tenant = place.api.v1("POST", "/tenants", &json!({ "name": "suspended" }))?;
     let tenant = tenant["id"].as_str().context("no tenant")?;
@@ -249,7 +249,7 @@ fn database_writer(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     Ok(format!("nothing: {tried} rounds of lifted suspensions and raised roles"))
 }
 
-fn viewer(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn viewer(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     let wanted = json!({ "name": "attack", "role": "viewer", "days": 1 });
     let made = place.api.v1("POST", "/admin-tokens", &wanted)?;
     let token = made["token"].as_str().context("no token")?.to_owned();
@@ -268,7 +268,7 @@ fn viewer(place: &Place, stop: &Stop) -> anyhow::Result<String> {
     Ok(format!("{written} audit events by {tried} sign-ins, and no change"))
 }
 
-fn words(place: &Place, stop: &Stop) -> anyhow::Result<String> {
+fn words(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     let kid = place.key.split('_').nth(2).context("no kid")?;
     let licence =
         place.hosted.postgres.ask(&format!("SELECT licence_id FROM licence_key WHERE kid = '{kid}'"))?;

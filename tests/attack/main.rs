@@ -31,12 +31,12 @@ pub(crate) struct Place {
 
 /// Tells an attacker when it is over.
 #[derive(Default)]
-pub(crate) struct Stop {
+pub(crate) struct StopSignal {
     is_over: Mutex<bool>,
     told: Condvar,
 }
 
-impl Stop {
+impl StopSignal {
     fn tell(&self) {
         *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.told.notify_all();
@@ -57,7 +57,7 @@ impl Stop {
 pub(crate) struct Attack {
     pub(crate) who: &'static str,
     pub(crate) what: &'static str,
-    pub(crate) run: fn(&Place, &Stop) -> anyhow::Result<String>,
+    pub(crate) run: fn(&Place, &StopSignal) -> anyhow::Result<String>,
 }
 
 impl Place {
@@ -105,7 +105,7 @@ fn main() -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for (number, attack) in (1..).zip(attacks::ALL) {
         let alone = p99(&place.pushes(number << 32, time)?);
-        let stop = Stop::default();
+        let stop = StopSignal::default();
         let (gained, outcome) = std::thread::scope(|scope| {
             let attacker = scope.spawn(|| (attack.run)(&place, &stop));
             let outcome = place.pushes((number << 32) + (1 << 31), time);

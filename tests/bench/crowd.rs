@@ -1,4 +1,4 @@
-//! A thousand tenants with an app of their own each, of which one has a provider that has fallen silent.
+//! Benchmark: a thousand tenants with an app each, one of whose providers has fallen silent.
 
 use std::fmt::Write as _;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What a thousand and a hundred thousand tenants cost, and ten million devices.
+//! Benchmark: the cost of up to a hundred thousand tenants, and of ten million devices.
 
 use std::io::Write;
 use std::path::Path;

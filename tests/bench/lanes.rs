@@ -1,11 +1,11 @@
-//! What one lane can carry, and what it costs while nothing is carried, with very many apps and workers.
+//! Benchmark: throughput of one lane, and its idle cost, with very many apps and workers.
 
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch_stream::{JobSource, KeyRing, Lane, RedisGateway, RedisWorker, Submit, VitalTasks};
+use dispatch_stream::{JobConsumer, JobProducer, KeyRing, Lane, RedisGateway, RedisWorker, VitalTasks};
 use push_domain::{
     Answer, App, AppCatalogue, AppId, Audience, Clock, Content, DeviceId, DeviceToken, FcmRequest, JobId,
     Kind, Notification, Provider, ProviderRequest, SystemClock, TenantId, Timing, Verdict,

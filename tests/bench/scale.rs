@@ -1,4 +1,4 @@
-//! What a push costs beside very many apps that nobody pushes to, and with all of them in use.
+//! Benchmark: the cost of a push beside very many idle apps, and with all of them in use.
 
 use std::io::Write;
 use std::path::Path;

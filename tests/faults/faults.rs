@@ -1,4 +1,4 @@
-//! The faults: how each begins and ends, in the simulator's words.
+//! Provider faults of `make faults`: how each begins and ends, in the simulator's words.
 
 use std::time::Duration;
 
@@ -42,16 +42,16 @@ impl Provider {
     }
 }
 
-/// What a fault does.
+/// Kind of a fault.
 pub(crate) enum Kind {
     /// Answers of this kind to so many of a hundred pushes: to Apple, to Google.
     Answers(u8, &'static str, &'static str),
-    /// A blow to all open connections, once or again and again.
-    Blow { blow: &'static str, repeats: bool },
+    /// A fault to all open connections, once or again and again.
+    ConnectionFault { fault: &'static str, repeats: bool },
     /// Nobody gets in any more, and who is in is put out.
-    Door(&'static str),
+    Accepts(&'static str),
     /// Other habits, and those that end them.
-    Conduct(&'static str, &'static str),
+    Profile(&'static str, &'static str),
     /// All access tokens are revoked.
     Revoke,
 }
@@ -77,25 +77,28 @@ const fn ambiguous(name: &'static str, kind: Kind) -> Fault {
     Fault { is_ambiguous: true, ..fault(name, kind) }
 }
 
-use Kind::{Answers, Blow, Conduct, Door, Revoke};
+use Kind::{Accepts, Answers, ConnectionFault, Profile, Revoke};
 
 pub(crate) const FAULTS: [Fault; 30] = [
-    ambiguous("connections refused", Door("shut")),
-    ambiguous("new connections never answered", Door("dark")),
-    ambiguous("certificate expired", Door("expired")),
-    ambiguous("open connections fall silent", Blow { blow: r#""black_hole""#, repeats: false }),
-    ambiguous("open connections freeze", Blow { blow: r#""freeze""#, repeats: false }),
-    ambiguous("connections cut", Blow { blow: r#""close""#, repeats: true }),
-    ambiguous("open requests reset", Blow { blow: r#""reset""#, repeats: true }),
-    fault("GOAWAY", Blow { blow: r#""go_away""#, repeats: true }),
-    fault("GOAWAY in plain text", Blow { blow: r#""go_away_text""#, repeats: true }),
-    fault("GOAWAY with a low last stream", Blow { blow: r#""go_away_unprocessed""#, repeats: true }),
-    fault("streams lowered to 1", Blow { blow: r#""streams","streams":1"#, repeats: true }),
+    ambiguous("connections refused", Accepts("shut")),
+    ambiguous("new connections never answered", Accepts("dark")),
+    ambiguous("certificate expired", Accepts("expired")),
+    ambiguous("open connections fall silent", ConnectionFault { fault: r#""black_hole""#, repeats: false }),
+    ambiguous("open connections freeze", ConnectionFault { fault: r#""freeze""#, repeats: false }),
+    ambiguous("connections cut", ConnectionFault { fault: r#""close""#, repeats: true }),
+    ambiguous("open requests reset", ConnectionFault { fault: r#""reset""#, repeats: true }),
+    fault("GOAWAY", ConnectionFault { fault: r#""go_away""#, repeats: true }),
+    fault("GOAWAY in plain text", ConnectionFault { fault: r#""go_away_text""#, repeats: true }),
+    fault(
+        "GOAWAY with a low last stream",
+        ConnectionFault { fault: r#""go_away_unprocessed""#, repeats: true },
+    ),
+    fault("streams lowered to 1", ConnectionFault { fault: r#""streams","streams":1"#, repeats: true }),
     fault(
         "20 ms of round-trip time more",
-        Conduct(r#""rtt_ms":20,"jitter_ms":10"#, r#""rtt_ms":0,"jitter_ms":0"#),
+        Profile(r#""rtt_ms":20,"jitter_ms":10"#, r#""rtt_ms":0,"jitter_ms":0"#),
     ),
-    fault("GOAWAY after every 20 requests", Conduct(r#""max_requests":20"#, r#""max_requests":0"#)),
+    fault("GOAWAY after every 20 requests", Profile(r#""max_requests":20"#, r#""max_requests":0"#)),
     fault(
         "30 s until an answer",
         Answers(100, r#"{"delay_ms":30000,"status":503}"#, r#"{"delay_ms":30000,"status":503}"#),
@@ -206,7 +209,7 @@ impl Fault {
                 !answer.is_empty()
             }
             (Revoke, provider) => matches!(provider, Provider::Google),
-            (Blow { .. } | Door(_) | Conduct(..), _) => true,
+            (ConnectionFault { .. } | Accepts(_) | Profile(..), _) => true,
         }
     }
 
@@ -216,8 +219,8 @@ impl Fault {
             Answers(percent, apple, google) => {
                 percent == 100 && ![apple, google].iter().any(|it| it.contains("delay_ms"))
             }
-            Door(door) => door != "dark",
-            Blow { .. } | Conduct(..) | Revoke => false,
+            Accepts(door) => door != "dark",
+            ConnectionFault { .. } | Profile(..) | Revoke => false,
         }
     }
 
@@ -228,7 +231,7 @@ impl Fault {
 
     /// Says whether it has to be begun again and again.
     pub(crate) const fn repeats(&self) -> bool {
-        matches!(self.kind, Blow { repeats: true, .. } | Revoke)
+        matches!(self.kind, ConnectionFault { repeats: true, .. } | Revoke)
     }
 
     pub(crate) fn begin(&self, simulator: &Process, provider: Provider) -> anyhow::Result<()> {
@@ -238,12 +241,12 @@ impl Fault {
                 let answer = if provider == Provider::Apple { apple } else { google };
                 script(simulator, name, percent, &serde_json::from_str(answer)?)
             }
-            Blow { blow, .. } => strike(simulator, name, blow),
-            Door(door) => {
-                conduct(simulator, provider, &format!(r#""door":"{door}""#))?;
-                strike(simulator, name, r#""close""#)
+            ConnectionFault { fault, .. } => inject_fault(simulator, name, fault),
+            Accepts(door) => {
+                set_profile(simulator, provider, &format!(r#""door":"{door}""#))?;
+                inject_fault(simulator, name, r#""close""#)
             }
-            Conduct(begin, _) => conduct(simulator, provider, begin),
+            Profile(begin, _) => set_profile(simulator, provider, begin),
             Revoke => simulator.ask("POST", "/sim/revoke-access-tokens", "").map(drop),
         }
     }
@@ -252,12 +255,12 @@ impl Fault {
         let name = provider.name();
         match self.kind {
             Answers(..) => script(simulator, name, 0, &json!({})),
-            Blow { .. } if self.name == "streams lowered to 1" => {
-                strike(simulator, name, r#""streams","streams":100"#)
+            ConnectionFault { .. } if self.name == "streams lowered to 1" => {
+                inject_fault(simulator, name, r#""streams","streams":100"#)
             }
-            Blow { .. } | Revoke => Ok(()),
-            Door(_) => conduct(simulator, provider, r#""door":"open""#),
-            Conduct(_, end) => conduct(simulator, provider, end),
+            ConnectionFault { .. } | Revoke => Ok(()),
+            Accepts(_) => set_profile(simulator, provider, r#""door":"open""#),
+            Profile(_, end) => set_profile(simulator, provider, end),
         }
     }
 }
@@ -268,12 +271,12 @@ fn script(simulator: &Process, provider: &str, percent: u8, answer: &Value) -> a
     simulator.ask("POST", "/sim/script", &script.to_string()).map(drop)
 }
 
-fn strike(simulator: &Process, provider: &str, blow: &str) -> anyhow::Result<()> {
-    simulator.ask("POST", "/sim/strike", &format!(r#"{{"provider":"{provider}","blow":{blow}}}"#)).map(drop)
+fn inject_fault(simulator: &Process, provider: &str, fault: &str) -> anyhow::Result<()> {
+    simulator.ask("POST", "/sim/strike", &format!(r#"{{"provider":"{provider}","blow":{fault}}}"#)).map(drop)
 }
 
 /// Changes habits of a provider.
-pub(crate) fn conduct(simulator: &Process, provider: Provider, habits: &str) -> anyhow::Result<()> {
+pub(crate) fn set_profile(simulator: &Process, provider: Provider, habits: &str) -> anyhow::Result<()> {
     let name = provider.name();
     simulator.ask("POST", "/sim/conduct", &format!(r#"{{"provider":"{name}",{habits}}}"#)).map(drop)
 }

@@ -207,7 +207,7 @@ fn start(hpns: &Path, directory: &Path, provider: Provider) -> anyhow::Result<(P
     )?;
     let service = Process::service(hpns, "all", &config, &directory.join("hpns.log"))?;
     for provider in [provider, provider.other()] {
-        faults::conduct(&simulator, provider, LATENCY)?;
+        faults::set_profile(&simulator, provider, LATENCY)?;
     }
     for platform in [provider, provider.other()] {
         client::run(&Load { connections: 4, ..load(&service, platform, 0) }, Duration::from_millis(300))?;

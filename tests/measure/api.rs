@@ -1,4 +1,4 @@
-//! The admin API, as a measurement asks it: one connection for each request, the time that took.
+//! Admin API client of measurements: one connection for each request, and the time that took.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// Somebody at the admin API.
+/// Client of the admin API.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// Where it listens.
@@ -68,7 +68,7 @@ impl Api {
     }
 }
 
-/// Somebody who is signed in to the console.
+/// Signed-in session of the console.
 #[derive(Debug, Clone)]
 pub struct Session {
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! The load: keep-alive connections that each send a push, wait for the answer, and go on.
+//! Load generator: keep-alive connections that each send a push, wait for the answer, and go on.
 //!
 //! Closed loop: the next push leaves when the answer is there. Open loop: pushes leave at their time,
 //! whatever becomes of the others, and latency counts from that time.
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// Pushes from here on are left out when ledgers are compared.
-pub const NOT_IN_THE_BOOKS: u64 = 1 << 50;
+pub const FIRST_UNRECONCILED: u64 = 1 << 50;
 
 /// What makes a message an incoming call.
 const CALL: &str = r#","sub_type":"calls","transport":"voip""#;
@@ -26,7 +26,7 @@ const CALL: &str = r#","sub_type":"calls","transport":"voip""#;
 /// The codes of pushes that were refused before anything could be sent.
 const UNSENT: [&[u8]; 3] = [b"\"busy:", b"\"rate_limited:", b"\"unavailable:"];
 
-/// What to send, and from how many connections.
+/// Load: what to send, and from how many connections.
 #[derive(Debug, Clone)]
 pub struct Load {
     /// The gateway.
@@ -67,7 +67,7 @@ impl Load {
     }
 }
 
-/// What a push was answered.
+/// Status of a push, as its caller got it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// The provider took it.
@@ -82,7 +82,7 @@ pub enum Status {
     Lost,
 }
 
-/// One push.
+/// Sample: one push and its latency.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     /// When it was to leave, after the start.
@@ -97,7 +97,7 @@ pub struct Sample {
     pub began_ms: u64,
 }
 
-/// What came of a load.
+/// Result of a load: all samples.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// All pushes, in no particular order.
@@ -157,7 +157,7 @@ pub fn answers(address: SocketAddr, key: &str, count: u64) -> anyhow::Result<Vec
         prefixes: vec![format!("/t/{key}")],
         platforms: vec!["apple_rn-v2"],
         devices: 0,
-        first: NOT_IN_THE_BOOKS,
+        first: FIRST_UNRECONCILED,
         connections: 1,
         per_second: None,
         padding: 0,
@@ -207,13 +207,13 @@ async fn converse(load: Arc<Load>, number: usize, started: Instant, time: Durati
         let push = load.first + u64::from(turn) * load.connections as u64 + number as u64;
         let device = if load.devices == 0 { push } else { (random >> 33) % u64::from(load.devices) };
         write_request(&mut request, &load, push, device);
-        match stream.as_ref().map(rest) {
-            Some(Rest::Over) => stream = None,
-            Some(Rest::Unasked) => {
+        match stream.as_ref().map(idle_state) {
+            Some(IdleState::Over) => stream = None,
+            Some(IdleState::Unasked) => {
                 extra_answers += 1;
                 stream = None;
             }
-            Some(Rest::Quiet) | None => {}
+            Some(IdleState::Quiet) | None => {}
         }
         let exchange = exchange(&mut stream, load.address, &request, &mut response);
         // A service answers within 25 s, whatever happens.
@@ -270,7 +270,7 @@ async fn exchange(
 }
 
 /// How an idle connection is.
-enum Rest {
+enum IdleState {
     Quiet,
     /// The other side has closed it; it is not used again, as every client does.
     Over,
@@ -278,12 +278,12 @@ enum Rest {
     Unasked,
 }
 
-fn rest(stream: &TcpStream) -> Rest {
+fn idle_state(stream: &TcpStream) -> IdleState {
     match stream.try_read(&mut [0; 1]) {
-        Ok(0) => Rest::Over,
-        Ok(_) => Rest::Unasked,
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Rest::Quiet,
-        Err(_) => Rest::Over,
+        Ok(0) => IdleState::Over,
+        Ok(_) => IdleState::Unasked,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => IdleState::Quiet,
+        Err(_) => IdleState::Over,
     }
 }
 

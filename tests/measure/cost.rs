@@ -1,4 +1,4 @@
-//! What a process has used.
+//! CPU time and memory of a process.
 
 use anyhow::Context;
 

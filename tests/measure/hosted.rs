@@ -15,7 +15,7 @@ use crate::process::{Process, SimulatorOptions};
 use crate::proxy::Proxy;
 use crate::servers::{ADMIN_LOGIN, GATEWAY_LOGIN, Postgres, Redis, WORKER_LOGIN};
 
-/// How large it is to be.
+/// Options of a hosted deployment: size and settings.
 #[derive(Debug, Clone)]
 pub struct Size {
     /// Redis servers.
@@ -63,7 +63,7 @@ impl Default for Size {
     }
 }
 
-/// All of it, running. Every process ends when this is dropped.
+/// Running hosted deployment. Every process ends when this is dropped.
 #[derive(Debug)]
 pub struct Hosted {
     /// The processes that take pushes.

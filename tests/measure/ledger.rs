@@ -1,18 +1,18 @@
-//! Two ledgers, compared: what callers were answered and when, and what arrived at the providers and when.
+//! Reconciliation of two ledgers: what callers were answered and what arrived at the providers, and when.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::client::{NOT_IN_THE_BOOKS, Outcome, Sample, Status};
+use crate::client::{FIRST_UNRECONCILED, Outcome, Sample, Status};
 
 /// The budget of a push, and of a call.
 const BUDGET_MS: u64 = 10_000;
 /// Two clocks of one machine, read before and after.
 const SLACK_MS: u64 = 150;
 
-/// What the comparison shows.
+/// Result of the reconciliation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reconciled {
+pub struct Reconciliation {
     /// Pushes that callers sent.
     pub sent: u64,
     /// Answered `OK`.
@@ -41,7 +41,7 @@ pub struct Reconciled {
     pub slowest: Duration,
 }
 
-impl Reconciled {
+impl Reconciliation {
     /// Compares answers with the simulator's ledger: a push's number and the time a line, as often as it arrived.
     #[must_use]
     pub fn new(outcome: &Outcome, ledger: &str) -> Self {
@@ -61,7 +61,7 @@ impl Reconciled {
             let times = arrived.remove(&sample.number).unwrap_or_default();
             result.judge(sample, &times);
         }
-        result.strangers += arrived.keys().filter(|number| **number < NOT_IN_THE_BOOKS).count() as u64;
+        result.strangers += arrived.keys().filter(|number| **number < FIRST_UNRECONCILED).count() as u64;
         result
     }
 

@@ -1,4 +1,4 @@
-//! What measurements share: processes of their own, a load client, and what a process has used.
+//! Measurement library: child processes, a load generator, a fault proxy, CPU and memory use.
 
 #![expect(
     clippy::cast_possible_truncation,

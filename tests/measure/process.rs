@@ -1,4 +1,4 @@
-//! The processes that are measured.
+//! Child processes under measurement: the service and the simulator.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -36,7 +36,7 @@ pub struct SimulatorOptions {
 impl Process {
     /// Starts the simulator.
     pub fn simulator(hpns: &Path, directory: &Path, options: &SimulatorOptions) -> anyhow::Result<Self> {
-        let mut command = mortal(hpns);
+        let mut command = killed_with_parent(hpns);
         command.arg("simulate").args(options.accept_all.then_some("--accept-all"));
         for port in ["--control", "--apns", "--fcm", "--proxy"] {
             command.args([port, "127.0.0.1:0"]);
@@ -175,7 +175,7 @@ impl Drop for Process {
 
 /// A command whose process does not outlive the thread that starts it.
 #[must_use]
-pub fn mortal(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub fn killed_with_parent(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command

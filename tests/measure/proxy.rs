@@ -1,4 +1,4 @@
-//! A TCP proxy that can be told to misbehave, and that spreads connections over several targets.
+//! TCP fault proxy, which also spreads connections over several targets.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What the proxy does with every byte.
+/// Fault of the proxy: what it does with every byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fault {
     /// Passes it on.

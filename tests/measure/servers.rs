@@ -1,4 +1,4 @@
-//! The Redis lanes and the PostgreSQL of a measurement, on loopback ports of their own.
+//! Redis and PostgreSQL servers of a measurement, on loopback ports of their own.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::Context;
 
-use crate::process::mortal;
+use crate::process::killed_with_parent;
 
 /// What the lanes' users log in with.
 pub const GATEWAY_LOGIN: &str = "hpns-gateway:gateway";
@@ -59,7 +59,7 @@ impl Redis {
     }
 
     fn run(directory: &Path, address: SocketAddr) -> anyhow::Result<Child> {
-        let server = mortal("redis-server")
+        let server = killed_with_parent("redis-server")
             .arg("lane.conf")
             .args(["--bind", "127.0.0.1", "--aclfile", "users.acl", "--dir", ".", "--logfile", "redis.log"])
             .args(["--port", &address.port().to_string()])

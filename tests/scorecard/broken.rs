@@ -1,4 +1,4 @@
-//! Something is broken, again and again, while pushes come in.
+//! Scorecard rows S4 to S11: processes, lanes and connections fail while pushes come in.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use system_tests::hosted::{Hosted, Size};
 use system_tests::proxy::Fault;
 use tokio::time::Instant;
 
-use crate::rig::{CONNECTIONS, Dice, LATENCY, Outcome, Place, Scale, demand_all_answered, wait};
+use crate::rig::{CONNECTIONS, LATENCY, Outcome, Place, Random, Scale, demand_all_answered, wait};
 
 /// The budget of a push, and a little for the way.
 const BUDGET_MS: f64 = 10_300.0;
@@ -41,13 +41,13 @@ pub(crate) fn lanes_killed(scale: &Scale) -> anyhow::Result<Outcome> {
     let mut place = Place::start(&Size::default(), LATENCY)?;
     let every = Duration::from_millis(2500);
     let load = place.load(300.0);
-    let mut dice = Dice::new(5);
+    let mut random = Random::new(5);
     let sent = place.under(&load, every * (kills + 2), |hosted, _| {
         for number in 0..kills {
             wait(every.saturating_sub(Duration::from_millis(500)));
             let lane = &mut hosted.lanes[number as usize % 2];
             lane.kill()?;
-            wait(Duration::from_millis(50 + dice.below(750)));
+            wait(Duration::from_millis(50 + random.below(750)));
             lane.start_again()?;
         }
         Ok(())
@@ -160,12 +160,12 @@ pub(crate) fn connections(scale: &Scale) -> anyhow::Result<Outcome> {
     let mut place = Place::start(&Size { proxies: true, ..Size::default() }, LATENCY)?;
     let every = Duration::from_secs(2);
     let load = place.load(200.0);
-    let mut dice = Dice::new(8);
+    let mut random = Random::new(8);
     let sent = place.under(&load, every * (faults + 2), |hosted, _| {
         for _ in 0..faults {
-            let lane = usize::try_from(dice.below(2))?;
+            let lane = usize::try_from(random.below(2))?;
             let proxy = &hosted.proxies[lane];
-            match dice.below(5) {
+            match random.below(5) {
                 0 => proxy.cut(),
                 4 => {
                     let replies = hosted.lanes[lane].ask(&["KEYS", "hpns:r:*"])?;

@@ -1,4 +1,4 @@
-//! Callers that are not well-meaning, and what is left of pushes when all is over.
+//! Scorecard rows S14, S15 and S20: slow sockets, garbage, and a search for what is left of pushes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,11 +10,11 @@ use system_tests::hosted::{Hosted, Size};
 use tokio::time::Instant;
 
 use crate::idle::Idle;
-use crate::rig::{Dice, LATENCY, Outcome, Place, Scale, wait};
+use crate::rig::{LATENCY, Outcome, Place, Random, Scale, wait};
 
 /// What a slow socket does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Habit {
+enum SlowBehaviour {
     /// Nothing at all, to either listener.
     Silent,
     /// A byte of a header now and then.
@@ -23,8 +23,12 @@ enum Habit {
     HalfGreeting,
 }
 
-const HABITS: [(Habit, bool); 4] =
-    [(Habit::Silent, false), (Habit::Dribbles, false), (Habit::Silent, true), (Habit::HalfGreeting, true)];
+const HABITS: [(SlowBehaviour, bool); 4] = [
+    (SlowBehaviour::Silent, false),
+    (SlowBehaviour::Dribbles, false),
+    (SlowBehaviour::Silent, true),
+    (SlowBehaviour::HalfGreeting, true),
+];
 
 /// S14: sockets that say nothing, a byte now and then, or half of a TLS greeting; and, as many again as a quarter of
 /// them, TLS sockets that say nothing once they are greeted. Half of all are open at a listener with TLS.
@@ -48,9 +52,9 @@ pub(crate) fn slow_sockets(scale: &Scale) -> anyhow::Result<Outcome> {
             let mut socket = TcpStream::connect(if tls { secure.process.address } else { plain.address })?;
             socket.set_nonblocking(true)?;
             match habit {
-                Habit::Silent => {}
-                Habit::Dribbles => socket.write_all(b"POST /api/v1/send_push HTTP/1.1\r\n")?,
-                Habit::HalfGreeting => socket.write_all(&[22, 3, 1, 1, 0, 1, 0, 0, 252])?,
+                SlowBehaviour::Silent => {}
+                SlowBehaviour::Dribbles => socket.write_all(b"POST /api/v1/send_push HTTP/1.1\r\n")?,
+                SlowBehaviour::HalfGreeting => socket.write_all(&[22, 3, 1, 1, 0, 1, 0, 0, 252])?,
             }
             open.push((socket, habit, Instant::now()));
         }
@@ -84,7 +88,7 @@ struct Slow {
 
 impl Slow {
     /// Waits for the ends of sockets, and goes on being slow.
-    fn watch(&mut self, mut open: Vec<(TcpStream, Habit, Instant)>) {
+    fn watch(&mut self, mut open: Vec<(TcpStream, SlowBehaviour, Instant)>) {
         let all_open = Instant::now();
         while !open.is_empty() && all_open.elapsed() < Duration::from_secs(14) {
             wait(Duration::from_millis(250));
@@ -93,7 +97,7 @@ impl Slow {
                     Ok(read) => read == 0,
                     Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
                 };
-                let over = ended || (*habit == Habit::Dribbles && socket.write_all(b"x").is_err());
+                let over = ended || (*habit == SlowBehaviour::Dribbles && socket.write_all(b"x").is_err());
                 if over {
                     self.slowest_close = self.slowest_close.max(since.elapsed());
                 }
@@ -125,11 +129,11 @@ pub(crate) fn garbage(scale: &Scale) -> anyhow::Result<Outcome> {
             .map(|number| {
                 let (addresses, key) = (&addresses, &key);
                 scope.spawn(move || -> anyhow::Result<u64> {
-                    let mut dice = Dice::new(15 + number);
+                    let mut random = Random::new(15 + number);
                     let mut faults = 0;
                     for turn in 0..inputs / threads {
                         let address = addresses[usize::try_from(turn)? % addresses.len()];
-                        faults += u64::from(throw(address, &mangled(key, &mut dice))?);
+                        faults += u64::from(send_garbage(address, &mangled(key, &mut random))?);
                     }
                     Ok(faults)
                 })
@@ -158,7 +162,7 @@ pub(crate) fn garbage(scale: &Scale) -> anyhow::Result<Outcome> {
 }
 
 /// Sends bytes on a connection of their own; says whether the answer is a 5xx.
-fn throw(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<bool> {
+fn send_garbage(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<bool> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
     let _ = socket.write_all(bytes);
@@ -168,23 +172,23 @@ fn throw(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<bool> {
     Ok(answer.starts_with(b"HTTP/1.1 5"))
 }
 
-fn mangled(key: &str, dice: &mut Dice) -> Vec<u8> {
+fn mangled(key: &str, random: &mut Random) -> Vec<u8> {
     let body = r#"{"server_id":"s","platform":"apple_rn-v2","device_id":"0123456789abcdef0123456789abcdef","type":"message","message":"x"}"#;
-    let path = ["/api/v1/send_push", "/api/v1/ack", "/version", "/"][dice.below(4) as usize];
-    let length = body.len() as u64 + dice.below(3) - 1;
+    let path = ["/api/v1/send_push", "/api/v1/ack", "/version", "/"][random.below(4) as usize];
+    let length = body.len() as u64 + random.below(3) - 1;
     let mut bytes = format!(
         "POST /t/{key}{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
     .into_bytes();
-    for _ in 0..=dice.below(6) {
+    for _ in 0..=random.below(6) {
         if bytes.is_empty() {
             break;
         }
-        let at = dice.below(bytes.len() as u64) as usize;
-        match dice.below(5) {
-            0 => bytes[at] = dice.below(256) as u8,
+        let at = random.below(bytes.len() as u64) as usize;
+        match random.below(5) {
+            0 => bytes[at] = random.below(256) as u8,
             1 => drop(bytes.remove(at)),
-            2 => bytes.insert(at, dice.below(256) as u8),
+            2 => bytes.insert(at, random.below(256) as u8),
             3 => bytes.truncate(at.max(1)),
             _ => {
                 let piece = bytes[at..].iter().take(20).copied().collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! TLS sockets that are greeted, and then say nothing.
+//! Idle TLS sockets: silent after the handshake.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -1,4 +1,4 @@
-//! What operators do while customers push: revoke, rotate, and find their way among very many.
+//! Scorecard rows S21 to S23 and `many`: operators revoke, rotate and search while customers push.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -123,7 +123,7 @@ pub(crate) fn bad_keys(scale: &Scale) -> anyhow::Result<Outcome> {
     let prefixes = (0..1000).map(|number| format!("/t/{}", another_key(&key, number))).collect();
     let guess = Load {
         prefixes,
-        first: client::NOT_IN_THE_BOOKS,
+        first: client::FIRST_UNRECONCILED,
         connections: 50,
         per_second: Some(5000.0),
         ..load.clone()

@@ -1,4 +1,4 @@
-//! Processes come and go: by deploys, and by a push that ends whoever handles it.
+//! Scorecard rows S27 and S28: a push that ends whoever handles it, and rolling deploys.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub(crate) fn poison(scale: &Scale) -> anyhow::Result<Outcome> {
     // A worker's death is noticed after 2 s, and there are four of them.
     let gateway_settings = "budget_ms = 25000\ncall_budget_ms = 25000".to_owned();
     let mut place = Place::start(&Size { workers: 1, gateway_settings, ..Size::default() }, LATENCY)?;
-    let (mut killers, mut deaths, mut news) = (Vec::new(), 0, News::default());
+    let (mut killers, mut deaths, mut news) = (Vec::new(), 0, ArrivalCursor::default());
     let load = place.load(200.0);
     let time = Duration::from_secs(17) * u32::try_from(rounds)?;
     let sent = place.under(&load, time, |hosted, _| {
@@ -102,11 +102,11 @@ pub(crate) fn poison(scale: &Scale) -> anyhow::Result<Outcome> {
 
 /// What has arrived at the simulator since the last look.
 #[derive(Default)]
-struct News {
+struct ArrivalCursor {
     seen: u64,
 }
 
-impl News {
+impl ArrivalCursor {
     /// Says whether a push to a device is new there.
     fn holds(&mut self, simulator: &Process, token: &str) -> anyhow::Result<bool> {
         let text = simulator.ask("GET", &format!("/sim/notifications?after={}", self.seen), "")?;

@@ -1,11 +1,11 @@
-//! What the rows share: a service of their own, a load beside a fault, and the comparison of both ledgers.
+//! Test rig of the rows: a deployment of their own, a load beside a fault, both ledgers reconciled.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use system_tests::client::{self, Load, Sample, Status};
 use system_tests::hosted::{Hosted, Size};
-use system_tests::ledger::Reconciled;
+use system_tests::ledger::Reconciliation;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ pub(crate) struct Row {
     pub(crate) run: fn(&Scale) -> anyhow::Result<Outcome>,
 }
 
-/// How often and how long, and beside which version.
+/// Scale of a run: short or long, and the other version, if any.
 #[derive(Debug, Default)]
 pub(crate) struct Scale {
     pub(crate) is_long: bool,
@@ -37,11 +37,11 @@ impl Scale {
     }
 }
 
-/// What came of a row.
+/// Result of a row.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) size: String,
-    pub(crate) books: Reconciled,
+    pub(crate) books: Reconciliation,
     pub(crate) times_ms: [f64; 3],
     pub(crate) also: String,
     /// What was promised and not kept.
@@ -71,7 +71,7 @@ impl Outcome {
     }
 }
 
-/// A service of a row's own.
+/// Hosted deployment of a row's own.
 pub(crate) struct Place {
     pub(crate) hosted: Hosted,
     _directory: TempDir,
@@ -132,7 +132,7 @@ impl Place {
             wait(Duration::from_millis(200));
             unsettled = self.hosted.unsettled()?;
         }
-        let books = Reconciled::new(sent, &self.hosted.simulator.ask("GET", "/sim/ledger", "")?);
+        let books = Reconciliation::new(sent, &self.hosted.simulator.ask("GET", "/sim/ledger", "")?);
         let at = |share| sent.percentile_ms(share, |sample: &Sample| sample.status != Status::Lost);
         let mut outcome =
             Outcome { size, books, times_ms: [at(0.5), at(0.99), at(1.0)], ..Outcome::default() };
@@ -159,9 +159,9 @@ pub(crate) fn wait(time: Duration) {
 }
 
 /// A number below `below`, a different one each time, the same in each run.
-pub(crate) struct Dice(u64);
+pub(crate) struct Random(u64);
 
-impl Dice {
+impl Random {
     pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }

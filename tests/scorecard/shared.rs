@@ -1,4 +1,4 @@
-//! Many share the service, and one of them takes more than its share.
+//! Scorecard rows S13: fairness between tenants when one takes more than its share.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const LITTLE_RATE: f64 = 160.0;
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// What came of the quiet ones, alone and beside the noisy one.
-struct Beside {
+struct Comparison {
     /// The p50 and p99 of the quiet ones alone, in milliseconds.
     before: [f64; 2],
     /// The same beside the noisy one.
@@ -39,7 +39,7 @@ struct Pushes {
 const ALL: &[&str] = &["apple_rn-v2", "android_rn-v2"];
 
 /// Lets the quiet tenants of a place push alone, and then the last one beside them.
-fn beside_a_flood(place: &mut Place, time: Duration, pushes: &Pushes) -> anyhow::Result<Beside> {
+fn beside_a_flood(place: &mut Place, time: Duration, pushes: &Pushes) -> anyhow::Result<Comparison> {
     let mut prefixes = place.hosted.prefixes();
     let noisy = prefixes.pop().unwrap_or_default();
     let platforms = pushes.platforms.to_vec();
@@ -79,7 +79,7 @@ fn beside_a_flood(place: &mut Place, time: Duration, pushes: &Pushes) -> anyhow:
     outcome.also = format!(
         "quiet: {percent:.2} % served, p50 {p50:.0} → {p50_after:.0} ms, p99 {p99:.0} → {p99_after:.0} ms; noisy: "
     );
-    Ok(Beside { before, after, flood, outcome })
+    Ok(Comparison { before, after, flood, outcome })
 }
 
 /// S13: one tenant offers ten times what its licence allows, which is much; the others notice nothing.
@@ -94,7 +94,7 @@ pub(crate) fn noisy_tenant(scale: &Scale) -> anyhow::Result<Outcome> {
         flood_connections: 600,
         flood_rate: 5000.0,
     };
-    let Beside { flood, mut outcome, .. } = beside_a_flood(&mut place, time, &pushes)?;
+    let Comparison { flood, mut outcome, .. } = beside_a_flood(&mut place, time, &pushes)?;
     let offered = flood.samples.len() as f64 / time.as_secs_f64();
     outcome.demand(offered > 4500.0, format!("the noisy one offered only {offered:.0}/s"));
     outcome.also = format!("{}{} served", outcome.also, flood.count(Status::Ok));
@@ -132,7 +132,7 @@ fn crowd(scale: &Scale, size: Size, latency: &str, pushes: &Pushes) -> anyhow::R
     let time = Duration::from_secs(scale.of(30, 300));
     let gateway_settings = "connections_per_address = 20000".to_owned();
     let mut place = Place::start(&Size { tenants: QUIET + 1, gateway_settings, ..size }, latency)?;
-    let Beside { before, after, flood, mut outcome } = beside_a_flood(&mut place, time, pushes)?;
+    let Comparison { before, after, flood, mut outcome } = beside_a_flood(&mut place, time, pushes)?;
     let [before, after] = [before, after].map(|times| times[0]);
     outcome.demand(after <= before * 2.0, format!("their p50 rose from {before:.0} to {after:.0} ms"));
     let waited = flood.percentile_ms(0.5, |_| true);

@@ -1,4 +1,4 @@
-//! Nothing is broken.
+//! Scorecard row S1: sustained load without a fault.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Receipts.
+//! System tests: delivery receipts.
 
 use provider_sim::ScriptedAnswer;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Apps that come and go without a restart.
+//! System tests: apps that come and go without a restart.
 
 use std::process::Output;
 

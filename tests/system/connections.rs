@@ -1,8 +1,8 @@
-//! What Apple and Google do to connections, and what callers notice of it.
+//! System tests: connection faults of APNs and FCM, and what callers notice of them.
 
 use std::time::Duration;
 
-use provider_sim::{Action, Blow, Excess, Latency, ProviderName, Script, ScriptedAnswer};
+use provider_sim::{Action, ExcessAction, Fault, Latency, ProviderName, Script, ScriptedAnswer};
 use serde_json::{Value, json};
 
 use crate::harness::{ANDROID_TOKEN, Deployment, IOS_TOKEN, android, eventually, ios};
@@ -22,18 +22,18 @@ fn says(status: u16, reason: &str) -> ScriptedAnswer {
 
 /// Strikes a provider's connections several times under load; the answers have to be all `OK`, nothing
 /// may arrive twice.
-async fn nothing_is_noticed_of(blows: &[Blow]) {
+async fn nothing_is_noticed_of(faults: &[Fault]) {
     for (provider, push) in BOTH {
         let deployment = Deployment::start();
-        deployment.simulator.conduct(provider, |conduct| {
-            (conduct.rtt_ms, conduct.latency) = (5, Some(Latency { p50_ms: 10.0, p95_ms: 30.0 }));
+        deployment.simulator.adjust_profile(provider, |profile| {
+            (profile.rtt_ms, profile.latency) = (5, Some(Latency { p50_ms: 10.0, p95_ms: 30.0 }));
         });
         let load = Load::start(&deployment, push, 16);
         for round in 1..=3 {
-            for blow in blows {
+            for fault in faults {
                 let before = load.answered();
                 eventually("load is answered", || load.answered() >= before + 50 * round).await;
-                deployment.simulator.strike(provider, *blow);
+                deployment.simulator.inject_fault(provider, *fault);
             }
         }
         let before = load.answered();
@@ -44,32 +44,32 @@ async fn nothing_is_noticed_of(blows: &[Blow]) {
         answers.assert_all_ok();
         let stats = deployment.simulator.stats();
         assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0), "{provider:?}");
-        assert!(stats.struck_requests > 3, "the blows met only {} open requests", stats.struck_requests);
+        assert!(stats.struck_requests > 3, "the faults met only {} open requests", stats.struck_requests);
     }
 }
 
 #[tokio::test]
 async fn a_goaway_costs_no_push_whatever_its_form() {
-    nothing_is_noticed_of(&[Blow::GoAway, Blow::GoAwayText]).await;
+    nothing_is_noticed_of(&[Fault::GoAway, Fault::GoAwayText]).await;
 }
 
 #[tokio::test]
 async fn a_goaway_that_covers_no_open_request_costs_no_push() {
-    nothing_is_noticed_of(&[Blow::GoAwayUnprocessed]).await;
+    nothing_is_noticed_of(&[Fault::GoAwayUnprocessed]).await;
 }
 
 #[tokio::test]
 async fn streams_that_are_taken_away_and_given_back_cost_no_push() {
-    nothing_is_noticed_of(&[Blow::Streams { streams: 1 }, Blow::Streams { streams: 100 }]).await;
+    nothing_is_noticed_of(&[Fault::Streams { streams: 1 }, Fault::Streams { streams: 100 }]).await;
 }
 
 #[tokio::test]
 async fn requests_beyond_apples_streams_are_refused_or_end_the_connection_and_cost_no_push() {
-    for excess in [Excess::Refuse, Excess::GoAway] {
+    for excess in [ExcessAction::Refuse, ExcessAction::GoAway] {
         let deployment = Deployment::with(ONE_THREAD);
-        deployment.simulator.conduct(ProviderName::Apns, |conduct| {
-            (conduct.excess, conduct.rtt_ms) = (excess, 5);
-            conduct.latency = Some(Latency { p50_ms: 5.0, p95_ms: 15.0 });
+        deployment.simulator.adjust_profile(ProviderName::Apns, |profile| {
+            (profile.excess, profile.rtt_ms) = (excess, 5);
+            profile.latency = Some(Latency { p50_ms: 5.0, p95_ms: 15.0 });
         });
         let load = Load::start(&deployment, to_iphone, 24);
         let mut round = 0;
@@ -78,7 +78,7 @@ async fn requests_beyond_apples_streams_are_refused_or_end_the_connection_and_co
             let before = load.answered();
             eventually("load is answered", || load.answered() >= before + 30).await;
             let streams = if round % 2 == 0 { 1000 } else { 2 };
-            deployment.simulator.strike(ProviderName::Apns, Blow::Streams { streams });
+            deployment.simulator.inject_fault(ProviderName::Apns, Fault::Streams { streams });
         }
         let answers = load.stop().await;
 
@@ -92,8 +92,8 @@ async fn requests_beyond_apples_streams_are_refused_or_end_the_connection_and_co
 #[tokio::test]
 async fn what_one_connection_cannot_carry_gets_another_before_its_window_is_used_up() {
     let deployment = Deployment::with(ONE_THREAD);
-    deployment.simulator.conduct(ProviderName::Apns, |conduct| {
-        conduct.latency = Some(Latency { p50_ms: 300.0, p95_ms: 400.0 });
+    deployment.simulator.adjust_profile(ProviderName::Apns, |profile| {
+        profile.latency = Some(Latency { p50_ms: 300.0, p95_ms: 400.0 });
     });
     let long: Push = |number| {
         ios(
@@ -112,7 +112,7 @@ async fn what_one_connection_cannot_carry_gets_another_before_its_window_is_used
 async fn an_age_limit_on_connections_costs_no_push() {
     for (provider, push) in BOTH {
         let deployment = Deployment::start();
-        deployment.simulator.conduct(provider, |conduct| conduct.max_requests = 20);
+        deployment.simulator.adjust_profile(provider, |profile| profile.max_requests = 20);
 
         for batch in 0..10 {
             at_once(&deployment, (batch * 30..batch * 30 + 30).map(push)).await.assert_all_ok();
@@ -126,8 +126,8 @@ async fn an_age_limit_on_connections_costs_no_push() {
 #[tokio::test]
 async fn connections_that_google_ends_for_their_age_cost_no_push() {
     let deployment = Deployment::start();
-    deployment.simulator.conduct(ProviderName::Fcm, |conduct| {
-        (conduct.max_age_ms, conduct.latency) = (150, Some(Latency { p50_ms: 10.0, p95_ms: 30.0 }));
+    deployment.simulator.adjust_profile(ProviderName::Fcm, |profile| {
+        (profile.max_age_ms, profile.latency) = (150, Some(Latency { p50_ms: 10.0, p95_ms: 30.0 }));
     });
     let load = Load::start(&deployment, to_android, 4);
     eventually("connections end", || deployment.simulator.stats().fcm_connections >= 10).await;
@@ -145,7 +145,7 @@ async fn a_goaway_on_an_idle_connection_costs_no_push() {
     for round in 0..5 {
         for (provider, push) in BOTH {
             assert_eq!(deployment.push(&push(round)).await.json(), ok());
-            deployment.simulator.strike(provider, Blow::GoAway);
+            deployment.simulator.inject_fault(provider, Fault::GoAway);
             assert_eq!(deployment.push(&push(100 + round)).await.json(), ok());
         }
     }
@@ -154,19 +154,19 @@ async fn a_goaway_on_an_idle_connection_costs_no_push() {
 
 #[tokio::test]
 async fn apples_connections_that_fall_silent_are_replaced_and_nothing_arrives_twice() {
-    for blow in [Blow::BlackHole, Blow::Freeze] {
+    for fault in [Fault::BlackHole, Fault::Freeze] {
         let deployment = Deployment::start();
         let load = Load::start(&deployment, to_iphone, 24);
         eventually("load is answered", || load.answered() >= 500).await;
 
-        deployment.simulator.strike(ProviderName::Apns, blow);
+        deployment.simulator.inject_fault(ProviderName::Apns, fault);
 
         let before = deployment.simulator.stats().accepted;
         eventually("pushes go on", || deployment.simulator.stats().accepted >= before + 500).await;
         let answers = load.stop().await;
         answers.assert_all_ok();
         let stats = deployment.simulator.stats();
-        assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0), "{blow:?}");
+        assert_eq!((stats.accepted, stats.duplicates), (answers.ok(), 0), "{fault:?}");
         deployment.service.until_logged("no PING was answered").await;
     }
 }
@@ -179,7 +179,7 @@ async fn an_idle_connection_that_fell_silent_is_found_by_its_ping() {
     assert_eq!(deployment.push(&to_iphone(1)).await.json(), ok());
     eventually("PINGs are sent", || deployment.simulator.stats().apns_pings > 0).await;
 
-    deployment.simulator.strike(ProviderName::Apns, Blow::BlackHole);
+    deployment.simulator.inject_fault(ProviderName::Apns, Fault::BlackHole);
 
     deployment.service.until_logged("no PING was answered").await;
     assert_eq!(deployment.push(&to_iphone(2)).await.json(), ok());
@@ -187,14 +187,14 @@ async fn an_idle_connection_that_fell_silent_is_found_by_its_ping() {
 
 #[tokio::test]
 async fn googles_connections_that_fall_silent_are_replaced() {
-    for blow in [Blow::BlackHole, Blow::Freeze] {
+    for fault in [Fault::BlackHole, Fault::Freeze] {
         let settings = format!("{ONE_THREAD}\n[worker]\nfcm_attempt_timeout_ms = 500");
         // Without PINGs in time only the replacement helps.
         let deployment = Deployment::configured(&settings, |config| {
             config.replace("[apps.android]", "[apps.android]\nping_interval_ms = 60000")
         });
         assert_eq!(deployment.push(&to_android(999_999_999)).await.json(), ok());
-        deployment.simulator.strike(ProviderName::Fcm, blow);
+        deployment.simulator.inject_fault(ProviderName::Fcm, fault);
         let load = Load::start(&deployment, to_android, 4);
 
         deployment.service.until_logged("a connection to FCM answers nothing; it is replaced").await;
@@ -203,7 +203,7 @@ async fn googles_connections_that_fall_silent_are_replaced() {
 
         let answers = load.stop().await;
         let stats = deployment.simulator.stats();
-        assert_eq!((stats.accepted, stats.duplicates), (answers.ok() + 1, 0), "{blow:?}");
+        assert_eq!((stats.accepted, stats.duplicates), (answers.ok() + 1, 0), "{fault:?}");
         let late = |answer: &&Value| !answer["error"].as_str().unwrap().starts_with("provider_down: ");
         assert!(!answers.others().iter().any(late), "{:?}", answers.others());
     }
@@ -212,13 +212,13 @@ async fn googles_connections_that_fall_silent_are_replaced() {
 #[tokio::test]
 async fn a_push_that_apple_took_before_it_fell_silent_may_arrive_twice_but_under_one_apns_id() {
     let deployment = Deployment::start();
-    deployment.simulator.conduct(ProviderName::Apns, |conduct| {
-        conduct.latency = Some(Latency { p50_ms: 20.0, p95_ms: 40.0 });
+    deployment.simulator.adjust_profile(ProviderName::Apns, |profile| {
+        profile.latency = Some(Latency { p50_ms: 20.0, p95_ms: 40.0 });
     });
     let load = Load::start(&deployment, to_iphone, 16);
     eventually("load is answered", || load.answered() >= 100).await;
 
-    deployment.simulator.strike(ProviderName::Apns, Blow::BlackHole);
+    deployment.simulator.inject_fault(ProviderName::Apns, Fault::BlackHole);
 
     let before = deployment.simulator.stats().accepted;
     eventually("pushes go on", || deployment.simulator.stats().accepted >= before + 100).await;
@@ -236,7 +236,7 @@ async fn google_is_asked_by_ping_only_while_a_request_is_open() {
         let config = config.replace("[apps.ios]", "[apps.ios]\nping_interval_ms = 200");
         config.replace("[apps.android]", "[apps.android]\nping_interval_ms = 50")
     });
-    deployment.simulator.conduct(ProviderName::Fcm, |conduct| conduct.pings = 0);
+    deployment.simulator.adjust_profile(ProviderName::Fcm, |profile| profile.pings = 0);
     assert_eq!(deployment.push(&to_android(0)).await.json(), ok());
     // Apple's connection, whose PINGs come every 200 ms, tells the time.
     assert_eq!(deployment.push(&to_iphone(0)).await.json(), ok());
@@ -339,7 +339,7 @@ async fn an_app_that_was_added_to_the_team_later_gets_new_connections() {
 #[tokio::test]
 async fn many_bad_tokens_slow_apple_down_and_end_connections_but_every_push_gets_its_answer() {
     let deployment = Deployment::start();
-    deployment.simulator.conduct(ProviderName::Apns, |conduct| conduct.bad_tokens = 5);
+    deployment.simulator.adjust_profile(ProviderName::Apns, |profile| profile.bad_tokens = 5);
     let bad = Script {
         token: "00000000*".into(),
         answers: vec![says(400, "BadDeviceToken")].into(),

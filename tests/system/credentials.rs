@@ -1,6 +1,6 @@
 //! Credentials that change, are refused, or are of another kind; and apps that are set up wrongly.
 
-use provider_sim::{Blow, Latency, ProviderName, Script, ScriptedAnswer};
+use provider_sim::{Fault, Latency, ProviderName, Script, ScriptedAnswer};
 use serde_json::{Value, json};
 
 use crate::harness::{Deployment, Service, android, eventually, ios, put};
@@ -185,7 +185,7 @@ async fn access_tokens_that_are_revoked_cost_no_push() {
 #[tokio::test]
 async fn an_access_token_that_google_takes_for_expired_is_renewed_at_the_cost_of_no_push() {
     let deployment = Deployment::start();
-    deployment.simulator.conduct(ProviderName::Fcm, |conduct| conduct.token_life_seconds = 600);
+    deployment.simulator.adjust_profile(ProviderName::Fcm, |profile| profile.token_life_seconds = 600);
     let load = Load::start(&deployment, to_android, 4);
     eventually("load is answered", || load.answered() >= 50).await;
     // Ours still takes the token for good; Google does not.
@@ -289,11 +289,11 @@ async fn an_isolated_tenant_whose_pushes_pile_up_is_told_so_and_keeps_no_places(
         deployment.push(&ios(json!({ "device_id": format!("{head}{number:060x}") }))).await;
     }
     deployment.until_metric("app_tenants_isolated", "ios\"", 1.0).await;
-    deployment.simulator.conduct(ProviderName::Apns, |conduct| {
-        conduct.streams = 1;
-        conduct.latency = Some(Latency { p50_ms: 500.0, p95_ms: 500.0 });
+    deployment.simulator.adjust_profile(ProviderName::Apns, |profile| {
+        profile.streams = 1;
+        profile.latency = Some(Latency { p50_ms: 500.0, p95_ms: 500.0 });
     });
-    deployment.simulator.strike(ProviderName::Apns, Blow::GoAway);
+    deployment.simulator.inject_fault(ProviderName::Apns, Fault::GoAway);
 
     let pushes = (0..400).map(|number| ios(json!({ "device_id": format!("0000{:060x}", 1000 + number) })));
     let answers = at_once(&deployment, pushes).await;

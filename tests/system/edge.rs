@@ -1,4 +1,4 @@
-//! What callers may cost before anybody knows who they are, on a running service.
+//! System tests: pre-authentication limits of a running service.
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt;

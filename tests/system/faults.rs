@@ -1,8 +1,8 @@
-//! Bursts and broken providers.
+//! System tests: bursts and broken providers.
 
 use std::collections::HashSet;
 
-use provider_sim::{Blow, Door, ProviderName};
+use provider_sim::{AcceptMode, Fault, ProviderName};
 use serde_json::Value;
 
 use crate::harness::{Deployment, eventually};
@@ -39,11 +39,11 @@ async fn a_provider_that_goes_away_and_comes_back_under_load_costs_no_push_its_t
         let load = Load::start(&deployment, push, 8);
         eventually("load is answered", || load.answered() >= 100).await;
 
-        deployment.simulator.conduct(provider, |conduct| conduct.door = Door::Shut);
-        deployment.simulator.strike(provider, Blow::Close);
+        deployment.simulator.adjust_profile(provider, |profile| profile.door = AcceptMode::Shut);
+        deployment.simulator.inject_fault(provider, Fault::Close);
         let before = load.answered();
         eventually("load is answered", || load.answered() >= before + 50).await;
-        deployment.simulator.conduct(provider, |conduct| conduct.door = Door::Open);
+        deployment.simulator.adjust_profile(provider, |profile| profile.door = AcceptMode::Open);
         let before = deployment.simulator.stats().accepted;
         eventually("load is accepted", || deployment.simulator.stats().accepted >= before + 100).await;
         let answers = load.stop().await;
@@ -64,7 +64,7 @@ async fn a_provider_that_goes_away_and_comes_back_under_load_costs_no_push_its_t
 #[tokio::test]
 async fn a_provider_that_is_down_does_not_hold_the_other() {
     let deployment = Deployment::start();
-    deployment.simulator.conduct(ProviderName::Apns, |conduct| conduct.door = Door::Dark);
+    deployment.simulator.adjust_profile(ProviderName::Apns, |profile| profile.door = AcceptMode::Dark);
     let load = Load::start(&deployment, to_iphone, 16);
     eventually("Apple is tried", || deployment.simulator.stats().apns_requests == 0).await;
 

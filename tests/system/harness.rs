@@ -1,4 +1,4 @@
-//! A deployment: the binary in a process of its own, the simulator in this one, everything on free ports.
+//! Test harness: the binary in a process of its own, the simulator in this one, everything on free ports.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;

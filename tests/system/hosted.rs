@@ -9,7 +9,7 @@ use std::time::Duration;
 use system_tests::api::Api;
 use system_tests::client::{self, Load, Outcome, Status};
 use system_tests::hosted::{Hosted, Size, write_private};
-use system_tests::ledger::Reconciled;
+use system_tests::ledger::Reconciliation;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ impl Place {
     }
 
     /// Pushes for some seconds; breaks something after the first.
-    fn under(&mut self, seconds: u64, fault: impl FnOnce(&mut Hosted)) -> Reconciled {
+    fn under(&mut self, seconds: u64, fault: impl FnOnce(&mut Hosted)) -> Reconciliation {
         let load = self.load();
         let sent = std::thread::scope(|scope| {
             let sending = scope.spawn(|| client::run(&load, Duration::from_secs(seconds)).unwrap());
@@ -66,8 +66,8 @@ impl Place {
         self.compared(&sent)
     }
 
-    fn compared(&self, sent: &Outcome) -> Reconciled {
-        Reconciled::new(sent, &self.hosted.simulator.ask("GET", "/sim/ledger", "").unwrap())
+    fn compared(&self, sent: &Outcome) -> Reconciliation {
+        Reconciliation::new(sent, &self.hosted.simulator.ask("GET", "/sim/ledger", "").unwrap())
     }
 }
 
@@ -80,7 +80,7 @@ fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn assert_true_and_complete(books: &Reconciled) {
+fn assert_true_and_complete(books: &Reconciliation) {
     assert_eq!(books.untruths(), Vec::<String>::new());
     assert_eq!((books.ok, books.lost), (books.sent, 0), "{books:?}");
 }

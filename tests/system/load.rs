@@ -1,4 +1,4 @@
-//! Pushes that keep coming while something else happens.
+//! Background load: pushes that keep coming while something else happens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What operators do, and what customers' servers notice of it: the whole way, through real processes.
+//! System tests: what operators do, and what customers' servers notice of it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The way out through a proxy.
+//! System tests: outbound HTTP proxy.
 
 use provider_sim::{Settings, Simulator};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Pauses, quotas and outages: what providers ask for, and what callers are told.
+//! System tests: Retry-After, provider quotas and outages, and what callers are told.
 
 use provider_sim::{ProviderName, Script, ScriptedAnswer};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ async fn a_pause_that_a_provider_asks_for_is_never_cut_short_in_whatever_form_it
 async fn a_device_that_gets_too_many_pushes_is_told_as_busy_and_no_other() {
     let deployment = Deployment::start();
     for (provider, push) in BOTH {
-        deployment.simulator.conduct(provider, |conduct| conduct.device_per_minute = 2);
+        deployment.simulator.adjust_profile(provider, |profile| profile.device_per_minute = 2);
         let mut answers = Vec::new();
         for _ in 0..3 {
             answers.push(deployment.push(&push(7)).await.json());
@@ -76,7 +76,7 @@ async fn a_device_that_gets_too_many_pushes_is_told_as_busy_and_no_other() {
 #[tokio::test]
 async fn a_project_over_its_quota_is_paused_as_a_whole_and_apple_is_not() {
     let deployment = Deployment::start();
-    deployment.simulator.conduct(ProviderName::Fcm, |conduct| conduct.quota_per_minute = 10);
+    deployment.simulator.adjust_profile(ProviderName::Fcm, |profile| profile.quota_per_minute = 10);
 
     let mut sent = Vec::new();
     for number in 0..30 {

@@ -1,4 +1,4 @@
-//! What a provider answers, and what the customer's server is told.
+//! System tests: provider responses, and what the customer's server is told.
 
 use provider_sim::{Action, ScriptedAnswer};
 use serde_json::{Value, json};

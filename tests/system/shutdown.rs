@@ -1,4 +1,4 @@
-//! Stopping.
+//! System tests: graceful shutdown.
 
 use std::time::Duration;
 

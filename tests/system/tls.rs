@@ -1,4 +1,4 @@
-//! TLS by ourselves.
+//! System tests: TLS that the service terminates itself.
 
 use std::path::Path;
 use std::sync::Arc;

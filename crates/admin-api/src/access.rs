@@ -1,9 +1,9 @@
-//! Who may call what: every route, and the roles for which it is there. What is not in the table is refused.
+//! Route authorisation table: every route and the roles that may call it. What is not in it is refused.
 
 use http::Method;
 use tenant_registry::Role::{self, Auditor, Operator, SecurityAdmin, Support, Tenant, Viewer};
 
-/// Who may call a route.
+/// Access rule of a route: the roles that may call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Everybody, signed in or not.
@@ -14,81 +14,81 @@ pub(crate) enum Access {
 
 use Access::{Open, Roles};
 
-const EVERYBODY: Access = Roles(&[Viewer, Support, Operator, SecurityAdmin, Auditor, Tenant]);
+const ANY_ROLE: Access = Roles(&[Viewer, Support, Operator, SecurityAdmin, Auditor, Tenant]);
 /// A tenant sees its own; the operations see to that.
-const OWN: Access = EVERYBODY;
-const READERS: Access = Roles(&[Viewer, Support, Operator, SecurityAdmin, Auditor]);
-const SELLERS: Access = Roles(&[Operator, SecurityAdmin]);
-const HELPERS: Access = Roles(&[Support, Operator, SecurityAdmin]);
-const HELPERS_AND_OWN: Access = Roles(&[Support, Operator, SecurityAdmin, Tenant]);
-const SECURITY: Access = Roles(&[SecurityAdmin]);
-const AUDITORS: Access = Roles(&[Auditor, SecurityAdmin]);
-const AUDITORS_AND_OWN: Access = Roles(&[Auditor, SecurityAdmin, Tenant]);
+const ANY_ROLE_OWN_TENANT: Access = ANY_ROLE;
+const READER_ROLES: Access = Roles(&[Viewer, Support, Operator, SecurityAdmin, Auditor]);
+const OPERATOR_ROLES: Access = Roles(&[Operator, SecurityAdmin]);
+const SUPPORT_ROLES: Access = Roles(&[Support, Operator, SecurityAdmin]);
+const SUPPORT_ROLES_AND_TENANT: Access = Roles(&[Support, Operator, SecurityAdmin, Tenant]);
+const SECURITY_ROLES: Access = Roles(&[SecurityAdmin]);
+const AUDITOR_ROLES: Access = Roles(&[Auditor, SecurityAdmin]);
+const AUDITOR_ROLES_AND_TENANT: Access = Roles(&[Auditor, SecurityAdmin, Tenant]);
 
 /// Every route of the API and of the console.
 pub(crate) const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/openapi.json", Open),
     ("GET", "/docs", Open),
-    ("GET", "/v1/me", EVERYBODY),
-    ("GET", "/v1/overview", READERS),
-    ("GET", "/v1/alerts", READERS),
-    ("GET", "/v1/tenants", READERS),
-    ("POST", "/v1/tenants", SELLERS),
-    ("GET", "/v1/tenants/{tenant}", OWN),
-    ("PUT", "/v1/tenants/{tenant}", SELLERS),
-    ("GET", "/v1/tenants/{tenant}/usage", OWN),
-    ("GET", "/v1/tenants/{tenant}/licences", OWN),
-    ("POST", "/v1/tenants/{tenant}/licences", SELLERS),
-    ("GET", "/v1/tenants/{tenant}/devices", OWN),
-    ("DELETE", "/v1/tenants/{tenant}/devices", SECURITY),
-    ("POST", "/v1/tenants/{tenant}/devices/lookup", HELPERS_AND_OWN),
-    ("POST", "/v1/tenants/{tenant}/devices/erase", SELLERS),
-    ("GET", "/v1/tenants/{tenant}/audit", AUDITORS_AND_OWN),
-    ("GET", "/v1/licences/{licence}", OWN),
-    ("PUT", "/v1/licences/{licence}", SELLERS),
-    ("PUT", "/v1/licences/{licence}/terms", SELLERS),
-    ("PUT", "/v1/licences/{licence}/suspension", SELLERS),
-    ("DELETE", "/v1/licences/{licence}/suspension", SELLERS),
-    ("GET", "/v1/licences/{licence}/keys", OWN),
-    ("POST", "/v1/licences/{licence}/keys", SELLERS),
-    ("DELETE", "/v1/keys/{kid}", SELLERS),
-    ("GET", "/v1/licences/{licence}/servers", OWN),
-    ("PUT", "/v1/licences/{licence}/servers/{server}", SELLERS),
-    ("DELETE", "/v1/licences/{licence}/servers/{server}", SELLERS),
-    ("GET", "/v1/apps", READERS),
-    ("POST", "/v1/test-pushes", HELPERS),
-    ("GET", "/v1/queues", READERS),
-    ("GET", "/v1/audit", AUDITORS),
-    ("GET", "/v1/audit/verification", AUDITORS),
-    ("GET", "/v1/admin-tokens", SECURITY),
-    ("POST", "/v1/admin-tokens", SECURITY),
-    ("DELETE", "/v1/admin-tokens/{id}", SECURITY),
-    ("GET", "/", EVERYBODY),
+    ("GET", "/v1/me", ANY_ROLE),
+    ("GET", "/v1/overview", READER_ROLES),
+    ("GET", "/v1/alerts", READER_ROLES),
+    ("GET", "/v1/tenants", READER_ROLES),
+    ("POST", "/v1/tenants", OPERATOR_ROLES),
+    ("GET", "/v1/tenants/{tenant}", ANY_ROLE_OWN_TENANT),
+    ("PUT", "/v1/tenants/{tenant}", OPERATOR_ROLES),
+    ("GET", "/v1/tenants/{tenant}/usage", ANY_ROLE_OWN_TENANT),
+    ("GET", "/v1/tenants/{tenant}/licences", ANY_ROLE_OWN_TENANT),
+    ("POST", "/v1/tenants/{tenant}/licences", OPERATOR_ROLES),
+    ("GET", "/v1/tenants/{tenant}/devices", ANY_ROLE_OWN_TENANT),
+    ("DELETE", "/v1/tenants/{tenant}/devices", SECURITY_ROLES),
+    ("POST", "/v1/tenants/{tenant}/devices/lookup", SUPPORT_ROLES_AND_TENANT),
+    ("POST", "/v1/tenants/{tenant}/devices/erase", OPERATOR_ROLES),
+    ("GET", "/v1/tenants/{tenant}/audit", AUDITOR_ROLES_AND_TENANT),
+    ("GET", "/v1/licences/{licence}", ANY_ROLE_OWN_TENANT),
+    ("PUT", "/v1/licences/{licence}", OPERATOR_ROLES),
+    ("PUT", "/v1/licences/{licence}/terms", OPERATOR_ROLES),
+    ("PUT", "/v1/licences/{licence}/suspension", OPERATOR_ROLES),
+    ("DELETE", "/v1/licences/{licence}/suspension", OPERATOR_ROLES),
+    ("GET", "/v1/licences/{licence}/keys", ANY_ROLE_OWN_TENANT),
+    ("POST", "/v1/licences/{licence}/keys", OPERATOR_ROLES),
+    ("DELETE", "/v1/keys/{kid}", OPERATOR_ROLES),
+    ("GET", "/v1/licences/{licence}/servers", ANY_ROLE_OWN_TENANT),
+    ("PUT", "/v1/licences/{licence}/servers/{server}", OPERATOR_ROLES),
+    ("DELETE", "/v1/licences/{licence}/servers/{server}", OPERATOR_ROLES),
+    ("GET", "/v1/apps", READER_ROLES),
+    ("POST", "/v1/test-pushes", SUPPORT_ROLES),
+    ("GET", "/v1/queues", READER_ROLES),
+    ("GET", "/v1/audit", AUDITOR_ROLES),
+    ("GET", "/v1/audit/verification", AUDITOR_ROLES),
+    ("GET", "/v1/admin-tokens", SECURITY_ROLES),
+    ("POST", "/v1/admin-tokens", SECURITY_ROLES),
+    ("DELETE", "/v1/admin-tokens/{id}", SECURITY_ROLES),
+    ("GET", "/", ANY_ROLE),
     ("GET", "/assets/{file}", Open),
     ("GET", "/sign-in", Open),
     ("POST", "/sign-in", Open),
-    ("POST", "/sign-out", EVERYBODY),
+    ("POST", "/sign-out", ANY_ROLE),
     ("POST", "/language", Open),
-    ("GET", "/tenants", READERS),
-    ("GET", "/tenants/new", SELLERS),
-    ("POST", "/tenants/new", SELLERS),
-    ("GET", "/tenants/{tenant}", OWN),
-    ("POST", "/tenants/{tenant}", SELLERS),
-    ("POST", "/tenants/{tenant}/erase", SECURITY),
-    ("GET", "/tenants/{tenant}/licences/new", SELLERS),
-    ("POST", "/tenants/{tenant}/licences/new", SELLERS),
-    ("GET", "/licences/{licence}", SELLERS),
-    ("POST", "/licences/{licence}", SELLERS),
-    ("POST", "/licences/{licence}/terms", SELLERS),
-    ("POST", "/licences/{licence}/suspension", SELLERS),
-    ("POST", "/licences/{licence}/keys", SELLERS),
-    ("POST", "/licences/{licence}/servers", SELLERS),
-    ("POST", "/keys/{kid}/revoke", SELLERS),
-    ("GET", "/apps", READERS),
-    ("GET", "/queues", READERS),
-    ("GET", "/test-push", HELPERS),
-    ("POST", "/test-push", HELPERS),
-    ("GET", "/audit", AUDITORS),
+    ("GET", "/tenants", READER_ROLES),
+    ("GET", "/tenants/new", OPERATOR_ROLES),
+    ("POST", "/tenants/new", OPERATOR_ROLES),
+    ("GET", "/tenants/{tenant}", ANY_ROLE_OWN_TENANT),
+    ("POST", "/tenants/{tenant}", OPERATOR_ROLES),
+    ("POST", "/tenants/{tenant}/erase", SECURITY_ROLES),
+    ("GET", "/tenants/{tenant}/licences/new", OPERATOR_ROLES),
+    ("POST", "/tenants/{tenant}/licences/new", OPERATOR_ROLES),
+    ("GET", "/licences/{licence}", OPERATOR_ROLES),
+    ("POST", "/licences/{licence}", OPERATOR_ROLES),
+    ("POST", "/licences/{licence}/terms", OPERATOR_ROLES),
+    ("POST", "/licences/{licence}/suspension", OPERATOR_ROLES),
+    ("POST", "/licences/{licence}/keys", OPERATOR_ROLES),
+    ("POST", "/licences/{licence}/servers", OPERATOR_ROLES),
+    ("POST", "/keys/{kid}/revoke", OPERATOR_ROLES),
+    ("GET", "/apps", READER_ROLES),
+    ("GET", "/queues", READER_ROLES),
+    ("GET", "/test-push", SUPPORT_ROLES),
+    ("POST", "/test-push", SUPPORT_ROLES),
+    ("GET", "/audit", AUDITOR_ROLES),
 ];
 
 /// Returns who may call a route; nobody if it is not in the table.

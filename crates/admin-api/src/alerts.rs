@@ -1,4 +1,4 @@
-//! What an operator should look at: in the console, and as one gauge for each kind.
+//! Operator alerts: shown in the console, and as one gauge for each kind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tenant_registry::Standing;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::audit_watch::ToldHead;
+use crate::audit_watch::PublishedAuditHead;
 use crate::failure::Failure;
 use crate::state::Admin;
 use crate::wire::AlertView;
@@ -140,8 +140,8 @@ impl Admin {
     }
 
     /// Shows how many alerts of each kind there are, until `stop`; forgets old request keys on the way.
-    pub async fn keep_watch(self, stop: CancellationToken) {
-        let mut told = ToldHead::default();
+    pub async fn run_monitoring(self, stop: CancellationToken) {
+        let mut told = PublishedAuditHead::default();
         loop {
             match self.alerts().await {
                 Ok(alerts) => {
@@ -153,9 +153,9 @@ impl Admin {
                 }
                 Err(failure) => warn!(reason = failure.0.detail(), "alerts cannot be told at the moment"),
             }
-            self.tell_head(&mut told).await;
+            self.publish_audit_head(&mut told).await;
             self.note_failures().await;
-            self.care_for_registry().await;
+            self.maintain_registry().await;
             let yesterday =
                 self.now().millis().saturating_sub(u64::try_from(DAY.as_millis()).unwrap_or_default());
             let _ = self.registry.forget_requests(Timestamp::from_millis(yesterday)).await;

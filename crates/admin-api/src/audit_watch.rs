@@ -1,4 +1,4 @@
-//! What the audit log is told besides what operators do, and where its end is told.
+//! Audit-log background jobs: publishes the head of the log, and records failed sign-ins in sum.
 //!
 //! Its end goes into the log and the metrics each hour: a log that was put back, or written anew by somebody who has the
 //! keys, no longer holds it. Failed sign-ins come in any number from anybody: their sum is noted, not each.
@@ -9,20 +9,20 @@ use std::time::Duration;
 
 use push_domain::TenantId;
 use serde_json::{Value, json};
-use tenant_registry::{Act, AuditHead};
+use tenant_registry::{AuditContext, AuditHead};
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::failure::Failure;
 use crate::state::Admin;
 
-const TOLD_EVERY: Duration = Duration::from_hours(1);
+const AUDIT_HEAD_INTERVAL: Duration = Duration::from_hours(1);
 /// Sources that are told apart.
 const SOURCES: usize = 1000;
 
-/// Sign-ins that failed since they were last noted.
+/// Counter of failed sign-ins since they were last recorded in the audit log.
 #[derive(Debug, Default)]
-pub(crate) struct Failed(Mutex<Tally>);
+pub(crate) struct FailedSignIns(Mutex<Tally>);
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -30,7 +30,7 @@ struct Tally {
     sources: HashSet<u64>,
 }
 
-impl Failed {
+impl FailedSignIns {
     /// Counts one of a source.
     pub(crate) fn count(&self, source: u64) {
         metrics::counter!("admin_sign_in_failures_total").increment(1);
@@ -52,22 +52,22 @@ impl Failed {
     }
 }
 
-/// The end of the log that was told last.
+/// Audit-log head that was published last, and whether the log has lost it since.
 #[derive(Debug, Default)]
-pub(crate) struct ToldHead {
+pub(crate) struct PublishedAuditHead {
     last: Option<(AuditHead, Instant)>,
     was_lost: bool,
 }
 
 #[cfg(test)]
-impl ToldHead {
+impl PublishedAuditHead {
     pub(crate) fn seq(&self) -> Option<u64> {
         self.last.as_ref().map(|(head, _)| head.seq)
     }
 
     pub(crate) fn make_old(&mut self) {
         if let Some((_, at)) = &mut self.last {
-            *at = at.checked_sub(TOLD_EVERY).unwrap_or(*at);
+            *at = at.checked_sub(AUDIT_HEAD_INTERVAL).unwrap_or(*at);
         }
     }
 
@@ -85,15 +85,15 @@ impl Admin {
         object: &str,
         tenant: Option<TenantId>,
         detail: Value,
-        act: Act<'_>,
+        audit: AuditContext<'_>,
     ) -> Result<(), Failure> {
-        self.may_note(act.by)?;
-        Ok(self.registry.note(action, object, tenant, detail, act).await?)
+        self.may_note(audit.by)?;
+        Ok(self.registry.note(action, object, tenant, detail, audit).await?)
     }
 
     /// Counts something that will be noted.
     pub(crate) fn may_note(&self, actor: &str) -> Result<(), Failure> {
-        let may = self.noted.lets_through(self.keys.source_hash(&[b"noted", actor.as_bytes()]));
+        let may = self.noted.check(self.keys.source_hash(&[b"noted", actor.as_bytes()]));
         if may { Ok(()) } else { Err(Failure::too_many_notes()) }
     }
 
@@ -104,16 +104,16 @@ impl Admin {
             return;
         }
         let detail = json!({ "failures": tally.failures, "sources": tally.sources.len() });
-        let act = Act::new("nobody", self.now());
-        if let Err(error) = self.registry.note("sign_in.failed", "console", None, detail, act).await {
+        let audit = AuditContext::new("nobody", self.now());
+        if let Err(error) = self.registry.note("sign_in.failed", "console", None, detail, audit).await {
             error!(%error, "failed sign-ins cannot be noted; they will be tried again");
             self.failed.put_back(tally);
         }
     }
 
     /// Tells the end of the log, once an hour; and looks whether the log still holds the one that was told before.
-    pub(crate) async fn tell_head(&self, told: &mut ToldHead) {
-        if told.last.as_ref().is_some_and(|(_, at)| at.elapsed() < TOLD_EVERY) {
+    pub(crate) async fn publish_audit_head(&self, told: &mut PublishedAuditHead) {
+        if told.last.as_ref().is_some_and(|(_, at)| at.elapsed() < AUDIT_HEAD_INTERVAL) {
             return;
         }
         if let Some((before, _)) = &told.last {

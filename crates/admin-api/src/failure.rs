@@ -1,11 +1,11 @@
-//! How the registry's refusals look to a caller.
+//! Error type of the handlers: maps registry errors to problem documents.
 
 use axum::response::{IntoResponse, Response};
 use http_edge::{ErrorKind, Problem};
 use tenant_registry::RegistryError;
 use tracing::error;
 
-/// Why a request came to nothing.
+/// Error of a request, as the caller reads it.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) Problem);
 
@@ -36,9 +36,9 @@ impl From<Problem> for Failure {
 impl From<RegistryError> for Failure {
     fn from(cause: RegistryError) -> Self {
         let (kind, code) = match &cause {
-            RegistryError::Missing(what) => return missing(what),
+            RegistryError::NotFound(what) => return missing(what),
             RegistryError::NameTaken => (ErrorKind::Conflict, "name_taken"),
-            RegistryError::Changed => (ErrorKind::PreconditionFailed, "changed"),
+            RegistryError::RevisionConflict => (ErrorKind::PreconditionFailed, "changed"),
             RegistryError::TooManyKeys => (ErrorKind::Conflict, "too_many_keys"),
             RegistryError::DoneBefore(_) => (ErrorKind::Conflict, "done_before"),
             RegistryError::RequestKeyReused => (ErrorKind::Conflict, "request_key_reused"),
@@ -48,13 +48,13 @@ impl From<RegistryError> for Failure {
             | RegistryError::NoAuditKey
             | RegistryError::NoRightsKey
             | RegistryError::AuditBroken
-            | RegistryError::WentBack
+            | RegistryError::RevisionRegressed
             | RegistryError::RightsUnproven
             | RegistryError::RightsUnsealed
             | RegistryError::Database(_)
             | RegistryError::SchemaDiffers(_)
             | RegistryError::Unbound
-            | RegistryError::Silent
+            | RegistryError::Timeout
             | RegistryError::Migration(_) => {
                 error!(error = %cause, "the registry failed an operator");
                 let text = "the registry cannot be used at this moment; the fault has been logged";

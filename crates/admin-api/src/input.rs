@@ -1,4 +1,4 @@
-//! What a request brings: read within limits, and refused with a sentence that names the field and repeats nothing.
+//! Request-body extractor: reads JSON within limits; a refusal names the field and repeats nothing.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Body;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::{Failure, invalid};
 use crate::rules;
 
-/// A JSON body, and what makes it the same request when it is sent again.
+/// JSON body, with the fingerprint by which an idempotent retry is recognised.
 #[derive(Debug)]
 pub(crate) struct Input<T> {
     pub(crate) value: T,
@@ -75,7 +75,7 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
 }
 
 /// Returns the revision that a caller has looked at: `If-Match`, which a change has to bring.
-pub(crate) fn looked_at(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
+pub(crate) fn if_match_revision(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
     let Some(value) = headers.get(IF_MATCH) else {
         let text = "send `If-Match` with the ETag of what you have looked at";
         return Err(Failure(Problem::new(ErrorKind::PreconditionRequired, "etag_missing", text)));

@@ -44,7 +44,7 @@ pub fn router(admin: Admin) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(ErrorKind::MethodNotAllowed, "method_not_allowed", "this path takes another method")
         })
-        .layer(from_fn_with_state(admin.clone(), identity::guard))
+        .layer(from_fn_with_state(admin.clone(), identity::authorize))
         .layer(from_fn(in_time))
         .layer(from_fn_with_state(admin.clone(), identity::harden))
         .layer(CatchPanicLayer::custom(panicked))

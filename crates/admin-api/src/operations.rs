@@ -1,11 +1,11 @@
-//! What operators do, for the API and the console alike.
+//! Service layer: the operations of operators, for the API and the console alike.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use dispatch_stream::{LineState, ProcessState};
+use dispatch_stream::{AppQueueState, ProcessState};
 use push_domain::{AppId, Audience, DeviceToken, LicenceId, TenantId, Timestamp};
-use tenant_registry::{Act, DeviceState, IssuedKey, Licence, Tenant, TenantQuery};
+use tenant_registry::{AuditContext, DeviceState, IssuedKey, Licence, Tenant, TenantQuery};
 
 use crate::failure::{Failure, invalid, missing};
 use crate::identity::Identity;
@@ -56,7 +56,7 @@ impl Admin {
         for licence in licences {
             by_tenant.entry(licence.terms.tenant).or_default().push(LicenceView::new(licence, now));
         }
-        let next_cursor = tenants.last().filter(|_| more).map(|last| cursor(&last.name));
+        let next_cursor = tenants.last().filter(|_| more).map(|last| encode_cursor(&last.name));
         let row = |tenant: Tenant| {
             let licences = by_tenant.remove(&tenant.id).unwrap_or_default();
             TenantRow { tenant: tenant.into(), licences }
@@ -69,10 +69,10 @@ impl Admin {
         &self,
         licence: LicenceId,
         overlap_hours: u32,
-        act: Act<'_>,
+        audit: AuditContext<'_>,
     ) -> Result<NewKey, Failure> {
         let overlap = rules::overlap(overlap_hours)?;
-        let issued = self.registry.issue_key(licence, &self.region, overlap, act).await?;
+        let issued = self.registry.issue_key(licence, &self.region, overlap, audit).await?;
         Ok(self.shown(&issued))
     }
 
@@ -99,7 +99,7 @@ impl Admin {
     }
 
     pub(crate) async fn processes(&self) -> Vec<ProcessState> {
-        let mut states = self.board.states().await.unwrap_or_default();
+        let mut states = self.peers.states().await.unwrap_or_default();
         states.retain(|state| state.is_gateway || state.is_worker);
         states.sort_by(|a, b| a.process.cmp(&b.process));
         states
@@ -175,7 +175,7 @@ impl Admin {
     /// What waits, and where.
     pub(crate) async fn queues(&self) -> Result<QueuesView, Failure> {
         let processes = self.processes().await;
-        let mut lines: BTreeMap<String, LineState> = BTreeMap::new();
+        let mut lines: BTreeMap<String, AppQueueState> = BTreeMap::new();
         let mut busy: BTreeMap<String, BusyTenant> = BTreeMap::new();
         for state in &processes {
             for (app, line) in &state.lines {
@@ -212,7 +212,7 @@ impl Admin {
     }
 
     async fn lanes(&self) -> Vec<LaneView> {
-        let depths = self.board.depths().await;
+        let depths = self.peers.depths().await;
         let view = |it: dispatch_stream::LaneDepth| LaneView {
             lane: it.lane,
             is_up: it.depth.is_some(),
@@ -258,7 +258,7 @@ fn process_view(state: &ProcessState) -> ProcessView {
     }
 }
 
-const fn line_view(line: LineState) -> LineView {
+const fn line_view(line: AppQueueState) -> LineView {
     LineView {
         waiting: line.waiting,
         oldest_ms: line.oldest_ms,
@@ -268,12 +268,12 @@ const fn line_view(line: LineState) -> LineView {
 }
 
 /// A place in a list, as callers carry it.
-pub(crate) fn cursor(text: &str) -> String {
+pub(crate) fn encode_cursor(text: &str) -> String {
     data_encoding::BASE64URL_NOPAD.encode(text.as_bytes())
 }
 
 /// Reads a place in a list.
-pub(crate) fn place(cursor: &str) -> Result<String, Failure> {
+pub(crate) fn decode_cursor(cursor: &str) -> Result<String, Failure> {
     let bytes = data_encoding::BASE64URL_NOPAD.decode(cursor.as_bytes()).ok();
     bytes
         .and_then(|bytes| String::from_utf8(bytes).ok())

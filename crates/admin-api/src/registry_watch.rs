@@ -1,11 +1,11 @@
-//! What is done for the registry once an hour: what grants anything is compared with what was signed, codes of licence keys
+//! Hourly registry maintenance: what grants anything is compared with what was signed, codes of licence keys
 //! are renewed, and the oldest events of the audit log go.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use push_domain::Timestamp;
-use tenant_registry::{Act, RegistryError};
+use tenant_registry::{AuditContext, RegistryError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -14,7 +14,7 @@ use crate::state::Admin;
 const EVERY: Duration = Duration::from_hours(1);
 const DAY_MS: u64 = 86_400_000;
 
-/// When that was done last, and what was found.
+/// State of the hourly maintenance: its last run, and how many rows were found changed.
 #[derive(Debug, Default)]
 pub(crate) struct RegistryWatch {
     looked_at: std::sync::Mutex<Option<Instant>>,
@@ -47,13 +47,13 @@ fn is_unreadable(error: &RegistryError) -> bool {
 
 impl Admin {
     /// Does it, if an hour has passed.
-    pub(crate) async fn care_for_registry(&self) {
+    pub(crate) async fn maintain_registry(&self) {
         if !self.watch.is_due() {
             return;
         }
-        self.look_at_rights().await;
-        let act = Act::new("hpns", self.now());
-        match self.registry.renew_keys(act).await {
+        self.check_rights().await;
+        let audit = AuditContext::new("hpns", self.now());
+        match self.registry.renew_keys(audit).await {
             Ok(0) => {}
             Ok(keys) => info!(keys, "licence keys are coded anew, under the newest control key"),
             Err(error) => warn!(%error, "licence keys cannot be coded anew; it is tried again"),
@@ -61,7 +61,7 @@ impl Admin {
         let days = u64::from(self.config.audit_days);
         if days > 0 {
             let before = self.now().millis().saturating_sub(days * DAY_MS);
-            match self.registry.cut_audit(Timestamp::from_millis(before), act).await {
+            match self.registry.cut_audit(Timestamp::from_millis(before), audit).await {
                 Ok(0) => {}
                 Ok(events) => info!(events, days, "audit events are forgotten: they are older than that"),
                 Err(error) => warn!(%error, "old audit events cannot be forgotten; it is tried again"),
@@ -70,11 +70,11 @@ impl Admin {
     }
 
     /// Compares, whatever the time.
-    pub(crate) async fn look_at_rights(&self) {
+    pub(crate) async fn check_rights(&self) {
         let found = match self.registry.verify_rights().await {
             Ok(report) => (report.changed.len() + report.deleted) as u64,
             // A database that is away says nothing of what stands in it; one whose rows cannot be read does.
-            Err(error @ (RegistryError::Silent | RegistryError::Database(_))) if !is_unreadable(&error) => {
+            Err(error @ (RegistryError::Timeout | RegistryError::Database(_))) if !is_unreadable(&error) => {
                 return warn!(%error, "what grants anything cannot be looked at; it is tried again");
             }
             Err(error) => {

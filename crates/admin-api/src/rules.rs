@@ -1,4 +1,4 @@
-//! The limits of every field that an operator fills in.
+//! Input validation: the limits of every field that an operator fills in.
 
 use std::time::Duration;
 

@@ -1,17 +1,17 @@
-//! What every request needs, put together once.
+//! Application state of the admin API, shared by all requests.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_stream::Board;
-use http_edge::{NetworkRates, Rates};
+use dispatch_stream::PeerDirectory;
+use http_edge::{KeyedRateLimiter, NetworkRateLimiter};
 use push_domain::{AppCatalogue, Clock, SecretBytes};
 use tenant_registry::{Administration, Keys};
 
 use crate::Config;
-use crate::audit_watch::Failed;
+use crate::audit_watch::FailedSignIns;
 use crate::identity::Oidc;
 use crate::registry_watch::RegistryWatch;
 
@@ -25,7 +25,7 @@ const NOTES_AT_ONCE: u32 = 30;
 /// How long a gateway may take for a test push.
 const TEST_PUSH: Duration = Duration::from_secs(30);
 
-/// What the admin API is made of.
+/// Dependencies of the admin API.
 pub struct Parts {
     /// Its settings.
     pub config: Config,
@@ -38,7 +38,7 @@ pub struct Parts {
     /// The service's own keys.
     pub keys: Keys,
     /// What the processes know of each other.
-    pub board: Arc<Board>,
+    pub peers: Arc<PeerDirectory>,
     /// The apps.
     pub apps: Arc<AppCatalogue>,
     /// The time.
@@ -49,7 +49,7 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Admin(Arc<State>);
 
-/// What all clones of [`Admin`] share.
+/// Shared state behind [`Admin`].
 pub struct State {
     pub(crate) config: Config,
     pub(crate) region: String,
@@ -59,22 +59,22 @@ pub struct State {
     pub(crate) keys: Keys,
     /// Under which sessions are signed: the first signs.
     pub(crate) session_keys: Vec<SecretBytes>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) peers: Arc<PeerDirectory>,
     pub(crate) apps: Arc<AppCatalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) oidc: Option<Oidc>,
-    pub(crate) failures: NetworkRates,
-    pub(crate) failed: Failed,
+    pub(crate) failures: NetworkRateLimiter,
+    pub(crate) failed: FailedSignIns,
     pub(crate) watch: RegistryWatch,
     /// What one caller may have noted that changes nothing.
-    pub(crate) noted: Rates,
+    pub(crate) noted: KeyedRateLimiter,
     pub(crate) client: reqwest::Client,
 }
 
 impl Admin {
     /// Puts the parts together. Fails when no HTTP client can be made.
     pub fn new(parts: Parts) -> Result<Self, reqwest::Error> {
-        let Parts { config, region, own_gateway, registry, keys, board, apps, clock } = parts;
+        let Parts { config, region, own_gateway, registry, keys, peers, apps, clock } = parts;
         let own = own_gateway.map(|address| match address.ip() {
             any if any.is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
             _ => format!("http://{address}"),
@@ -88,9 +88,10 @@ impl Admin {
             .build()?;
         let oidc = config.oidc.clone().map(Oidc::new);
         let session_keys = keys.purpose_keys("console session");
-        let (failed, noted) = (Failed::default(), Rates::new(NOTE_EVERY, NOTES_AT_ONCE, SOURCES));
-        let failures = NetworkRates::new(|times| {
-            Rates::new(FAILURE_EVERY / times, FAILURES_AT_ONCE * times, SOURCES / times as usize)
+        let (failed, noted) =
+            (FailedSignIns::default(), KeyedRateLimiter::new(NOTE_EVERY, NOTES_AT_ONCE, SOURCES));
+        let failures = NetworkRateLimiter::new(|times| {
+            KeyedRateLimiter::new(FAILURE_EVERY / times, FAILURES_AT_ONCE * times, SOURCES / times as usize)
         });
         let state = State {
             config,
@@ -99,7 +100,7 @@ impl Admin {
             registry,
             keys,
             session_keys,
-            board,
+            peers,
             apps,
             clock,
             oidc,

@@ -1,4 +1,4 @@
-//! A push to try a licence key out, through a gateway of the region: what every hop took.
+//! Test push: tries a licence key through a gateway of the region, with the latency of every hop.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http_edge::{ErrorKind, Problem};
 use push_domain::Privacy;
 use serde::Deserialize;
 use serde_json::json;
-use tenant_registry::{Act, LicenceKey};
+use tenant_registry::{AuditContext, LicenceKey};
 use tokio::time::Instant;
 
 use crate::failure::{Failure, invalid};
@@ -30,7 +30,7 @@ impl Admin {
     pub(crate) async fn test_push(
         &self,
         input: TestPushInput,
-        act: Act<'_>,
+        audit: AuditContext<'_>,
     ) -> Result<TestPushView, Failure> {
         let given = input.key.trim().trim_end_matches('/');
         let given = given.strip_suffix(ROUTE).unwrap_or(given);
@@ -47,7 +47,7 @@ impl Admin {
                 ids_only = licence.terms.privacy == Privacy::IdOnlyReject;
             }
         }
-        self.note("push.test", key.kid(), tenant, json!({}), act).await?;
+        self.note("push.test", key.kid(), tenant, json!({}), audit).await?;
         let body = json!({
             "server_id": server,
             "platform": platform,

@@ -1,8 +1,8 @@
-//! Lets many HTTP/2 frames share one TLS record and one system call.
+//! Write-coalescing transport: many HTTP/2 frames share one TLS record and one system call.
 //!
 //! `h2` flushes its transport after every DATA frame above 1 KiB, and after every one above 256
-//! bytes when the transport is vectored, as tokio-rustls is. [`Coalesced`] collects what `h2`
-//! writes; the connection's driver calls [`Drain::poll_drain`] once per turn, after `h2` has
+//! bytes when the transport is vectored, as tokio-rustls is. [`CoalescingTransport`] collects what `h2`
+//! writes; the connection's driver calls [`FlushHandle::poll_flush_buffered`] once per turn, after `h2` has
 //! written all that it has. See docs/PERFORMANCE.md for what that saves.
 
 use std::io;
@@ -23,16 +23,16 @@ struct State<T> {
     written: usize,
 }
 
-/// The transport that `h2` sees.
-pub(crate) struct Coalesced<T>(Arc<Mutex<State<T>>>);
+/// Coalescing transport, as `h2` sees it.
+pub(crate) struct CoalescingTransport<T>(Arc<Mutex<State<T>>>);
 
-/// The driver's handle to the same transport.
-pub(crate) struct Drain<T>(Arc<Mutex<State<T>>>);
+/// Flush handle of the connection's driver to the same transport.
+pub(crate) struct FlushHandle<T>(Arc<Mutex<State<T>>>);
 
 /// Puts a buffer in front of `transport`.
-pub(crate) fn coalesce<T>(transport: T) -> (Coalesced<T>, Drain<T>) {
+pub(crate) fn coalesce<T>(transport: T) -> (CoalescingTransport<T>, FlushHandle<T>) {
     let state = Arc::new(Mutex::new(State { transport, reads: 0, buffer: Vec::new(), written: 0 }));
-    (Coalesced(Arc::clone(&state)), Drain(state))
+    (CoalescingTransport(Arc::clone(&state)), FlushHandle(state))
 }
 
 /// Never contended: `h2` and the driver run in one task.
@@ -41,7 +41,7 @@ fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
 }
 
 impl<T: AsyncWrite + Unpin> State<T> {
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush_buffered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.buffer.len() {
             let rest = self.buffer.get(self.written..).unwrap_or_default();
             let taken = ready!(Pin::new(&mut self.transport).poll_write(cx, rest))?;
@@ -56,21 +56,21 @@ impl<T: AsyncWrite + Unpin> State<T> {
     }
 }
 
-impl<T> Drain<T> {
+impl<T> FlushHandle<T> {
     /// Returns a number that changes with every read.
     pub(crate) fn reads(&self) -> u64 {
         lock(&self.0).reads
     }
 }
 
-impl<T: AsyncWrite + Unpin> Drain<T> {
+impl<T: AsyncWrite + Unpin> FlushHandle<T> {
     /// Writes what was collected, as far as the transport takes it.
-    pub(crate) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        lock(&self.0).poll_drain(cx)
+    pub(crate) fn poll_flush_buffered(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        lock(&self.0).poll_flush_buffered(cx)
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Coalesced<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for CoalescingTransport<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = lock(&self.0);
         let read = Pin::new(&mut state.transport).poll_read(cx, buf);
@@ -79,11 +79,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Coalesced<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Coalesced<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for CoalescingTransport<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = lock(&self.0);
         if state.buffer.len() >= MAX_BUFFERED_BYTES {
-            ready!(state.poll_drain(cx))?;
+            ready!(state.poll_flush_buffered(cx))?;
         }
         state.buffer.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
@@ -95,7 +95,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Coalesced<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = lock(&self.0);
-        ready!(state.poll_drain(cx))?;
+        ready!(state.poll_flush_buffered(cx))?;
         Pin::new(&mut state.transport).poll_shutdown(cx)
     }
 
@@ -115,7 +115,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_reaches_the_transport_until_the_driver_drains() {
         let (ours, mut theirs) = tokio::io::duplex(1024);
-        let (mut writer, drain) = coalesce(ours);
+        let (mut writer, flush_handle) = coalesce(ours);
 
         writer.write_all(b"one").await.unwrap();
         writer.flush().await.unwrap();
@@ -123,7 +123,7 @@ mod tests {
         let mut read = [0; 6];
         let early = tokio::time::timeout(std::time::Duration::from_millis(5), theirs.read(&mut read)).await;
         assert!(early.is_err());
-        poll_fn(|cx| drain.poll_drain(cx)).await.unwrap();
+        poll_fn(|cx| flush_handle.poll_flush_buffered(cx)).await.unwrap();
 
         theirs.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"onetwo");
@@ -132,14 +132,14 @@ mod tests {
     #[tokio::test]
     async fn a_slow_transport_gets_every_byte_in_order() {
         let (ours, mut theirs) = tokio::io::duplex(7);
-        let (mut writer, drain) = coalesce(ours);
+        let (mut writer, flush_handle) = coalesce(ours);
         let sent: Vec<u8> = (0..=255).cycle().take(200_000).collect();
 
         let write = async {
             for chunk in sent.chunks(900) {
                 writer.write_all(chunk).await.unwrap();
             }
-            poll_fn(|cx| drain.poll_drain(cx)).await.unwrap();
+            poll_fn(|cx| flush_handle.poll_flush_buffered(cx)).await.unwrap();
             writer.shutdown().await.unwrap();
         };
         let mut received = Vec::new();

@@ -26,8 +26,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-use crate::coalesce::{Coalesced, Drain, coalesce};
-use crate::pulse::{Look, Pulse, WATCH};
+use crate::coalesce::{CoalescingTransport, FlushHandle, coalesce};
+use crate::keep_alive::{KeepAlive, Liveness, WATCH};
 use crate::sender::Endpoint;
 
 /// Ours to cap, whatever Apple would allow: the most requests in flight on one connection.
@@ -69,10 +69,10 @@ impl Dialler {
     /// Makes a connection, through the proxy if there is one. Without, the name is looked up anew, as
     /// Apple asks, and its addresses are tried in random order.
     pub(crate) async fn dial(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
-        timeout(DIAL_TIMEOUT, self.dial_slowly()).await.map_err(|_| ConnectionError::Timeout)?
+        timeout(DIAL_TIMEOUT, self.dial_without_timeout()).await.map_err(|_| ConnectionError::Timeout)?
     }
 
-    async fn dial_slowly(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
+    async fn dial_without_timeout(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectionError> {
         let Endpoint { host, port } = &self.endpoint;
         let tcp = if let Some(proxy) = &self.proxy {
             tunnel(proxy, host, *port).await?
@@ -87,22 +87,26 @@ impl Dialler {
         if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectionError::NotHttp2);
         }
-        let (transport, drain) = coalesce(tls);
+        let (transport, flush_handle) = coalesce(tls);
         let (requests, mut connection) = h2::client::Builder::new()
             .enable_push(false)
+            // Until SETTINGS come, `h2` would open any number of streams;
+            // Apple allows one request before its first answer.
             .initial_max_send_streams(1)
             .max_concurrent_reset_streams(1024)
+            // `h2` would end a connection after 1,024 late answers to streams that it has forgotten,
+            // counted over all its life; one to Apple may live for days.
             .max_local_error_reset_streams(None)
             .handshake(transport)
             .await?;
         let ping = connection.ping_pong().ok_or(ConnectionError::NotHttp2)?;
         let driver = Driver {
             connection,
-            drain,
+            flush_handle,
             requests: Some(requests.clone()),
             limit: 1,
             ping,
-            pulse: Pulse::new(self.ping_interval),
+            keep_alive: KeepAlive::new(self.ping_interval),
             timer: Box::pin(tokio::time::sleep(WATCH.min(self.ping_interval))),
             rests: false,
         };
@@ -142,13 +146,13 @@ async fn tunnel(proxy: &OutboundProxy, host: &str, port: u16) -> Result<TcpStrea
 
 /// Moves bytes for one connection until it ends.
 pub(crate) struct Driver {
-    connection: Connection<Coalesced<TlsStream<TcpStream>>, Bytes>,
-    drain: Drain<TlsStream<TcpStream>>,
+    connection: Connection<CoalescingTransport<TlsStream<TcpStream>>, Bytes>,
+    flush_handle: FlushHandle<TlsStream<TcpStream>>,
     /// Tells the stream limit; dropped on retirement, so that the connection ends with its last request.
     requests: Option<SendRequest<Bytes>>,
     limit: usize,
     ping: PingPong,
-    pulse: Pulse,
+    keep_alive: KeepAlive,
     timer: Pin<Box<Sleep>>,
     /// Whether it is looked after less often, because nobody uses it.
     rests: bool,
@@ -172,13 +176,13 @@ impl Driver {
             }
             let ended = Pin::new(&mut self.connection).poll(cx).map_err(ConnectionError::from);
             self.report_limit(&limit_changed);
-            if let Poll::Ready(Err(error)) = self.drain.poll_drain(cx) {
+            if let Poll::Ready(Err(error)) = self.flush_handle.poll_flush_buffered(cx) {
                 return Poll::Ready(Err(error.into()));
             }
             if ended.is_ready() {
                 return ended;
             }
-            self.poll_pulse(cx, &is_busy, &unused).map(Err)
+            self.poll_keep_alive(cx, &is_busy, &unused).map(Err)
         })
         .await
     }
@@ -193,7 +197,7 @@ impl Driver {
     }
 
     /// Ready only when the connection is found dead.
-    fn poll_pulse(
+    fn poll_keep_alive(
         &mut self,
         cx: &mut Context<'_>,
         is_busy: &impl Fn() -> bool,
@@ -202,26 +206,27 @@ impl Driver {
         // A request wakes this task.
         if self.rests && is_busy() {
             self.rests = false;
-            self.pulse.used(Instant::now());
-            self.timer.as_mut().reset(Instant::now() + WATCH.min(self.pulse.interval));
+            self.keep_alive.used(Instant::now());
+            self.timer.as_mut().reset(Instant::now() + WATCH.min(self.keep_alive.interval));
         }
-        if self.pulse.pong_due.is_some() && self.ping.poll_pong(cx).is_ready() {
-            self.pulse.answered(Instant::now());
+        if self.keep_alive.pong_due.is_some() && self.ping.poll_pong(cx).is_ready() {
+            self.keep_alive.answered(Instant::now());
         }
+        // A loop: a timer that was set anew wakes nobody before it is polled again.
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            match self.pulse.look(now, self.drain.reads(), is_busy()) {
-                Look::Well => {}
-                Look::Unused => unused(),
-                Look::Dead => return Poll::Ready(ConnectionError::PingTimeout),
-                Look::Ask => {
+            match self.keep_alive.check(now, self.flush_handle.reads(), is_busy()) {
+                Liveness::Alive => {}
+                Liveness::Unused => unused(),
+                Liveness::Dead => return Poll::Ready(ConnectionError::PingTimeout),
+                Liveness::SendPing => {
                     if let Err(error) = self.ping.send_ping(Ping::opaque()) {
                         return Poll::Ready(error.into());
                     }
                     cx.waker().wake_by_ref();
                 }
             }
-            let (next, rests) = self.pulse.next_look(now);
+            let (next, rests) = self.keep_alive.next_check(now);
             self.rests = rests;
             self.timer.as_mut().reset(next);
         }

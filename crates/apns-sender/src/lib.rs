@@ -1,8 +1,8 @@
-//! Sends one notification to Apple: `POST /3/device/<token>` over HTTP/2 and TLS.
+//! APNs client: sends one notification by `POST /3/device/<token>` over HTTP/2 and TLS.
 //!
 //! [`ApnsSender`] owns a pool of connections to one APNs environment under one provider key.
 //! Connections are opened by need, never hold more requests than Apple allows at the moment, and
-//! are replaced when Apple says so. What Apple's answers mean is one pure table, [`verdict`].
+//! are replaced when Apple says so. What Apple's answers mean is one pure table, [`response`].
 //!
 //! The crate knows nothing of tenants, Mattermost or queues; retries are its caller's business,
 //! save for requests that Apple provably has not processed.
@@ -10,14 +10,14 @@
 mod certificate;
 mod coalesce;
 mod connection;
-mod link;
+mod keep_alive;
 mod pool;
-mod pulse;
+mod pooled_connection;
+pub mod response;
 mod sender;
-mod slot;
+mod stream_permit;
 mod tls;
 mod token;
-pub mod verdict;
 
 pub use certificate::Certificate;
 pub use sender::{ApnsSender, Endpoint, Identity, Settings};

@@ -1,6 +1,6 @@
-//! The connections to one endpoint, and who may use which.
+//! Connection pool of one APNs endpoint: grants stream permits, in the order of asking.
 //!
-//! A request needs a [`Slot`]: one stream within what Apple allows at the moment, and its body's share of what an
+//! A request needs a [`StreamPermit`]: one stream within what Apple allows at the moment, and its body's share of what an
 //! HTTP/2 connection may well have unanswered (more would be split, and not be answered sooner). When there is none,
 //! callers wait in order, and one more connection is opened, up to a limit.
 
@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::connection::{ConnectionError, Dialler, Driver};
-use crate::link::Link;
-use crate::slot::Slot;
+use crate::pooled_connection::PooledConnection;
+use crate::stream_permit::StreamPermit;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// While Apple cannot be reached at all; the first success of a push must not wait for long.
@@ -32,11 +32,11 @@ const BACKOFF: Backoff = Backoff { first: FIRST_PAUSE, longest: Duration::from_m
 /// How long a new connection may be alone in being tried before another is opened beside it.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Somebody waiting all of this time, whoever it is, is worth another connection; less is a small crowd on its way.
-const CROWD: Duration = Duration::from_millis(10);
+const GROW_AFTER: Duration = Duration::from_millis(10);
 /// A pause that callers wait for; during a longer one they are told at once.
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Why there is no connection, and none is tried at the moment.
+/// Error of the pool: why there is no connection, and none is tried at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoConnection {
     /// Apple cannot be reached.
@@ -47,7 +47,7 @@ pub(crate) enum NoConnection {
     Crowded,
 }
 
-/// All connections under one provider key. Cheap to clone; all clones are one pool.
+/// Connection pool under one provider key. Cheap to clone; all clones are one pool.
 #[derive(Clone)]
 pub(crate) struct Pool {
     pub(crate) shared: Arc<Shared>,
@@ -64,10 +64,10 @@ pub(crate) struct Shared {
 
 #[derive(Default)]
 pub(crate) struct State {
-    links: Vec<Link>,
+    connections: Vec<PooledConnection>,
     waiting: VecDeque<Waiting>,
     /// Since when somebody has been waiting at every moment.
-    crowded_since: Option<Instant>,
+    waiting_since: Option<Instant>,
     next_id: u64,
     dialling: bool,
     /// Connections in a row that came to nothing, and dials.
@@ -85,11 +85,11 @@ pub(crate) struct State {
 
 struct Waiting {
     bytes: usize,
-    caller: oneshot::Sender<Result<Slot, NoConnection>>,
+    caller: oneshot::Sender<Result<StreamPermit, NoConnection>>,
 }
 
 impl Pool {
-    /// Makes a pool without a connection. At most `max_waiting` callers wait for a slot.
+    /// Makes a pool without a connection. At most `max_waiting` callers wait for a permit.
     pub(crate) fn new(
         name: String,
         dialler: Dialler,
@@ -101,18 +101,18 @@ impl Pool {
         Self { shared: Arc::new(Shared { name, dialler, max_connections, max_waiting, tasks, state }) }
     }
 
-    /// Waits for a slot for a body of `bytes`. Fails at once while the endpoint is known to be out of reach.
+    /// Waits for a permit for a body of `bytes`. Fails at once while the endpoint is known to be out of reach.
     ///
     /// Cancel safe: a caller that stops waiting loses its place and nothing else.
-    pub(crate) async fn slot(&self, bytes: usize) -> Result<Slot, NoConnection> {
+    pub(crate) async fn acquire(&self, bytes: usize) -> Result<StreamPermit, NoConnection> {
         let granted = {
             let mut state = self.shared.lock();
             if state.waiting.is_empty()
-                && let Some(slot) = self.take(&mut state, bytes)
+                && let Some(permit) = self.take(&mut state, bytes)
             {
-                return Ok(slot);
+                return Ok(permit);
             }
-            if state.links.is_empty() && state.pause() > SHORT_PAUSE {
+            if state.connections.is_empty() && state.pause() > SHORT_PAUSE {
                 return Err(state.no_connection());
             }
             if state.waiting.len() >= self.shared.max_waiting {
@@ -129,16 +129,22 @@ impl Pool {
         granted.await.unwrap_or(Err(NoConnection::Unreachable))
     }
 
-    fn take(&self, state: &mut State, bytes: usize) -> Option<Slot> {
-        let roomy = state.links.iter_mut().filter(|link| link.has_room(bytes));
-        let link = roomy.min_by_key(|link| (link.is_troubled(), link.in_flight))?;
-        link.in_flight += 1;
-        link.in_flight_bytes += bytes;
-        let requests = link.requests.clone();
-        Some(Slot { pool: self.clone(), link: link.id, bytes, requests, is_late: AtomicBool::new(false) })
+    fn take(&self, state: &mut State, bytes: usize) -> Option<StreamPermit> {
+        let roomy = state.connections.iter_mut().filter(|connection| connection.has_room(bytes));
+        let connection = roomy.min_by_key(|connection| (connection.is_degraded(), connection.in_flight))?;
+        connection.in_flight += 1;
+        connection.in_flight_bytes += bytes;
+        let requests = connection.requests.clone();
+        Some(StreamPermit {
+            pool: self.clone(),
+            connection_id: connection.id,
+            bytes,
+            requests,
+            is_late: AtomicBool::new(false),
+        })
     }
 
-    /// Gives free slots to those who wait, in order, and opens a connection if some still wait.
+    /// Gives free permits to those who wait, in order, and opens a connection if some still wait.
     pub(crate) fn serve(&self, mut state: MutexGuard<'_, State>) {
         let mut unwanted = Vec::new();
         while let Some(front) = state.waiting.front() {
@@ -147,18 +153,19 @@ impl Pool {
                 continue;
             }
             let bytes = front.bytes;
-            let Some(slot) = self.take(&mut state, bytes) else {
+            let Some(permit) = self.take(&mut state, bytes) else {
                 break;
             };
             let Some(waiting) = state.waiting.pop_front() else {
                 break;
             };
-            if let Err(slot) = waiting.caller.send(Ok(slot)) {
-                unwanted.push(slot);
+            // Not dropped here: `StreamPermit::drop` locks the state that is locked already.
+            if let Err(permit) = waiting.caller.send(Ok(permit)) {
+                unwanted.push(permit);
             }
         }
         self.grow(&mut state);
-        let hopeless = state.links.is_empty() && state.pause() > SHORT_PAUSE;
+        let hopeless = state.connections.is_empty() && state.pause() > SHORT_PAUSE;
         let abandoned = if hopeless { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
         let why = state.no_connection();
         drop(state);
@@ -173,21 +180,23 @@ impl Pool {
     /// under way may be just above what the connections carry.)
     fn grow(&self, state: &mut State) {
         if state.waiting.is_empty() {
-            state.crowded_since = None;
+            state.waiting_since = None;
             return;
         }
-        let since = *state.crowded_since.get_or_insert_with(Instant::now);
-        let warming =
-            state.links.iter().any(|link| link.answered_at.is_none() && link.opened_at.elapsed() < WARM_UP);
-        if !state.links.is_empty() && !warming && since.elapsed() < CROWD {
-            self.look_again(state);
+        let since = *state.waiting_since.get_or_insert_with(Instant::now);
+        let warming = state
+            .connections
+            .iter()
+            .any(|connection| connection.answered_at.is_none() && connection.opened_at.elapsed() < WARM_UP);
+        if !state.connections.is_empty() && !warming && since.elapsed() < GROW_AFTER {
+            self.schedule_growth_check(state);
             return;
         }
         if state.closed
             || state.dialling
             || state.pause() > SHORT_PAUSE
             || warming
-            || state.links.len() >= self.shared.max_connections
+            || state.connections.len() >= self.shared.max_connections
         {
             return;
         }
@@ -202,11 +211,11 @@ impl Pool {
     }
 
     /// Looks once more when the first of those who wait has waited for long enough.
-    fn look_again(&self, state: &mut State) {
+    fn schedule_growth_check(&self, state: &mut State) {
         if !std::mem::replace(&mut state.watched, true) {
             let pool = self.clone();
             self.shared.tasks.spawn(async move {
-                tokio::time::sleep(CROWD).await;
+                tokio::time::sleep(GROW_AFTER).await;
                 let mut state = pool.shared.lock();
                 state.watched = false;
                 pool.serve(state);
@@ -241,18 +250,21 @@ impl Pool {
         state.next_id += 1;
         state.dialling = false;
         state.dial_failures = 0;
-        state.links.push(Link::new(id, requests, retired.clone()));
+        state.connections.push(PooledConnection::new(id, requests, retired.clone()));
         self.serve(state);
         metrics::counter!("apns_connections_opened_total", "app" => self.shared.name.clone()).increment(1);
         debug!(app = self.shared.name, connection = id, "connected to APNs");
         let pool = self.clone();
         self.shared.tasks.spawn(async move {
+            // A connection that answers nothing wakes nobody: without this look,
+            // those who wait would never get a second one.
             tokio::time::sleep(WARM_UP).await;
             pool.serve(pool.shared.lock());
         });
         let pool = self.clone();
         self.shared.tasks.spawn(async move {
-            let is_busy = || pool.shared.lock().link(id).is_some_and(|link| link.in_flight > 0);
+            let is_busy =
+                || pool.shared.lock().connection(id).is_some_and(|connection| connection.in_flight > 0);
             let limit_changed = |limit| pool.limit_changed(id, limit);
             let ended = driver.run(retired, limit_changed, is_busy, || pool.retire(id)).await;
             pool.closed(id, ended);
@@ -261,8 +273,8 @@ impl Pool {
 
     fn limit_changed(&self, id: u64, limit: usize) {
         let mut state = self.shared.lock();
-        if let Some(link) = state.link(id) {
-            link.limit = limit;
+        if let Some(connection) = state.connection(id) {
+            connection.limit = limit;
         }
         debug!(
             app = self.shared.name,
@@ -274,21 +286,26 @@ impl Pool {
     }
 
     pub(crate) fn retire(&self, id: u64) {
-        self.retire_links(self.shared.lock(), |link| link.id == id);
+        self.retire_matching(self.shared.lock(), |connection| connection.id == id);
     }
 
     /// Takes connections out of use. One that had to go before a push succeeded on it is a failure:
     /// reconnects slow down.
-    pub(crate) fn retire_links(&self, mut state: MutexGuard<'_, State>, goes: impl Fn(&Link) -> bool) {
-        let (going, staying) = std::mem::take(&mut state.links).into_iter().partition(|link| goes(link));
-        state.links = staying;
-        let going: Vec<Link> = going;
-        if going.iter().any(|link| !link.proven) {
-            state.came_to_nothing();
+    pub(crate) fn retire_matching(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        goes: impl Fn(&PooledConnection) -> bool,
+    ) {
+        let (going, staying) =
+            std::mem::take(&mut state.connections).into_iter().partition(|connection| goes(connection));
+        state.connections = staying;
+        let going: Vec<PooledConnection> = going;
+        if going.iter().any(|connection| !connection.proven) {
+            state.record_failure();
         }
         self.serve(state);
-        for link in going {
-            link.retired.cancel();
+        for connection in going {
+            connection.retired.cancel();
         }
     }
 
@@ -296,19 +313,20 @@ impl Pool {
     pub(crate) fn close(&self) {
         let mut state = self.shared.lock();
         state.closed = true;
-        let links = std::mem::take(&mut state.links);
+        let connections = std::mem::take(&mut state.connections);
         drop(state);
-        for link in links {
-            link.retired.cancel();
+        for connection in connections {
+            connection.retired.cancel();
         }
     }
 
     fn closed(&self, id: u64, ended: Result<(), ConnectionError>) {
         let mut state = self.shared.lock();
-        if state.link(id).is_some_and(|link| !link.proven) {
-            state.came_to_nothing();
+        // One that was retired is no longer in the list; its failure was counted then.
+        if state.connection(id).is_some_and(|connection| !connection.proven) {
+            state.record_failure();
         }
-        state.links.retain(|link| link.id != id);
+        state.connections.retain(|connection| connection.id != id);
         self.serve(state);
         match ended {
             Ok(()) => debug!(app = self.shared.name, connection = id, "connection to APNs closed"),
@@ -319,8 +337,8 @@ impl Pool {
 
 impl State {
     /// Begins to watch the crowd anew: a connection has just begun to carry.
-    pub(crate) const fn crowded_anew(&mut self) {
-        self.crowded_since = None;
+    pub(crate) const fn reset_waiting_since(&mut self) {
+        self.waiting_since = None;
     }
 
     fn no_connection(&self) -> NoConnection {
@@ -332,12 +350,12 @@ impl State {
         self.not_before.map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()))
     }
 
-    pub(crate) fn link(&mut self, id: u64) -> Option<&mut Link> {
-        self.links.iter_mut().find(|link| link.id == id)
+    pub(crate) fn connection(&mut self, id: u64) -> Option<&mut PooledConnection> {
+        self.connections.iter_mut().find(|connection| connection.id == id)
     }
 
     /// A connection ended before a push succeeded on it.
-    fn came_to_nothing(&mut self) {
+    fn record_failure(&mut self) {
         self.failures += 1;
         self.pause_for(BACKOFF.after(self.failures));
     }

@@ -1,4 +1,4 @@
-//! One notification, sent and judged.
+//! APNs sender: one notification over HTTP/2, with bounded resends, and the outcome.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -23,10 +23,10 @@ use tokio_util::task::TaskTracker;
 use crate::certificate::Certificate;
 use crate::connection::Dialler;
 use crate::pool::{NoConnection, Pool};
-use crate::slot::Slot;
+use crate::response::{RetryDecision, UNREADABLE, classify, read_error};
+use crate::stream_permit::StreamPermit;
 use crate::tls::{TlsError, client_config};
 use crate::token::{InvalidCredentials, ProviderToken};
-use crate::verdict::{Remedy, UNREADABLE, read_error, verdict};
 
 const APNS_TOPIC: HeaderName = HeaderName::from_static("apns-topic");
 const APNS_PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
@@ -39,12 +39,12 @@ const APNS_COLLAPSE_ID: HeaderName = HeaderName::from_static("apns-collapse-id")
 const MAX_ERROR_BODY_BYTES: usize = 4096;
 /// How long the reason of a refusal may take behind its status.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
-const UNREADABLE_PAUSE: Duration = Duration::from_mins(1);
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// How long an answer is still taken off the connection after its caller has left. What comes later finds its stream
 /// reset.
-const LATE_ANSWER: Duration = Duration::from_secs(5);
+const LATE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many wait for the isolated connections; more would keep places that others need.
-const ISOLATED_CROWD: usize = 100;
+const MAX_ISOLATED_WAITING: usize = 100;
 
 /// Where to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// What one app's sender needs to know.
+/// Settings of one app's APNs sender.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The app's name in logs and metrics.
@@ -75,7 +75,7 @@ pub struct Settings {
     pub proxy: Option<OutboundProxy>,
 }
 
-/// Who we are to Apple.
+/// Provider credential towards APNs: a signing key or a client certificate.
 #[derive(Debug, Clone)]
 pub enum Identity {
     /// A team, by the token that its key signs.
@@ -96,13 +96,13 @@ pub struct ApnsSender {
     topics: [(PushType, HeaderValue); 3],
 }
 
-/// Why a request got no answer.
-enum Fault {
+/// Error of an HTTP/2 exchange: why a request got no response.
+enum ExchangeError {
     /// Apple has not processed it, for certain, and will do no more on this connection.
     Unsent(&'static str),
     /// Apple lowered the number of open requests below this one, and its time is over. What `h2` still
     /// sends of it is a header and a reset.
-    Parked,
+    NoFreeStream,
     /// It may have been delivered.
     Lost(&'static str),
 }
@@ -132,8 +132,13 @@ impl ApnsSender {
         };
         let tls = client_config(roots, certificate)?;
         let dialler = Dialler { endpoint, tls, proxy, ping_interval };
-        let isolated =
-            Pool::new(format!("{name} (isolated)"), dialler.clone(), max_connections, ISOLATED_CROWD, &tasks);
+        let isolated = Pool::new(
+            format!("{name} (isolated)"),
+            dialler.clone(),
+            max_connections,
+            MAX_ISOLATED_WAITING,
+            &tasks,
+        );
         let pool = Pool::new(name, dialler, max_connections, usize::MAX, &tasks);
         Ok(Self { pool, isolated, identity, tasks, authority, topics })
     }
@@ -193,8 +198,8 @@ impl ApnsSender {
         let mut refused = None;
         let pool = if attempt.isolate { &self.isolated } else { &self.pool };
         loop {
-            let slot = match timeout_at(attempt.deadline, pool.slot(push.body.size_bytes())).await {
-                Ok(Ok(slot)) => Arc::new(slot),
+            let permit = match timeout_at(attempt.deadline, pool.acquire(push.body.size_bytes())).await {
+                Ok(Ok(permit)) => Arc::new(permit),
                 Ok(Err(NoConnection::Refused(reason))) => return Outcome::Misconfigured { reason },
                 Ok(Err(NoConnection::Crowded)) => return crowded(),
                 Ok(Err(NoConnection::Unreachable)) => {
@@ -209,39 +214,40 @@ impl ApnsSender {
             let Ok(request) = self.request(push, header) else {
                 return Outcome::Refused { reason: Reason::known("UnsendableRequest") };
             };
-            match self.exchange(&slot, request, push.body.expose(), attempt).await {
+            match self.exchange(&permit, request, push.body.expose(), attempt).await {
                 Ok(reply) => {
-                    let verdict = verdict(reply.status, &reply.reason, reply.timestamp, reply.retry_after);
+                    let classified =
+                        classify(reply.status, &reply.reason, reply.timestamp, reply.retry_after);
                     if reply.status >= 500 {
-                        slot.troubled();
+                        permit.mark_degraded();
                     }
-                    let again = match verdict.remedy {
-                        Remedy::None => false,
-                        Remedy::Leave => {
-                            slot.retire_connection();
+                    let again = match classified.retry {
+                        RetryDecision::None => false,
+                        RetryDecision::Leave => {
+                            permit.retire_connection();
                             false
                         }
-                        Remedy::Reconnect | Remedy::Reauthenticate => {
-                            let word = verdict.outcome.reason();
-                            word.is_some_and(|word| slot.replace_connection(word)) && !remedied
+                        RetryDecision::Reconnect | RetryDecision::Reauthenticate => {
+                            let word = classified.outcome.reason();
+                            word.is_some_and(|word| permit.replace_connection(word)) && !remedied
                         }
                     };
                     if !again || reply.retry_after.is_some() {
-                        return verdict.outcome;
+                        return classified.outcome;
                     }
                     remedied = true;
-                    refused = Some(verdict.outcome);
-                    renew = verdict.remedy == Remedy::Reauthenticate;
+                    refused = Some(classified.outcome);
+                    renew = classified.retry == RetryDecision::Reauthenticate;
                 }
-                Err(Fault::Unsent(word)) => {
-                    slot.retire_connection();
+                Err(ExchangeError::Unsent(word)) => {
+                    permit.retire_connection();
                     resends += 1;
                     if resends > 2 {
                         return later(false, word);
                     }
                 }
-                Err(Fault::Parked) => return later(false, "NoConnection"),
-                Err(Fault::Lost(word)) => return later(true, word),
+                Err(ExchangeError::NoFreeStream) => return later(false, "NoConnection"),
+                Err(ExchangeError::Lost(word)) => return later(true, word),
             }
         }
     }
@@ -251,42 +257,42 @@ impl ApnsSender {
     /// a connection; one that never comes must not hold a stream that others need.
     async fn exchange(
         &self,
-        slot: &Arc<Slot>,
+        permit: &Arc<StreamPermit>,
         request: Request<()>,
         body: Bytes,
         attempt: Attempt,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Reply, ExchangeError> {
         let sent_at = Instant::now();
-        let mut exchange = Box::pin(exchange(Arc::clone(slot), request, body, attempt.deadline));
+        let mut exchange = Box::pin(exchange(Arc::clone(permit), request, body, attempt.deadline));
         if let Ok(answer) = timeout_at(attempt.deadline, &mut exchange).await {
             return answer;
         }
-        slot.suspect_connection(sent_at);
-        slot.give_back();
-        self.tasks.spawn(tokio::time::timeout(LATE_ANSWER, exchange));
-        Err(Fault::Lost("Timeout"))
+        permit.suspect_connection(sent_at);
+        permit.release_before_response();
+        self.tasks.spawn(tokio::time::timeout(LATE_RESPONSE_TIMEOUT, exchange));
+        Err(ExchangeError::Lost("Timeout"))
     }
 }
 
 async fn exchange(
-    slot: Arc<Slot>,
+    permit: Arc<StreamPermit>,
     request: Request<()>,
     body: Bytes,
     deadline: Instant,
-) -> Result<Reply, Fault> {
-    let mut requests = slot.requests.clone();
-    poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|_| Fault::Unsent("ConnectionLost"))?;
+) -> Result<Reply, ExchangeError> {
+    let mut requests = permit.requests.clone();
+    poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|_| ExchangeError::Unsent("ConnectionLost"))?;
     let (response, mut stream) =
-        requests.send_request(request, false).map_err(|_| Fault::Unsent("ConnectionLost"))?;
-    stream.send_data(body, true).map_err(|_| Fault::Lost("ConnectionLost"))?;
+        requests.send_request(request, false).map_err(|_| ExchangeError::Unsent("ConnectionLost"))?;
+    stream.send_data(body, true).map_err(|_| ExchangeError::Lost("ConnectionLost"))?;
     // Ready at once, unless the request waits for a stream.
     if poll_fn(|cx| Poll::Ready(requests.poll_ready(cx).is_pending())).await {
         let opened = timeout_at(deadline, poll_fn(|cx| requests.poll_ready(cx))).await;
-        opened.map_err(|_| Fault::Parked)?.map_err(|error| fault(&error))?;
+        opened.map_err(|_| ExchangeError::NoFreeStream)?.map_err(|error| exchange_error(&error))?;
     }
-    let response = response.await.map_err(|error| fault(&error))?;
+    let response = response.await.map_err(|error| exchange_error(&error))?;
     let (head, body) = response.into_parts();
-    slot.answered(head.status == StatusCode::OK);
+    permit.answered(head.status == StatusCode::OK);
     let mut reply = Reply {
         status: head.status.as_u16(),
         reason: String::new(),
@@ -315,18 +321,19 @@ async fn read_body(mut body: RecvStream) -> Option<(String, Option<Timestamp>)> 
 }
 
 /// A refused stream, or one above the last that a GOAWAY names, was not processed (RFC 9113, 6.8 and 8.7).
-fn fault(error: &h2::Error) -> Fault {
+fn exchange_error(error: &h2::Error) -> ExchangeError {
     let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    // Only in Apple's own words: what `h2` makes up on our side says nothing of what Apple has done.
     if error.is_remote() && (refused || error.is_go_away()) {
-        return Fault::Unsent("ConnectionRetired");
+        return ExchangeError::Unsent("ConnectionRetired");
     }
-    Fault::Lost("ConnectionLost")
+    ExchangeError::Lost("ConnectionLost")
 }
 
 /// Seconds. Apple documents no `Retry-After`; one that we cannot read is still a wish to wait.
 fn retry_after(value: &HeaderValue) -> Duration {
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    seconds.map_or(UNREADABLE_PAUSE, Duration::from_secs)
+    seconds.map_or(DEFAULT_RETRY_AFTER, Duration::from_secs)
 }
 
 /// Keeps a value that never repeats out of the peer's header table.

@@ -89,7 +89,7 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-struct Minted {
+struct SignedToken {
     header: HeaderValue,
     issued_at: Timestamp,
     at: Instant,
@@ -102,7 +102,7 @@ struct Minted {
 pub struct ProviderToken {
     key: TokenKey,
     clock: Arc<dyn Clock>,
-    current: ArcSwapOption<Minted>,
+    current: ArcSwapOption<SignedToken>,
     minting: Mutex<()>,
 }
 
@@ -126,12 +126,14 @@ impl ProviderToken {
         self.fresh(|current| current.age(&*self.clock) < MIN_AGE)
     }
 
-    fn fresh(&self, good: impl Fn(&Minted) -> bool) -> Result<HeaderValue, InvalidCredentials> {
+    fn fresh(&self, good: impl Fn(&SignedToken) -> bool) -> Result<HeaderValue, InvalidCredentials> {
         if let Some(current) = self.current.load().as_deref().filter(|current| good(current)) {
             return Ok(current.header.clone());
         }
         let _one_signs = self.minting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = self.current.load().as_deref()
+            // A wall clock that jumps makes a token look old; Apple refuses
+            // another one within 20 minutes all the same.
             && (good(current) || current.age(&*self.clock) < MIN_AGE)
         {
             return Ok(current.header.clone());
@@ -140,13 +142,13 @@ impl ProviderToken {
         let header = self.key.sign(issued_at.seconds())?;
         let refresh_after = Duration::from_secs(rand::rng().random_range(REFRESH_AFTER));
         let (at, slept) = (Instant::now(), self.clock.slept());
-        let minted = Minted { header: header.clone(), issued_at, at, slept, refresh_after };
+        let minted = SignedToken { header: header.clone(), issued_at, at, slept, refresh_after };
         self.current.store(Some(Arc::new(minted)));
         Ok(header)
     }
 }
 
-impl Minted {
+impl SignedToken {
     /// The age by the steady clock, and what the machine slept.
     fn age(&self, clock: &dyn Clock) -> Duration {
         self.at.elapsed() + clock.slept().saturating_sub(self.slept)

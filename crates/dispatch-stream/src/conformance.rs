@@ -1,4 +1,4 @@
-//! The laws that every way of handing over must keep. `dispatch_conformance!` makes each one a test.
+//! Conformance tests of every job queue back-end. `dispatch_conformance!` makes each law a test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use push_domain::{
 };
 use tokio::time::Instant;
 
-use crate::{Claimed, Job, JobSource, Submit, SubmitError};
+use crate::{Claimed, Job, JobConsumer, JobProducer, SubmitError};
 
-/// What a back-end must offer to be held to the laws.
+/// Back-end under test: both ends of a job queue.
 #[async_trait]
-pub(crate) trait BothEnds: Submit + JobSource + Clone + 'static {
+pub(crate) trait QueueBackend: JobProducer + JobConsumer + Clone + 'static {
     /// Ends the worker's end.
     fn close(&self);
 
@@ -23,7 +23,7 @@ pub(crate) trait BothEnds: Submit + JobSource + Clone + 'static {
 }
 
 #[async_trait]
-impl BothEnds for crate::InProcess {
+impl QueueBackend for crate::InProcessQueue {
     fn close(&self) {
         Self::close(self);
     }
@@ -94,7 +94,7 @@ pub(crate) fn a_verdict(attempts: u32) -> Verdict {
 
 /// Submits in the background and returns once the job waits in the queue.
 pub(crate) async fn submitted(
-    ends: &impl BothEnds,
+    ends: &impl QueueBackend,
     job: &Job,
 ) -> tokio_util::task::AbortOnDropHandle<Result<Verdict, SubmitError>> {
     let (both, again, id) = (ends.clone(), job.clone(), job.notification.id);
@@ -105,12 +105,12 @@ pub(crate) async fn submitted(
 }
 
 /// Claims at most `free` jobs; at least one.
-async fn claim(ends: &impl BothEnds, free: usize) -> Vec<Claimed> {
+async fn claim(ends: &impl QueueBackend, free: usize) -> Vec<Claimed> {
     ends.claim(Provider::Fcm, free).await.expect("the queue is open")
 }
 
 /// Claims exactly `count` jobs, however many claims it takes.
-pub(crate) async fn claim_all(ends: &impl BothEnds, count: usize) -> Vec<Claimed> {
+pub(crate) async fn claim_all(ends: &impl QueueBackend, count: usize) -> Vec<Claimed> {
     let mut jobs = Vec::new();
     while jobs.len() < count {
         jobs.extend(claim(ends, count - jobs.len()).await);
@@ -118,11 +118,11 @@ pub(crate) async fn claim_all(ends: &impl BothEnds, count: usize) -> Vec<Claimed
     jobs
 }
 
-async fn nothing_to_claim(ends: &impl BothEnds, provider: Provider) -> bool {
+async fn nothing_to_claim(ends: &impl QueueBackend, provider: Provider) -> bool {
     tokio::time::timeout(Duration::from_millis(50), ends.claim(provider, 8)).await.is_err()
 }
 
-pub(crate) async fn a_caller_gets_the_verdict_of_the_worker(ends: impl BothEnds) {
+pub(crate) async fn a_caller_gets_the_verdict_of_the_worker(ends: impl QueueBackend) {
     let caller = submitted(&ends, &a_job(Kind::Message)).await;
 
     for claimed in claim(&ends, 8).await {
@@ -132,7 +132,7 @@ pub(crate) async fn a_caller_gets_the_verdict_of_the_worker(ends: impl BothEnds)
     assert_eq!(caller.await.unwrap(), Ok(a_verdict(3)));
 }
 
-pub(crate) async fn a_full_queue_refuses_and_takes_again_when_there_is_room(ends: impl BothEnds) {
+pub(crate) async fn a_full_queue_refuses_and_takes_again_when_there_is_room(ends: impl QueueBackend) {
     let mut callers = Vec::new();
     for _ in 0..8 {
         callers.push(submitted(&ends, &a_job(Kind::Message)).await);
@@ -146,7 +146,7 @@ pub(crate) async fn a_full_queue_refuses_and_takes_again_when_there_is_room(ends
     assert!(!room.is_finished());
 }
 
-pub(crate) async fn calls_are_claimed_first(ends: impl BothEnds) {
+pub(crate) async fn calls_are_claimed_first(ends: impl QueueBackend) {
     let _message = submitted(&ends, &a_job(Kind::Message)).await;
     let _call = submitted(&ends, &a_job(Kind::Call)).await;
 
@@ -155,7 +155,7 @@ pub(crate) async fn calls_are_claimed_first(ends: impl BothEnds) {
     assert_eq!(first.job().notification.kind, Kind::Call);
 }
 
-pub(crate) async fn a_job_arrives_as_it_was_handed_over(ends: impl BothEnds) {
+pub(crate) async fn a_job_arrives_as_it_was_handed_over(ends: impl QueueBackend) {
     let job = a_job(Kind::UpdateBadge);
     let _caller = submitted(&ends, &job).await;
 
@@ -177,7 +177,7 @@ pub(crate) async fn a_job_arrives_as_it_was_handed_over(ends: impl BothEnds) {
     assert!(claimed.may_send());
 }
 
-pub(crate) async fn no_more_is_claimed_than_asked_for(ends: impl BothEnds) {
+pub(crate) async fn no_more_is_claimed_than_asked_for(ends: impl QueueBackend) {
     let mut callers = Vec::new();
     for _ in 0..5 {
         callers.push(submitted(&ends, &a_job(Kind::Message)).await);
@@ -192,13 +192,13 @@ pub(crate) async fn no_more_is_claimed_than_asked_for(ends: impl BothEnds) {
     assert!(nothing_to_claim(&ends, Provider::Fcm).await);
 }
 
-pub(crate) async fn a_provider_never_gets_the_jobs_of_another(ends: impl BothEnds) {
+pub(crate) async fn a_provider_never_gets_the_jobs_of_another(ends: impl QueueBackend) {
     let _caller = submitted(&ends, &a_job(Kind::Message)).await;
 
     assert!(nothing_to_claim(&ends, Provider::Apns).await);
 }
 
-pub(crate) async fn a_job_past_its_deadline_is_answered_and_never_claimed(ends: impl BothEnds) {
+pub(crate) async fn a_job_past_its_deadline_is_answered_and_never_claimed(ends: impl QueueBackend) {
     let mut job = a_job(Kind::Message);
     job.deadline = job.accepted_at + Duration::from_millis(200);
     let caller = submitted(&ends, &job).await;
@@ -207,7 +207,7 @@ pub(crate) async fn a_job_past_its_deadline_is_answered_and_never_claimed(ends: 
     assert!(nothing_to_claim(&ends, Provider::Fcm).await);
 }
 
-pub(crate) async fn a_caller_that_leaves_does_not_stop_the_job(ends: impl BothEnds) {
+pub(crate) async fn a_caller_that_leaves_does_not_stop_the_job(ends: impl QueueBackend) {
     let (job, other) = (a_job(Kind::Message), a_job(Kind::Message));
     drop(submitted(&ends, &job).await);
     let caller = submitted(&ends, &other).await;
@@ -221,7 +221,7 @@ pub(crate) async fn a_caller_that_leaves_does_not_stop_the_job(ends: impl BothEn
     assert_eq!(caller.await.unwrap(), Ok(a_verdict(2)));
 }
 
-pub(crate) async fn an_abandoned_claim_is_answered_internal(ends: impl BothEnds) {
+pub(crate) async fn an_abandoned_claim_is_answered_internal(ends: impl QueueBackend) {
     let caller = submitted(&ends, &a_job(Kind::Message)).await;
 
     drop(claim(&ends, 8).await);
@@ -229,7 +229,7 @@ pub(crate) async fn an_abandoned_claim_is_answered_internal(ends: impl BothEnds)
     assert_eq!(caller.await.unwrap(), Ok(Verdict::unsent(FailReason::Internal)));
 }
 
-pub(crate) async fn a_closed_source_ends_its_workers_and_loses_no_verdict(ends: impl BothEnds) {
+pub(crate) async fn a_closed_source_ends_its_workers_and_loses_no_verdict(ends: impl QueueBackend) {
     let caller = submitted(&ends, &a_job(Kind::Message)).await;
     let claimed = claim(&ends, 8).await.remove(0);
 

@@ -1,4 +1,4 @@
-//! What one process says of an app, or of a tenant in it, and what the words of all add up to.
+//! Evidence: counters of dead devices and accepted pushes by app or tenant, and their sum over processes.
 //!
 //! A statement holds counts by half minutes, in the time of the lane that it is told on. It says nothing for ever: what is
 //! older than five minutes counts no more, and what lies ahead was written before that lane's clock went back.
@@ -14,7 +14,7 @@ const BUCKETS: u64 = 10;
 /// No pause that is heard of is longer.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
-/// What processes have seen of an app, or of a tenant's pushes to it. Times are told as durations: no process believes
+/// Counters of what processes saw of an app, or of a tenant's pushes to it. As durations: no process believes
 /// another's clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evidence {
@@ -28,7 +28,7 @@ pub struct Evidence {
     pub paused: Duration,
 }
 
-/// What one process has seen, as it says it on a lane.
+/// Counters of one process, as it publishes them on a lane.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct Statement {
     #[prost(message, repeated, tag = "1")]

@@ -1,4 +1,4 @@
-//! The way in for the fuzzer: what may stand in a stream.
+//! Fuzzing entry point: bytes that may stand in a stream.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use push_domain::{App, AppCatalogue, AppId, Audience, JobId, Provider};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::seal::{Binding, LaneMoment, Sealer};
+use crate::seal::{Binding, LaneTimestamp, Sealer};
 use crate::{KeyRing, wire};
 
 const RING: &str = "00000000000000a1 1111111111111111111111111111111111111111111111111111111111111111";
@@ -21,7 +21,7 @@ const RING: &str = "00000000000000a1 1111111111111111111111111111111111111111111
 pub fn entry(bytes: &[u8]) {
     let app = AppId::new("ios");
     let job = JobId::from_uuid(Uuid::from_u128(7 << 64));
-    let deadline = LaneMoment { millis: 1_800_000_000_000, epoch: 3 };
+    let deadline = LaneTimestamp { millis: 1_800_000_000_000, epoch: 3 };
     let binding = Binding { job, gateway: "gateway", app: &app, deadline };
     let sealer = Sealer::new(Arc::new(KeyRing::parse(RING).expect("a good ring")));
     assert!(sealer.open(binding, bytes).is_err(), "a forged envelope opens");
@@ -47,7 +47,7 @@ pub fn entry(bytes: &[u8]) {
         let again = wire::write_parcel(read.binding(), &read.envelope);
         assert_eq!(wire::read_parcel(again).expect("our own").envelope, read.envelope);
     }
-    if let Ok(told) = wire::read_told(bytes.to_vec().into()) {
+    if let Ok(told) = wire::read_verdicts(bytes.to_vec().into()) {
         told.for_each(drop);
     }
     if let Ok(verdict) = wire::read_verdict(bytes) {

@@ -1,4 +1,4 @@
-//! Both ends in one process: queues in memory, verdicts through channels.
+//! In-process job queue: both ends in one process, queues in memory, verdicts through channels.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,11 +9,11 @@ use push_domain::{FailReason, Provider, Verdict};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::{Claimed, Job, JobSink, JobSource, Submit, SubmitError};
+use crate::{Claimed, Job, JobConsumer, JobProducer, SubmitError, VerdictSink};
 
-/// The in-process hand-over. Cheap to clone; all clones are one queue.
+/// In-process job queue. Cheap to clone; all clones are one queue.
 #[derive(Clone)]
-pub struct InProcess {
+pub struct InProcessQueue {
     shared: Arc<Shared>,
 }
 
@@ -41,7 +41,7 @@ struct Waiting {
 /// Who waits for a job's verdict.
 struct Caller(oneshot::Sender<Verdict>);
 
-impl InProcess {
+impl InProcessQueue {
     /// Makes a queue in which at most `capacity` jobs of a provider wait.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
@@ -76,7 +76,7 @@ impl InProcess {
 }
 
 #[async_trait]
-impl Submit for InProcess {
+impl JobProducer for InProcessQueue {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
         let deadline = job.deadline;
         let verdict = self.enqueue(job)?;
@@ -89,7 +89,7 @@ impl Submit for InProcess {
 }
 
 #[async_trait]
-impl JobSource for InProcess {
+impl JobConsumer for InProcessQueue {
     async fn claim(&self, provider: Provider, free: usize) -> Option<Vec<Claimed>> {
         loop {
             let arrival = self.shared.notify(provider).notified();
@@ -137,7 +137,7 @@ impl Shared {
     }
 }
 
-impl JobSink for Caller {
+impl VerdictSink for Caller {
     fn finish(self: Box<Self>, _: &Job, verdict: Verdict) {
         // Who waits no more is told nothing.
         let _ = self.0.send(verdict);
@@ -168,9 +168,9 @@ impl Waiting {
     }
 }
 
-impl fmt::Debug for InProcess {
+impl fmt::Debug for InProcessQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InProcess").field("capacity", &self.shared.capacity).finish_non_exhaustive()
+        f.debug_struct("InProcessQueue").field("capacity", &self.shared.capacity).finish_non_exhaustive()
     }
 }
 
@@ -181,8 +181,8 @@ mod tests {
     use super::*;
     use crate::conformance::{a_job, submitted};
 
-    fn ends(capacity: usize) -> std::future::Ready<InProcess> {
-        std::future::ready(InProcess::new(capacity))
+    fn ends(capacity: usize) -> std::future::Ready<InProcessQueue> {
+        std::future::ready(InProcessQueue::new(capacity))
     }
 
     crate::conformance::dispatch_conformance!(
@@ -192,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_queue_refuses_and_hands_out_what_waits() {
-        let ends = InProcess::new(8);
+        let ends = InProcessQueue::new(8);
         let _caller = submitted(&ends, &a_job(Kind::Message)).await;
 
         ends.close();

@@ -1,4 +1,4 @@
-//! The traits of the two ends, and what travels between them.
+//! Producer and consumer traits of the job queue, and the job that travels between them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use push_domain::{FailReason, Notification, Provider, Verdict};
 use tokio::time::Instant;
 
-/// One push on its way, and the moment after which nobody may send it.
+/// Job: one queued push, and the deadline after which nobody may send it.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// The push; shared, because the gateway keeps it until it has answered.
@@ -18,7 +18,7 @@ pub struct Job {
     pub deadline: Instant,
 }
 
-/// Why a job was not taken.
+/// Error of a submission: why a job was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// As many jobs wait as may wait.
@@ -26,7 +26,7 @@ pub enum SubmitError {
     Full,
     /// Nothing leads to the workers at the moment.
     #[error("no lane to the workers is up")]
-    NoWay,
+    NoLane,
     /// Workers took it, and none of them delivers to its app.
     #[error("no worker delivers to the app")]
     NotServed,
@@ -35,9 +35,9 @@ pub enum SubmitError {
     Closed,
 }
 
-/// The gateway's end.
+/// Producer end of the job queue, for gateways.
 #[async_trait]
-pub trait Submit: Send + Sync + fmt::Debug {
+pub trait JobProducer: Send + Sync + fmt::Debug {
     /// Hands `job` over, once, and waits for its verdict, at most until its deadline.
     ///
     /// A job's id is its own: it is queued once, whatever happens on the way, and the first verdict holds.
@@ -45,9 +45,9 @@ pub trait Submit: Send + Sync + fmt::Debug {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError>;
 }
 
-/// The worker's end.
+/// Consumer end of the job queue, for workers.
 #[async_trait]
-pub trait JobSource: Send + Sync + fmt::Debug {
+pub trait JobConsumer: Send + Sync + fmt::Debug {
     /// Waits for jobs of `provider` and claims at most `free` of them, calls first.
     ///
     /// Returns `None` once the queue is closed and empty. Jobs past their deadline are answered
@@ -55,8 +55,8 @@ pub trait JobSource: Send + Sync + fmt::Debug {
     async fn claim(&self, provider: Provider, free: usize) -> Option<Vec<Claimed>>;
 }
 
-/// Where the verdict of a claimed job goes.
-pub trait JobSink: Send + Sync {
+/// Sink for the verdict on a claimed job; it knows whether the claim still holds.
+pub trait VerdictSink: Send + Sync {
     /// Records `verdict` for the job.
     fn finish(self: Box<Self>, job: &Job, verdict: Verdict);
 
@@ -69,16 +69,16 @@ pub trait JobSink: Send + Sync {
     fn abandon(self: Box<Self>) {}
 }
 
-/// A job that one worker has to finish. Dropped unfinished, it answers `internal`: no job is forgotten.
+/// Claimed job, which one worker has to finish. Dropped unfinished, it answers `internal`: none is forgotten.
 #[must_use = "a claimed job must be finished"]
 pub struct Claimed {
     job: Job,
-    sink: Option<Box<dyn JobSink>>,
+    sink: Option<Box<dyn VerdictSink>>,
 }
 
 impl Claimed {
     /// Binds a job to the sink that waits for its verdict.
-    pub fn new(job: Job, sink: Box<dyn JobSink>) -> Self {
+    pub fn new(job: Job, sink: Box<dyn VerdictSink>) -> Self {
         Self { job, sink: Some(sink) }
     }
 

@@ -1,4 +1,4 @@
-//! Sealed envelopes: what lies in Redis for a moment is ciphertext, bound to its push, gateway, app and deadline.
+//! Envelope encryption (AES-256-GCM) of pushes in Redis, bound to push, gateway, app and deadline.
 //!
 //! ```text
 //! version 2 | kid, 8 bytes | nonce, 12 bytes | AES-256-GCM(record) with its tag
@@ -59,7 +59,7 @@ pub(crate) enum SealError {
     Broken,
 }
 
-/// The keys under which pushes travel: the first one seals, all of them open.
+/// Key ring: the keys under which pushes travel. The first one seals, all of them open.
 ///
 /// One `KID KEY` a line, in hexadecimal; empty lines and lines that begin with `#` are skipped.
 #[derive(Clone)]
@@ -96,21 +96,21 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// A moment in a lane's own time, and the epoch of its clock in which it means anything.
+/// Timestamp in a lane's own time, and the epoch of its clock in which it means anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LaneMoment {
+pub(crate) struct LaneTimestamp {
     pub(crate) millis: u64,
     pub(crate) epoch: u64,
 }
 
-/// What an envelope is bound to.
+/// Associated data that an envelope is bound to.
 #[derive(Clone, Copy)]
 pub(crate) struct Binding<'a> {
     pub(crate) job: JobId,
     pub(crate) gateway: &'a str,
     pub(crate) app: &'a AppId,
     /// After it nobody may send the push.
-    pub(crate) deadline: LaneMoment,
+    pub(crate) deadline: LaneTimestamp,
 }
 
 /// Seals and opens under one ring. Keys are derived once and remembered.
@@ -228,7 +228,7 @@ mod tests {
         Sealer::new(Arc::new(KeyRing::parse(&lines.join("\n")).unwrap()))
     }
 
-    const DEADLINE: LaneMoment = LaneMoment { millis: 1_800_000_000_000, epoch: 3 };
+    const DEADLINE: LaneTimestamp = LaneTimestamp { millis: 1_800_000_000_000, epoch: 3 };
 
     fn a_job() -> JobId {
         "job_01933b2f8a2c7d01b4c6d8e0f2a4b6c8".parse().unwrap()
@@ -274,8 +274,8 @@ mod tests {
             Binding { job: JobId::new(), ..binding },
             Binding { gateway: "gw2", ..binding },
             Binding { app: &other, gateway: "sgw", ..binding },
-            Binding { deadline: LaneMoment { millis: DEADLINE.millis + 1, ..DEADLINE }, ..binding },
-            Binding { deadline: LaneMoment { epoch: 4, ..DEADLINE }, ..binding },
+            Binding { deadline: LaneTimestamp { millis: DEADLINE.millis + 1, ..DEADLINE }, ..binding },
+            Binding { deadline: LaneTimestamp { epoch: 4, ..DEADLINE }, ..binding },
         ] {
             assert_eq!(sealer.open(wrong, &envelope), Err(SealError::Broken));
         }

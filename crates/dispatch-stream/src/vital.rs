@@ -1,9 +1,9 @@
-//! Tasks that a process cannot do without.
+//! Critical tasks: a spawner that reports when one of them panics.
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Where tasks are spawned without which a process would live on and do nothing: when one of them panics, all is lost,
+/// Spawner of critical tasks, without which a process would do nothing: when one of them panics, all is lost,
 /// and whoever runs the process is told.
 #[derive(Debug, Clone)]
 pub struct VitalTasks {
@@ -11,8 +11,8 @@ pub struct VitalTasks {
     lost: CancellationToken,
 }
 
-/// Tells of a panic when it is dropped by one.
-struct Watch(CancellationToken);
+/// Drop guard that cancels the token when a panic drops it.
+struct PanicGuard(CancellationToken);
 
 impl VitalTasks {
     /// Spawns on `tasks`; cancels `lost` when a task panics.
@@ -23,7 +23,7 @@ impl VitalTasks {
 
     /// Spawns a task, on the runtime of this thread.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let watch = Watch(self.lost.clone());
+        let watch = PanicGuard(self.lost.clone());
         self.tasks.spawn(async move {
             task.await;
             drop(watch);
@@ -31,7 +31,7 @@ impl VitalTasks {
     }
 }
 
-impl Drop for Watch {
+impl Drop for PanicGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.cancel();

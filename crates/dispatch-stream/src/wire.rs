@@ -1,4 +1,4 @@
-//! What stands in the stream, as bytes: Protocol Buffers, so that fields can be added and unknown ones
+//! Wire format of stream entries: Protocol Buffers, so that fields can be added and unknown ones
 //! are skipped. Two neighbouring versions share the stream during a deploy; a tag is never used twice.
 
 use std::fmt;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::Job;
-use crate::seal::{Binding, LaneMoment};
+use crate::seal::{Binding, LaneTimestamp};
 
 /// A record that this version cannot read. It says which part, never what stood there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +85,7 @@ struct VerdictRecord {
     provider_us: u64,
 }
 
-/// One push on a lane: what stands in the open, and the envelope.
+/// Stream entry of one push: what stands in the open, and the sealed envelope.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 struct ParcelRecord {
@@ -104,15 +104,15 @@ struct ParcelRecord {
     epoch: u64,
 }
 
-/// What a worker tells a gateway at once.
+/// Batch of verdicts from a worker to a gateway.
 #[derive(Clone, PartialEq, Message)]
-struct Told {
+struct VerdictBatch {
     #[prost(message, repeated, tag = "1")]
-    jobs: Vec<ToldJob>,
+    jobs: Vec<JobVerdict>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ToldJob {
+struct JobVerdict {
     #[prost(bytes = "bytes", tag = "1")]
     job: Bytes,
     /// A [`VerdictRecord`]; empty where the worker cannot deliver the job.
@@ -120,12 +120,12 @@ struct ToldJob {
     verdict: Bytes,
 }
 
-/// One push on a lane.
+/// Stream entry of one push, decoded: routing fields and the sealed envelope.
 pub(crate) struct Parcel {
     pub(crate) job: JobId,
     pub(crate) gateway: Arc<str>,
     pub(crate) app: AppId,
-    pub(crate) deadline: LaneMoment,
+    pub(crate) deadline: LaneTimestamp,
     pub(crate) envelope: Bytes,
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn read_parcel(bytes: Bytes) -> Result<Parcel, Unreadable> {
         job: read_job(&record.job)?,
         gateway: text(&record.gateway)?.into(),
         app: AppId::new(text(&record.app)?),
-        deadline: LaneMoment { millis: record.deadline_ms, epoch: record.epoch },
+        deadline: LaneTimestamp { millis: record.deadline_ms, epoch: record.epoch },
         envelope: record.envelope,
     })
 }
@@ -206,7 +206,7 @@ fn read_job(bytes: &[u8]) -> Result<JobId, Unreadable> {
 }
 
 /// Adds a job to what a gateway is told; `verdict` is empty where another worker has to deliver it.
-pub(crate) fn tell(told: &mut Vec<u8>, job: JobId, verdict: &[u8]) {
+pub(crate) fn append_verdict(told: &mut Vec<u8>, job: JobId, verdict: &[u8]) {
     let mut record = Vec::with_capacity(24 + verdict.len());
     write_bytes(1, job.uuid().as_bytes(), &mut record);
     write_bytes(2, verdict, &mut record);
@@ -214,10 +214,10 @@ pub(crate) fn tell(told: &mut Vec<u8>, job: JobId, verdict: &[u8]) {
 }
 
 /// Reads what a gateway is told: of each job its verdict, or nothing where another worker has to deliver it.
-pub(crate) fn read_told(
+pub(crate) fn read_verdicts(
     bytes: Bytes,
 ) -> Result<impl Iterator<Item = (JobId, Result<Option<Verdict>, Unreadable>)>, Unreadable> {
-    let told = Told::decode(bytes).map_err(|_| Unreadable("list of verdicts"))?;
+    let told = VerdictBatch::decode(bytes).map_err(|_| Unreadable("list of verdicts"))?;
     Ok(told.jobs.into_iter().filter_map(|told| {
         let verdict = (!told.verdict.is_empty()).then(|| read_verdict(&told.verdict)).transpose();
         Some((read_job(&told.job).ok()?, verdict))

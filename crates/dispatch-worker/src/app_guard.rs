@@ -1,4 +1,4 @@
-//! What guards the pushes of one app: against a provider that is out of order or refuses it, against a mistake of ours that
+//! Per-app guard: breaker, hold and rate limiter protect pushes against outages, against mistakes that
 //! would cost devices, and the callers against each other.
 
 use std::fmt;
@@ -14,10 +14,10 @@ use rand::RngExt;
 use tracing::{error, info, warn};
 
 use crate::breaker::Breaker;
-use crate::circuit::Passage;
-use crate::hold::{Change, Hold};
-use crate::pace::Pace;
-use crate::proof::{Proof, Proofs};
+use crate::circuit::CircuitPermit;
+use crate::hold::{Change, CredentialHold};
+use crate::proof::{CredentialProof, CredentialProofs};
+use crate::rate_limiter::ProviderRateLimiter;
 use crate::suspicion::Suspicion;
 use crate::tenants::{TenantGuard, Tenants};
 
@@ -26,16 +26,16 @@ const MOST_TOLD: usize = 64;
 /// For so long a probe is left to tenants that are well.
 const LEFT_TO_OTHERS: Duration = Duration::from_secs(2);
 
-/// What is known of one app.
+/// Guard of one app: breaker, holds, rate limiter, and the guards of its tenants.
 pub(crate) struct AppGuard {
     app: AppId,
-    proof: Proof,
+    proof: CredentialProof,
     suspicion: Suspicion,
     tenants: Tenants,
     breaker: Breaker,
     /// By push type: a provider may refuse an app's calls and take its messages.
-    holds: [Hold; 2],
-    pace: Arc<Pace>,
+    holds: [CredentialHold; 2],
+    pace: Arc<ProviderRateLimiter>,
     gauges: Gauges,
 }
 
@@ -49,7 +49,7 @@ struct Gauges {
     paused: Gauge,
 }
 
-/// What guards one push: its app's guard, and its tenant's.
+/// Guard of one push: its app's guard, and its tenant's.
 #[derive(Debug)]
 pub(crate) struct Guard {
     app: Arc<AppGuard>,
@@ -57,9 +57,9 @@ pub(crate) struct Guard {
     is_voip: bool,
 }
 
-/// Why no attempt is made.
+/// Error of an admission: why no attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Barred {
+pub(crate) enum AttemptDenied {
     /// The provider refuses the app.
     Held,
     /// The provider refuses whatever the tenant sends to the app.
@@ -70,25 +70,25 @@ pub(crate) enum Barred {
     TenantPaced,
 }
 
-/// The right to make one attempt; its outcome has to be told to it.
+/// Permit for one attempt; its outcome has to be reported to it.
 #[derive(Debug)]
-pub(crate) struct Admission<'a> {
+pub(crate) struct AttemptPermit<'a> {
     /// Whether the tenant's pushes travel by themselves.
     pub(crate) isolate: bool,
     guard: &'a Guard,
-    breaker: Passage<'a>,
-    hold: Passage<'a>,
-    tenant_hold: Passage<'a>,
+    breaker: CircuitPermit<'a>,
+    hold: CircuitPermit<'a>,
+    tenant_hold: CircuitPermit<'a>,
 }
 
-/// Who hears what all processes have seen.
-pub(crate) enum Hear {
+/// Target of the evidence of all processes: an app or a tenant.
+pub(crate) enum EvidenceTarget {
     App(Arc<AppGuard>),
     Tenant(Arc<TenantGuard>),
 }
 
 impl AppGuard {
-    pub(crate) fn new(app: &App, pace: Arc<Pace>, proofs: Arc<dyn Proofs>) -> Self {
+    pub(crate) fn new(app: &App, pace: Arc<ProviderRateLimiter>, proofs: Arc<dyn CredentialProofs>) -> Self {
         let name = app.id.to_string();
         let gauges = Gauges {
             breaker_open: metrics::gauge!("provider_breaker_open", "app" => name.clone()),
@@ -100,11 +100,11 @@ impl AppGuard {
         };
         Self {
             app: app.id.clone(),
-            proof: Proof::new(app, proofs),
+            proof: CredentialProof::new(app, proofs),
             suspicion: Suspicion::default(),
             tenants: Tenants::new(app.provider),
             breaker: Breaker::new(),
-            holds: [Hold::new(), Hold::new()],
+            holds: [CredentialHold::new(), CredentialHold::new()],
             pace,
             gauges,
         }
@@ -119,14 +119,14 @@ impl AppGuard {
     }
 
     pub(crate) fn is_well(&self) -> bool {
-        self.breaker.circuit.is_open() && self.holds.iter().all(|hold| hold.circuit.is_open())
+        self.breaker.circuit.is_passing() && self.holds.iter().all(|hold| hold.circuit.is_passing())
     }
 
     /// How this process finds it.
     pub(crate) fn state(&self, now: Timestamp) -> AppState {
         AppState {
-            is_broken: !self.breaker.circuit.is_open(),
-            is_held: self.holds.iter().any(|hold| !hold.circuit.is_open()),
+            is_broken: !self.breaker.circuit.is_passing(),
+            is_held: self.holds.iter().any(|hold| !hold.circuit.is_passing()),
             last_accepted_ms: self.proof.accepted_ago().map_or(0, |ago| now.before(ago).millis()),
             ..AppState::default()
         }
@@ -134,12 +134,12 @@ impl AppGuard {
 
     /// What this process has seen of it and of its tenants in trouble since it was last asked, and who hears what others
     /// have; nothing of what has no news and needs nobody's word.
-    pub(crate) fn news(self: &Arc<Self>) -> Vec<((String, Evidence), Hear)> {
+    pub(crate) fn take_unreported(self: &Arc<Self>) -> Vec<((String, Evidence), EvidenceTarget)> {
         let mut news = Vec::new();
-        let (accepted, paused) = (self.proof.news(), self.pace.pause_left());
+        let (accepted, paused) = (self.proof.take_unreported(), self.pace.pause_left());
         if accepted > 0 || !paused.is_zero() {
             let told = Evidence { dead: 0, accepted, accepted_ago: self.proof.accepted_ago(), paused };
-            news.push(((self.app.to_string(), told), Hear::App(Arc::clone(self))));
+            news.push(((self.app.to_string(), told), EvidenceTarget::App(Arc::clone(self))));
         }
         let mut troubled = self.tenants.in_trouble();
         if troubled.len() > MOST_TOLD {
@@ -148,10 +148,10 @@ impl AppGuard {
             troubled.rotate_left(first);
         }
         for tenant in troubled.into_iter().take(MOST_TOLD) {
-            let (dead, accepted) = tenant.removals.news();
+            let (dead, accepted) = tenant.removals.take_unreported();
             if dead > 0 || accepted > 0 || tenant.is_guarded() {
                 let told = Evidence { dead, accepted, ..Evidence::default() };
-                news.push(((format!("{}/{}", self.app, tenant.id), told), Hear::Tenant(tenant)));
+                news.push(((format!("{}/{}", self.app, tenant.id), told), EvidenceTarget::Tenant(tenant)));
             }
         }
         news
@@ -165,8 +165,8 @@ impl AppGuard {
             guarded += u32::from(tenant.is_guarded());
             isolated += u32::from(tenant.is_isolated());
         }
-        self.gauges.breaker_open.set(flag(!self.breaker.circuit.is_open()));
-        self.gauges.held.set(flag(self.holds.iter().any(|hold| !hold.circuit.is_open())));
+        self.gauges.breaker_open.set(flag(!self.breaker.circuit.is_passing()));
+        self.gauges.held.set(flag(self.holds.iter().any(|hold| !hold.circuit.is_passing())));
         self.gauges.removals_doubted.set(flag(self.suspicion.is_raised()));
         self.gauges.tenants_guarded.set(f64::from(guarded));
         self.gauges.tenants_isolated.set(f64::from(isolated));
@@ -174,16 +174,16 @@ impl AppGuard {
     }
 }
 
-impl Hear {
+impl EvidenceTarget {
     pub(crate) fn take(self, heard: &Evidence) {
         match self {
             Self::App(app) => {
-                app.proof.hear(heard.accepted_ago);
+                app.proof.merge_peers(heard.accepted_ago);
                 if heard.paused > app.pace.pause_left() {
                     app.pace.pause_exactly(heard.paused);
                 }
             }
-            Self::Tenant(tenant) => tenant.removals.hear(heard.dead, heard.accepted),
+            Self::Tenant(tenant) => tenant.removals.merge_peers(heard.dead, heard.accepted),
         }
     }
 }
@@ -196,11 +196,11 @@ impl Guard {
         Self { app, tenant, is_voip }
     }
 
-    pub(crate) fn pace(&self) -> &Pace {
+    pub(crate) fn pace(&self) -> &ProviderRateLimiter {
         &self.app.pace
     }
 
-    fn hold(&self) -> &Hold {
+    fn hold(&self) -> &CredentialHold {
         &self.app.holds[usize::from(self.is_voip)]
     }
 
@@ -229,33 +229,33 @@ impl Guard {
 
     /// Says whether the tenant may make no attempt at the moment, whatever its app may: asked first, so that it takes no turn
     /// of a pace that others share.
-    pub(crate) fn bars_tenant(&self) -> Option<Barred> {
-        if self.tenant.hold.circuit.is_shut() {
-            return Some(Barred::TenantHeld);
+    pub(crate) fn bars_tenant(&self) -> Option<AttemptDenied> {
+        if self.tenant.hold.circuit.is_blocked() {
+            return Some(AttemptDenied::TenantHeld);
         }
-        (!self.tenant.keeps_pace()).then_some(Barred::TenantPaced)
+        (!self.tenant.keeps_pace()).then_some(AttemptDenied::TenantPaced)
     }
 
     /// Lets an attempt be made, or says why not.
     ///
     /// A probe is made by a tenant that is well, if there is one: what comes of another's says little of the app.
-    pub(crate) fn admit(&self) -> Result<Admission<'_>, Barred> {
-        let tenant_hold = self.tenant.hold.circuit.pass().ok_or(Barred::TenantHeld)?;
+    pub(crate) fn admit(&self) -> Result<AttemptPermit<'_>, AttemptDenied> {
+        let tenant_hold = self.tenant.hold.circuit.pass().ok_or(AttemptDenied::TenantHeld)?;
         let grace = if self.tenant.speaks_for_others() { Duration::ZERO } else { LEFT_TO_OTHERS };
-        let breaker = self.app.breaker.circuit.pass_after(grace).ok_or(Barred::Broken)?;
-        let hold = self.hold().circuit.pass_after(grace).ok_or(Barred::Held)?;
-        Ok(Admission { isolate: self.tenant.is_isolated(), guard: self, breaker, hold, tenant_hold })
+        let breaker = self.app.breaker.circuit.pass_after(grace).ok_or(AttemptDenied::Broken)?;
+        let hold = self.hold().circuit.pass_after(grace).ok_or(AttemptDenied::Held)?;
+        Ok(AttemptPermit { isolate: self.tenant.is_isolated(), guard: self, breaker, hold, tenant_hold })
     }
 
     /// Says whether attempts are barred; a try that may be made at the moment is not asked for.
     pub(crate) fn is_well(&self) -> bool {
-        self.app.breaker.circuit.is_open()
-            && self.hold().circuit.is_open()
-            && self.tenant.hold.circuit.is_open()
+        self.app.breaker.circuit.is_passing()
+            && self.hold().circuit.is_passing()
+            && self.tenant.hold.circuit.is_passing()
     }
 }
 
-impl Admission<'_> {
+impl AttemptPermit<'_> {
     /// Takes the outcome of the attempt.
     pub(crate) fn conclude(mut self, outcome: &Outcome) {
         self.note_breaker(outcome);
@@ -287,7 +287,7 @@ impl Admission<'_> {
             self.breaker.inconclusive();
         } else if breaker.note(outcome, &mut self.breaker) {
             let reason = outcome.reason().map(Reason::as_str);
-            if breaker.circuit.is_open() {
+            if breaker.circuit.is_passing() {
                 info!(%app, "a provider works again");
             } else {
                 warn!(%app, reason, "a provider is out of order: its pushes fail at once until a try succeeds");

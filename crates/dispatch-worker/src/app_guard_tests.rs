@@ -1,4 +1,4 @@
-//! The law of the guards: what one tenant sends changes no answer of another.
+//! Property tests of the guards: what one tenant sends changes no answer of another.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,11 @@ use super::*;
 use crate::proof::tests::{Proven, an_apple_app};
 
 fn a_guard() -> Arc<AppGuard> {
-    Arc::new(AppGuard::new(&an_apple_app(), Arc::new(Pace::new(0, 10)), Arc::new(Proven(true))))
+    Arc::new(AppGuard::new(
+        &an_apple_app(),
+        Arc::new(ProviderRateLimiter::new(0, 10)),
+        Arc::new(Proven(true)),
+    ))
 }
 
 fn a_push(tenant: TenantId, number: u8, push_type: PushType) -> Notification {
@@ -84,7 +88,7 @@ impl Processes {
     }
 
     fn exchange(&mut self) {
-        let news: Vec<_> = self.guards.iter().flat_map(AppGuard::news).collect();
+        let news: Vec<_> = self.guards.iter().flat_map(AppGuard::take_unreported).collect();
         for ((subject, told), _) in &news {
             let sum = self.told.entry(subject.clone()).or_default();
             *sum = (sum.0 + told.dead, sum.1 + told.accepted);
@@ -166,7 +170,7 @@ async fn an_app_whose_calls_are_refused_takes_its_messages() {
 
     let call = Guard::new(Arc::clone(&app), &a_push(tenant, 1, PushType::Voip));
     let message = Guard::new(Arc::clone(&app), &a_push(tenant, 1, PushType::Alert));
-    assert_eq!(call.admit().err(), Some(Barred::Held));
+    assert_eq!(call.admit().err(), Some(AttemptDenied::Held));
     assert!(message.admit().is_ok());
 }
 

@@ -1,4 +1,4 @@
-//! Fails fast while a provider is out of order, so that callers are told at once.
+//! Circuit breaker by app: fails fast while a provider is out of order, so that callers are told at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use push_domain::{Backoff, Outcome, RetryScope};
 use tokio::time::Instant;
 
-use crate::circuit::{Circuit, Passage};
+use crate::circuit::{Circuit, CircuitPermit};
 
 const WINDOW: Duration = Duration::from_secs(2);
 /// So many failures in a window, being more than twice the successes, shut the breaker,
@@ -17,7 +17,7 @@ const FAILURES: u32 = 10;
 const LASTING: Duration = Duration::from_millis(500);
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
-/// Watches one app's attempts. A success costs one atomic write.
+/// Circuit breaker of one app. A success costs one atomic write.
 ///
 /// Only broken connections, 5xx and silence count as failures; whatever the provider says about a push,
 /// a 4xx too, shows that it works.
@@ -42,20 +42,20 @@ impl Breaker {
     }
 
     /// Takes one attempt's outcome, and says whether the breaker has just opened or closed by it.
-    pub(crate) fn note(&self, outcome: &Outcome, passage: &mut Passage<'_>) -> bool {
+    pub(crate) fn note(&self, outcome: &Outcome, permit: &mut CircuitPermit<'_>) -> bool {
         if !matches!(outcome, Outcome::TryLater { scope: RetryScope::Attempt, .. }) {
             self.successes.fetch_add(1, Ordering::Relaxed);
-            let opened = passage.succeeded();
+            let opened = permit.succeeded();
             if opened {
                 *self.lock() = (Instant::now(), 0);
             }
             return opened;
         }
-        if passage.is_try() {
-            passage.failed();
+        if permit.is_probe() {
+            permit.failed();
             return false;
         }
-        if self.circuit.is_stale(passage) {
+        if self.circuit.is_stale(permit) {
             return false;
         }
         let mut failures = self.lock();
@@ -67,7 +67,7 @@ impl Breaker {
         failures.1 >= FAILURES
             && failures.0.elapsed() >= LASTING
             && failures.1 > 2 * self.successes.load(Ordering::Relaxed)
-            && self.circuit.shut()
+            && self.circuit.trip()
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     async fn lasting_failures_stop_attempts_until_a_try_succeeds() {
         let breaker = Breaker::new();
         (0..100).for_each(|_| note(&breaker, &failure()));
-        assert!(breaker.circuit.is_open(), "they came all at once");
+        assert!(breaker.circuit.is_passing(), "they came all at once");
 
         tokio::time::advance(LASTING).await;
         note(&breaker, &failure());
@@ -100,7 +100,7 @@ mod tests {
         assert!(breaker.circuit.pass().is_none());
         tokio::time::advance(PAUSES.first * 2).await;
         note(&breaker, &Outcome::Accepted);
-        assert!(breaker.circuit.is_open());
+        assert!(breaker.circuit.is_passing());
     }
 
     #[tokio::test(start_paused = true)]
@@ -113,12 +113,12 @@ mod tests {
         tokio::time::advance(PAUSES.first).await;
         note(&breaker, &Outcome::Accepted);
 
-        for passage in &mut stale {
-            assert!(!breaker.note(&failure(), passage));
+        for permit in &mut stale {
+            assert!(!breaker.note(&failure(), permit));
         }
         note(&breaker, &failure());
 
-        assert!(breaker.circuit.is_open());
+        assert!(breaker.circuit.is_passing());
     }
 
     #[tokio::test(start_paused = true)]
@@ -131,7 +131,7 @@ mod tests {
             note(&breaker, &failure());
         }
 
-        assert!(breaker.circuit.is_open());
+        assert!(breaker.circuit.is_passing());
     }
 
     #[tokio::test(start_paused = true)]
@@ -150,6 +150,6 @@ mod tests {
             note(&breaker, &busy);
         }
 
-        assert!(breaker.circuit.is_open());
+        assert!(breaker.circuit.is_passing());
     }
 }

@@ -1,4 +1,4 @@
-//! A gate that can be shut for a while: then one push at a time tries whether it may open again.
+//! Circuit that can be tripped for a while: then one probe at a time tries whether it may pass again.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use push_domain::Backoff;
 use rand::RngExt;
 use tokio::time::Instant;
 
-/// Open for everybody, or shut but for tries. Passing an open gate costs one atomic read.
+/// Circuit: passes everybody, or is tripped but for probes. While it passes, a permit is one atomic read.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     backoff: Backoff,
@@ -27,9 +27,9 @@ struct Shut {
     tried: bool,
 }
 
-/// The right to go on. A try that is dropped without a result leaves the next one to somebody else.
+/// Permit to go on. A probe that is dropped without a result leaves the next one to somebody else.
 #[derive(Debug)]
-pub(crate) struct Passage<'a> {
+pub(crate) struct CircuitPermit<'a> {
     tries: Option<&'a Circuit>,
     generation: u32,
 }
@@ -45,40 +45,42 @@ impl Circuit {
         self.shut.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
 
     /// Lets everybody pass, or one who tries, or nobody.
-    pub(crate) fn pass(&self) -> Option<Passage<'_>> {
+    pub(crate) fn pass(&self) -> Option<CircuitPermit<'_>> {
         self.pass_after(Duration::ZERO)
     }
 
     /// The same for somebody who tries only if nobody else has for so long.
-    pub(crate) fn pass_after(&self, grace: Duration) -> Option<Passage<'_>> {
+    pub(crate) fn pass_after(&self, grace: Duration) -> Option<CircuitPermit<'_>> {
         let generation = self.generation.load(Ordering::Relaxed);
-        if self.is_open() {
-            return Some(Passage { tries: None, generation });
+        if self.is_passing() {
+            return Some(CircuitPermit { tries: None, generation });
         }
         let mut shut = self.lock();
         if shut.tried || Instant::now() < shut.until + grace {
             return None;
         }
         shut.tried = true;
-        Some(Passage { tries: Some(self), generation })
+        Some(CircuitPermit { tries: Some(self), generation })
     }
 
     /// Says whether nobody may pass at the moment.
-    pub(crate) fn is_shut(&self) -> bool {
-        !self.is_open() && {
+    pub(crate) fn is_blocked(&self) -> bool {
+        !self.is_passing() && {
             let shut = self.lock();
             shut.tried || Instant::now() < shut.until
         }
     }
 
     /// Shuts the gate, and says whether it was open.
-    pub(crate) fn shut(&self) -> bool {
+    pub(crate) fn trip(&self) -> bool {
         let mut shut = self.lock();
+        // Under the lock: who finds the gate shut has to wait for it,
+        // and so never reads `until` of the time before.
         let was_open = self.open.swap(false, Ordering::Relaxed);
         if was_open {
             shut.failures = 1;
@@ -88,7 +90,7 @@ impl Circuit {
     }
 
     /// Opens the gate, and says whether it was shut.
-    pub(crate) fn open(&self) -> bool {
+    pub(crate) fn reset(&self) -> bool {
         let was_shut = !self.open.swap(true, Ordering::Relaxed);
         if was_shut {
             self.generation.fetch_add(1, Ordering::Relaxed);
@@ -96,9 +98,9 @@ impl Circuit {
         was_shut
     }
 
-    /// Says whether a passage was granted before the gate was last opened.
-    pub(crate) fn is_stale(&self, passage: &Passage<'_>) -> bool {
-        passage.generation != self.generation.load(Ordering::Relaxed)
+    /// Says whether a permit was granted before the gate was last opened.
+    pub(crate) fn is_stale(&self, permit: &CircuitPermit<'_>) -> bool {
+        permit.generation != self.generation.load(Ordering::Relaxed)
     }
 }
 
@@ -110,8 +112,8 @@ impl Shut {
     }
 }
 
-impl Passage<'_> {
-    pub(crate) const fn is_try(&self) -> bool {
+impl CircuitPermit<'_> {
+    pub(crate) const fn is_probe(&self) -> bool {
         self.tries.is_some()
     }
 
@@ -140,11 +142,11 @@ impl Passage<'_> {
             return false;
         };
         circuit.lock().tried = false;
-        circuit.open()
+        circuit.reset()
     }
 }
 
-impl Drop for Passage<'_> {
+impl Drop for CircuitPermit<'_> {
     fn drop(&mut self) {
         if let Some(circuit) = self.tries {
             circuit.lock().tried = false;
@@ -161,21 +163,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_shut_gate_lets_one_at_a_time_try_after_its_pause() {
         let circuit = Circuit::new(PAUSES);
-        assert!(circuit.shut() && !circuit.shut());
+        assert!(circuit.trip() && !circuit.trip());
 
         assert!(circuit.pass().is_none());
         tokio::time::advance(PAUSES.first).await;
         let mut first = circuit.pass().unwrap();
-        assert!(first.is_try() && circuit.pass().is_none());
+        assert!(first.is_probe() && circuit.pass().is_none());
 
         assert!(first.succeeded());
-        assert!(!circuit.pass().unwrap().is_try());
+        assert!(!circuit.pass().unwrap().is_probe());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_try_doubles_the_pause_up_to_the_longest() {
         let circuit = Circuit::new(PAUSES);
-        circuit.shut();
+        circuit.trip();
         for pause in [1, 2, 3, 3] {
             tokio::time::advance(Duration::from_millis(pause * 749)).await;
             assert!(circuit.pass().is_none());
@@ -187,11 +189,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_try_without_a_result_leaves_the_next_to_somebody_else() {
         let circuit = Circuit::new(PAUSES);
-        circuit.shut();
+        circuit.trip();
         tokio::time::advance(PAUSES.first).await;
 
         drop(circuit.pass().unwrap());
 
-        assert!(circuit.pass().unwrap().is_try());
+        assert!(circuit.pass().unwrap().is_probe());
     }
 }

@@ -1,4 +1,4 @@
-//! What all workers of a process know of an app, and what they may do by it.
+//! Registry of app guards, shared by all workers of a process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dispatch_stream::{AppState, Board};
+use dispatch_stream::{AppState, PeerDirectory};
 use push_domain::{App, AppId, Notification, Timestamp};
 use tracing::info;
 
 use crate::app_guard::{AppGuard, Guard};
-use crate::pace::Pace;
-use crate::proof::Proofs;
+use crate::proof::CredentialProofs;
+use crate::rate_limiter::ProviderRateLimiter;
 
 const PUBLISH: Duration = Duration::from_millis(500);
 
-/// How fast pushes may leave under which credential.
+/// Rate limit of one provider credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PaceLimit {
+pub struct RateLimit {
     /// Names the credential; apps under one name share its pace, the slowest that any of them asks for.
     pub credential: String,
     /// Pushes a second; 0 stands for no limit.
@@ -33,15 +33,15 @@ pub struct PaceLimit {
 pub struct Guards(Arc<Shared>);
 
 /// Says how fast pushes of an app may leave.
-type Limits = Box<dyn Fn(&AppId) -> PaceLimit + Send + Sync>;
+type Limits = Box<dyn Fn(&AppId) -> RateLimit + Send + Sync>;
 
 struct Shared {
     apps: ArcSwap<HashMap<AppId, Arc<AppGuard>>>,
-    paces: Mutex<HashMap<String, Arc<Pace>>>,
+    paces: Mutex<HashMap<String, Arc<ProviderRateLimiter>>>,
     limit: Limits,
-    proofs: Arc<dyn Proofs>,
+    proofs: Arc<dyn CredentialProofs>,
     max_waiting: usize,
-    board: Option<Arc<Board>>,
+    peers: Option<Arc<PeerDirectory>>,
     /// How many processes deliver.
     workers: AtomicU32,
 }
@@ -51,10 +51,10 @@ impl Guards {
     /// of one credential. With a board, all processes keep to one pace.
     #[must_use]
     pub fn new(
-        limit: impl Fn(&AppId) -> PaceLimit + Send + Sync + 'static,
-        proofs: Arc<dyn Proofs>,
+        limit: impl Fn(&AppId) -> RateLimit + Send + Sync + 'static,
+        proofs: Arc<dyn CredentialProofs>,
         max_waiting: usize,
-        board: Option<&Arc<Board>>,
+        peers: Option<&Arc<PeerDirectory>>,
     ) -> Self {
         Self(Arc::new(Shared {
             apps: ArcSwap::default(),
@@ -62,7 +62,7 @@ impl Guards {
             limit: Box::new(limit),
             proofs,
             max_waiting,
-            board: board.cloned(),
+            peers: peers.cloned(),
             workers: AtomicU32::new(1),
         }))
     }
@@ -117,13 +117,13 @@ impl Guards {
 
     /// Tells the other processes what this one has seen of apps that have news, and hears what they have: a mistake
     /// of ours must not cost devices because each of many workers has seen too little of it.
-    pub async fn confer(&self, board: &Board) {
+    pub async fn exchange_evidence(&self, peers: &PeerDirectory) {
         let apps = self.0.apps.load_full();
-        let (news, hears): (Vec<_>, Vec<_>) = apps.values().flat_map(AppGuard::news).unzip();
+        let (news, hears): (Vec<_>, Vec<_>) = apps.values().flat_map(AppGuard::take_unreported).unzip();
         if news.is_empty() {
             return;
         }
-        for (hear, heard) in hears.into_iter().zip(board.exchange(&news).await) {
+        for (hear, heard) in hears.into_iter().zip(peers.exchange(&news).await) {
             if let Some(heard) = heard {
                 hear.take(&heard);
             }
@@ -151,17 +151,19 @@ impl Guards {
 }
 
 impl Shared {
-    fn paces(&self) -> MutexGuard<'_, HashMap<String, Arc<Pace>>> {
+    fn paces(&self) -> MutexGuard<'_, HashMap<String, Arc<ProviderRateLimiter>>> {
         self.paces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pace_of(&self, app: &AppId) -> Arc<Pace> {
-        let PaceLimit { credential, per_second } = (self.limit)(app);
+    fn pace_of(&self, app: &AppId) -> Arc<ProviderRateLimiter> {
+        let RateLimit { credential, per_second } = (self.limit)(app);
         let mut paces = self.paces();
         let pace = paces.entry(credential).or_insert_with_key(|credential| {
-            let pace = match &self.board {
-                Some(board) => Pace::shared(per_second, self.max_waiting, credential, Arc::clone(board)),
-                None => Pace::new(per_second, self.max_waiting),
+            let pace = match &self.peers {
+                Some(peers) => {
+                    ProviderRateLimiter::shared(per_second, self.max_waiting, credential, Arc::clone(peers))
+                }
+                None => ProviderRateLimiter::new(per_second, self.max_waiting),
             };
             pace.share_among(self.workers.load(Ordering::Relaxed));
             Arc::new(pace)

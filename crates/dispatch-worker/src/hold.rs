@@ -1,19 +1,19 @@
-//! Holds an app whose credentials or set-up its provider refuses, or a tenant whose devices it refuses, until a probe is taken.
+//! `CredentialHold` (quarantine) of an app or a tenant that its provider refuses, until a probe is accepted.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use push_domain::{Backoff, Outcome, RetryScope};
 
-use crate::circuit::{Circuit, Passage};
+use crate::circuit::{Circuit, CircuitPermit};
 
 /// So many refusals in a row, about whatever pushes, are no accident.
 const REFUSALS: u32 = 3;
 const PAUSES: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(1) };
 
-/// Watches attempts for refusals of one kind.
+/// `CredentialHold` after several refusals of one kind in a row; a probe that is accepted releases it.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct CredentialHold {
     pub(crate) circuit: Circuit,
     refusals: AtomicU32,
 }
@@ -26,7 +26,7 @@ pub(crate) enum Change {
     Released,
 }
 
-impl Hold {
+impl CredentialHold {
     pub(crate) const fn pauses() -> Backoff {
         PAUSES
     }
@@ -37,13 +37,13 @@ impl Hold {
 
     /// Takes one attempt's outcome; `refused` says whether it speaks against what is watched. A provider that cannot be
     /// reached says nothing.
-    pub(crate) fn note(&self, outcome: &Outcome, refused: bool, passage: &mut Passage<'_>) -> Change {
+    pub(crate) fn note(&self, outcome: &Outcome, refused: bool, permit: &mut CircuitPermit<'_>) -> Change {
         match outcome {
-            _ if refused => self.refused(passage),
+            _ if refused => self.refused(permit),
             Outcome::TryLater { scope: RetryScope::Attempt | RetryScope::Credential, .. }
             | Outcome::WrongApp { .. }
             | Outcome::Misconfigured { .. } => {
-                passage.inconclusive();
+                permit.inconclusive();
                 Change::None
             }
             Outcome::Accepted
@@ -53,27 +53,27 @@ impl Hold {
                 if self.refusals.load(Ordering::Relaxed) > 0 {
                     self.refusals.store(0, Ordering::Relaxed);
                 }
-                if passage.succeeded() { Change::Released } else { Change::None }
+                if permit.succeeded() { Change::Released } else { Change::None }
             }
         }
     }
 
-    fn refused(&self, passage: &mut Passage<'_>) -> Change {
-        if passage.is_try() {
-            passage.failed();
+    fn refused(&self, permit: &mut CircuitPermit<'_>) -> Change {
+        if permit.is_probe() {
+            permit.failed();
             return Change::None;
         }
-        if self.circuit.is_stale(passage) {
+        if self.circuit.is_stale(permit) {
             return Change::None;
         }
         let refusals = self.refusals.fetch_add(1, Ordering::Relaxed) + 1;
-        if refusals >= REFUSALS && self.circuit.shut() { Change::Held } else { Change::None }
+        if refusals >= REFUSALS && self.circuit.trip() { Change::Held } else { Change::None }
     }
 
     /// Opens it, and says whether it was shut.
     pub(crate) fn release(&self) -> bool {
         self.refusals.store(0, Ordering::Relaxed);
-        self.circuit.open()
+        self.circuit.reset()
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
         Outcome::Misconfigured { reason: Reason::known("InvalidProviderToken") }
     }
 
-    fn note(hold: &Hold, outcome: &Outcome) -> Change {
+    fn note(hold: &CredentialHold, outcome: &Outcome) -> Change {
         let is_refusal = matches!(outcome, Outcome::Misconfigured { .. });
         hold.note(outcome, is_refusal, &mut hold.circuit.pass().unwrap())
     }
@@ -95,7 +95,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_no_refusal_holds_nothing_however_often() {
         let (hold, wrong) =
-            (Hold::new(), Outcome::WrongApp { reason: Reason::known("DeviceTokenNotForTopic") });
+            (CredentialHold::new(), Outcome::WrongApp { reason: Reason::known("DeviceTokenNotForTopic") });
         (0..10).for_each(|_| assert_eq!(note(&hold, &wrong), Change::None));
 
         let last = (0..3).map(|_| hold.note(&wrong, true, &mut hold.circuit.pass().unwrap())).last();
@@ -104,7 +104,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn three_refusals_in_a_row_hold_an_app_until_a_probe_is_taken() {
-        let hold = Hold::new();
+        let hold = CredentialHold::new();
         assert_eq!(
             [refusal(), refusal(), refusal()].map(|it| note(&hold, &it)),
             [Change::None, Change::None, Change::Held]
@@ -116,12 +116,12 @@ mod tests {
         assert!(hold.circuit.pass().is_none());
         tokio::time::advance(PAUSES.first * 2).await;
         assert_eq!(note(&hold, &Outcome::Accepted), Change::Released);
-        assert!(hold.circuit.is_open());
+        assert!(hold.circuit.is_passing());
     }
 
     #[tokio::test(start_paused = true)]
     async fn refusals_among_other_answers_hold_nothing() {
-        let hold = Hold::new();
+        let hold = CredentialHold::new();
 
         for _ in 0..10 {
             note(&hold, &refusal());
@@ -129,6 +129,6 @@ mod tests {
             note(&hold, &Outcome::TokenDead { since: None, reason: Reason::known("Unregistered") });
         }
 
-        assert!(hold.circuit.is_open());
+        assert!(hold.circuit.is_passing());
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a tenant's pushes to an app travel by themselves.
+//! Isolation of a tenant's pushes to an app on connections of their own.
 //!
 //! Apple slows a connection down after every bad device token and ends it after many, so one tenant's
 //! junk would cost the others. A tenant with more than a fifth of bad tokens in five minutes is sent
@@ -15,7 +15,7 @@ const MIN_ANSWERS: u32 = 20;
 /// One bad token in so many answers is borne.
 const ONE_IN: u32 = 5;
 
-/// Watches one tenant. While it has sent no bad token, an answer costs an atomic read.
+/// Bad-token rate of one tenant. While it has sent no bad token, an answer costs an atomic read.
 #[derive(Debug)]
 pub(crate) struct Isolation {
     has_bad: AtomicBool,

@@ -1,4 +1,4 @@
-//! Whether an app works: what its provider has accepted, here and elsewhere.
+//! `CredentialProof` that an app's credentials work: what its provider has accepted, here and elsewhere.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,8 @@ use tokio::time::Instant;
 const RECENT: Duration = Duration::from_mins(10);
 const NEVER: u64 = u64::MAX;
 
-/// Remembers, beyond the life of a process, under which credentials a provider has accepted pushes to an app.
-pub trait Proofs: Send + Sync {
+/// Store, beyond the life of a process, of the credentials under which a provider has accepted pushes.
+pub trait CredentialProofs: Send + Sync {
     /// Says whether a push was ever accepted under the app's present credentials.
     fn is_proven(&self, app: &AppId) -> bool;
 
@@ -20,10 +20,10 @@ pub trait Proofs: Send + Sync {
     fn prove(&self, app: &AppId);
 }
 
-/// The proof that one app works. A success costs an atomic write.
-pub(crate) struct Proof {
+/// `CredentialProof` that one app's credentials work. A success costs an atomic write.
+pub(crate) struct CredentialProof {
     app: AppId,
-    proofs: Arc<dyn Proofs>,
+    proofs: Arc<dyn CredentialProofs>,
     /// Whether the present credentials are proven: before, a token that Apple calls bad may be one of another
     /// environment.
     is_proven: AtomicBool,
@@ -37,8 +37,8 @@ pub(crate) struct Proof {
     news: AtomicU64,
 }
 
-impl Proof {
-    pub(crate) fn new(app: &App, proofs: Arc<dyn Proofs>) -> Self {
+impl CredentialProof {
+    pub(crate) fn new(app: &App, proofs: Arc<dyn CredentialProofs>) -> Self {
         Self {
             app: app.id.clone(),
             is_proven: AtomicBool::new(proofs.is_proven(&app.id)),
@@ -89,12 +89,12 @@ impl Proof {
     }
 
     /// Returns how many pushes were accepted since this was last asked.
-    pub(crate) fn news(&self) -> u64 {
+    pub(crate) fn take_unreported(&self) -> u64 {
         self.news.swap(0, Ordering::Relaxed)
     }
 
     /// Takes when any process last had a push accepted.
-    pub(crate) fn hear(&self, accepted_ago: Option<Duration>) {
+    pub(crate) fn merge_peers(&self, accepted_ago: Option<Duration>) {
         *self.others() = accepted_ago.and_then(|ago| Instant::now().checked_sub(ago));
     }
 
@@ -115,7 +115,7 @@ pub(crate) mod tests {
     /// Whether every app has had a success.
     pub(crate) struct Proven(pub(crate) bool);
 
-    impl Proofs for Proven {
+    impl CredentialProofs for Proven {
         fn is_proven(&self, _: &AppId) -> bool {
             self.0
         }
@@ -133,8 +133,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn a_proof() -> Proof {
-        Proof::new(&an_apple_app(), Arc::new(Proven(false)))
+    fn a_proof() -> CredentialProof {
+        CredentialProof::new(&an_apple_app(), Arc::new(Proven(false)))
     }
 
     #[tokio::test(start_paused = true)]
@@ -146,7 +146,7 @@ pub(crate) mod tests {
         assert!(proof.is_recent());
         tokio::time::advance(RECENT).await;
         assert!(!proof.is_recent());
-        proof.hear(Some(Duration::from_mins(1)));
+        proof.merge_peers(Some(Duration::from_mins(1)));
         assert!(proof.is_recent());
     }
 

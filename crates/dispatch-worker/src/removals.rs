@@ -1,4 +1,4 @@
-//! Keeps a mistake of ours from costing customers their devices.
+//! Removal guard: keeps a mistake of ours from costing customers their devices.
 //!
 //! A wrong topic, key or environment makes Apple and Google call good tokens bad. A stock server
 //! never sends to a removed token again, so `REMOVE` is only said while the app is known to work.
@@ -38,7 +38,7 @@ struct Told {
     recent: VecDeque<(Instant, u64, u64)>,
 }
 
-/// Watches the removals of one tenant's devices of one app. A success costs two atomic writes, a removal a lock.
+/// Removal guard of one tenant in one app. A success costs two atomic writes, a removal a lock.
 #[derive(Debug)]
 pub(crate) struct RemovalGuard {
     /// So many different devices have to be called dead before the guard doubts it.
@@ -92,7 +92,7 @@ impl RemovalGuard {
     }
 
     /// Takes what all workers have seen in the last five minutes, this one too.
-    pub(crate) fn hear(&self, dead: u64, accepted: u64) {
+    pub(crate) fn merge_peers(&self, dead: u64, accepted: u64) {
         let (mut mine_dead, mut mine_accepted) = (0, 0);
         for (_, dead, accepted) in &self.told().recent {
             mine_dead += dead;
@@ -119,7 +119,7 @@ impl RemovalGuard {
     }
 
     /// Returns how many devices were called dead and how many pushes accepted since this was last asked.
-    pub(crate) fn news(&self) -> (u64, u64) {
+    pub(crate) fn take_unreported(&self) -> (u64, u64) {
         let all = (self.all_dead.load(Ordering::Relaxed), self.all_accepted.load(Ordering::Relaxed));
         let mut told = self.told();
         let (dead, accepted) = (all.0 - told.dead, all.1 - told.accepted);
@@ -255,12 +255,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_other_workers_have_seen_counts_too() {
         let guard = RemovalGuard::new(Provider::Apns);
-        guard.hear(19, 0);
+        guard.merge_peers(19, 0);
         assert!(!guard.may_remove(device(1)));
 
         let guard = RemovalGuard::new(Provider::Apns);
         tokio::time::advance(WINDOW).await;
-        guard.hear(19, 1000);
+        guard.merge_peers(19, 1000);
         assert!(guard.may_remove(device(1)));
     }
 
@@ -268,12 +268,12 @@ mod tests {
     async fn what_a_worker_has_told_itself_does_not_count_twice() {
         let guard = RemovalGuard::new(Provider::Apns);
         (0..12).for_each(|number| assert!(guard.may_remove(device(number))));
-        assert_eq!(guard.news(), (12, 0));
-        assert_eq!(guard.news(), (0, 0));
+        assert_eq!(guard.take_unreported(), (12, 0));
+        assert_eq!(guard.take_unreported(), (0, 0));
 
-        guard.hear(12, 0);
+        guard.merge_peers(12, 0);
         assert!(guard.may_remove(device(12)));
-        guard.hear(19, 0);
+        guard.merge_peers(19, 0);
         assert!(!guard.may_remove(device(13)), "seven of others");
     }
 

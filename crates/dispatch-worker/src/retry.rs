@@ -1,4 +1,4 @@
-//! Whether a push is tried again inside its deadline, and when.
+//! Retry policy: whether a push is tried again inside its deadline, and when.
 //!
 //! The caller waits for the answer, so a retry is quick or does not happen. Both providers ask for
 //! longer pauses after a failure (Google 10 s, Apple 15 minutes); why one or two quick ones are

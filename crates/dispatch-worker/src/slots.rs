@@ -1,4 +1,4 @@
-//! How many pushes to one provider are under way at once, and how much of that one app may have.
+//! Concurrency limit of pushes to one provider, and the share of it that one app may have.
 //!
 //! Jobs of all apps come by the same streams, so an app whose provider hangs would take every slot. An app may have
 //! so many slots as are free, times four (Choudhury and Hahne's dynamic threshold for shared buffers): alone it has four
@@ -19,7 +19,7 @@ const TIMES_FREE: usize = 4;
 /// once they see that pushes lie here, so only an app whose jobs do not end at all is refused.
 const WAITING: usize = 4096;
 
-/// The slots of one provider. Cheap to clone; all clones are one set.
+/// Concurrency permits (slots) of one provider. Cheap to clone; all clones are one set.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots(Arc<Shared>);
 
@@ -46,18 +46,18 @@ struct Load {
     waiting: VecDeque<oneshot::Sender<Slot>>,
 }
 
-/// The right to start one job.
+/// Permit to start one job.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
 /// An app's slot, given on when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct AppSlot {
     slots: Slots,
     app: AppId,
     slot: Option<Slot>,
 }
 
-/// Too many jobs of the app wait already.
+/// Error: too many jobs of the app wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Crowded;
 
@@ -99,6 +99,8 @@ impl Slots {
             return std::future::pending().await;
         }
         loop {
+            // Before the look. Who frees a slot takes the lock of `welcome` before it reads this:
+            // so either it sees what is awaited, or the look below sees the slot.
             self.0.awaited.store(much, Ordering::Relaxed);
             if self.welcome() >= much {
                 return;
@@ -130,14 +132,15 @@ impl Slots {
         slot: Option<Slot>,
         app: &AppId,
         deadline: Instant,
-    ) -> Result<Place, Crowded> {
+    ) -> Result<AppSlot, Crowded> {
         let turn = {
             let mut apps = self.lock();
             let all_waiting = apps.waiting;
             let load = apps.loads.entry(app.clone()).or_default();
+            // One in any case: when the slot at hand was the last one, four times what is free is nothing.
             if load.running == 0 || load.running < self.share_of_one() {
                 load.running += 1;
-                return Ok(Place { slots: self.clone(), app: app.clone(), slot });
+                return Ok(AppSlot { slots: self.clone(), app: app.clone(), slot });
             }
             if load.waiting.len() >= WAITING / 2 || all_waiting >= WAITING {
                 return Err(Crowded);
@@ -149,7 +152,7 @@ impl Slots {
         };
         drop(slot);
         let slot = timeout_at(deadline, turn).await.ok().and_then(Result::ok).ok_or(Crowded)?;
-        Ok(Place { slots: self.clone(), app: app.clone(), slot: Some(slot) })
+        Ok(AppSlot { slots: self.clone(), app: app.clone(), slot: Some(slot) })
     }
 
     fn share_of_one(&self) -> usize {
@@ -157,7 +160,7 @@ impl Slots {
     }
 }
 
-impl Drop for Place {
+impl Drop for AppSlot {
     fn drop(&mut self) {
         let slots = self.slots.clone();
         let mut guard = slots.lock();
@@ -179,6 +182,7 @@ impl Drop for Place {
         if load.running == 0 && load.waiting.is_empty() {
             apps.loads.remove(&self.app);
         }
+        // Both before `welcome`, which counts free slots and takes the lock again.
         drop((slot, guard));
         if self.slots.welcome() >= self.slots.0.awaited.load(Ordering::Relaxed) {
             self.slots.0.awaited.store(usize::MAX, Ordering::Relaxed);
@@ -202,7 +206,7 @@ mod tests {
     }
 
     /// How many slots an app gets that never gives one back, of those that are there.
-    async fn hog(slots: &Slots, name: &str) -> Vec<Place> {
+    async fn hog(slots: &Slots, name: &str) -> Vec<AppSlot> {
         let mut places = Vec::new();
         while slots.0.free.available_permits() > 0 {
             let slot = slots.take().await;

@@ -1,4 +1,4 @@
-//! When it is the app that is wrong, and not its callers: several tenants that were well are refused one after the other,
+//! Detector of an app at fault, as opposed to its callers: several healthy tenants are refused in a row,
 //! and nobody is served.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ const SEVERAL: usize = 3;
 /// Without another refusal it ends by itself.
 const LASTS: Duration = Duration::from_mins(10);
 
-/// What is held against one app. While nothing is, a success costs an atomic read.
+/// Suspicion that one app is at fault. While there is none, a success costs an atomic read.
 #[derive(Debug, Default)]
 pub(crate) struct Suspicion {
     any: AtomicBool,

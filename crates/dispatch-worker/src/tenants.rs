@@ -1,4 +1,4 @@
-//! What the pushes of each tenant to an app say, of that tenant alone.
+//! Per-tenant guards of an app: what a tenant's pushes say, they say of that tenant alone.
 //!
 //! A token is a tenant's input: whatever depends on it is evidence about the tenant. What one sends changes no answer of
 //! another (docs/adr/0025).
@@ -11,7 +11,7 @@ use std::time::Duration;
 use push_domain::{DeviceId, Provider, TenantId};
 use tokio::time::Instant;
 
-use crate::hold::Hold;
+use crate::hold::CredentialHold;
 use crate::isolation::Isolation;
 use crate::removals::RemovalGuard;
 use crate::suspicion::Suspicion;
@@ -30,7 +30,7 @@ const GUARDED_BURST: u32 = 50;
 /// So many different devices refused in a row are no accident.
 const IN_A_ROW: usize = 3;
 
-/// The tenants of one app that pushed to it lately.
+/// Table of the tenants that pushed to one app lately.
 #[derive(Debug)]
 pub(crate) struct Tenants {
     provider: Provider,
@@ -47,13 +47,13 @@ struct Known {
     swept_at: Option<Instant>,
 }
 
-/// What is known of one tenant's pushes to one app. A success costs some atomic writes.
+/// Guard of one tenant's pushes to one app. A success costs some atomic writes.
 #[derive(Debug)]
 pub(crate) struct TenantGuard {
     pub(crate) id: TenantId,
     pub(crate) removals: RemovalGuard,
     pub(crate) isolation: Isolation,
-    pub(crate) hold: Hold,
+    pub(crate) hold: CredentialHold,
     /// One of too many: nothing is known of it, and it travels by itself.
     is_stranger: bool,
     was_well: AtomicBool,
@@ -159,7 +159,7 @@ impl TenantGuard {
             id,
             removals: RemovalGuard::new(provider),
             isolation: Isolation::default(),
-            hold: Hold::new(),
+            hold: CredentialHold::new(),
             is_stranger,
             was_well: AtomicBool::new(false),
             is_guarded: AtomicBool::new(false),
@@ -250,7 +250,7 @@ impl TenantGuard {
 
     fn is_well(&self) -> bool {
         !self.is_guarded()
-            && self.hold.circuit.is_open()
+            && self.hold.circuit.is_passing()
             && !self.removals.has_seen_any()
             && !self.isolation.has_seen_any()
     }

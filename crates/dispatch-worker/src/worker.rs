@@ -1,4 +1,4 @@
-//! The loop, and the life of one job in it.
+//! Worker loop: claims jobs, makes the attempts for each, and settles it with a verdict.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,25 +6,25 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dispatch_stream::{Claimed, Job, JobSource};
+use dispatch_stream::{Claimed, Job, JobConsumer};
 use metrics::Histogram;
 use push_domain::{
     Answer, AppId, Attempt, Clock, FailReason, Outcome, Provider, PushSender, Reason, RetryScope, Timing,
     Verdict,
 };
-use tenant_registry::{DeviceState, Recorder, Sighting};
+use tenant_registry::{DeviceActivity, DeviceState, LedgerWriter};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::retry::budget::Budget;
 
 use crate::Config;
-use crate::app_guard::{Barred, Guard};
+use crate::app_delivery::AppDelivery;
+use crate::app_guard::{AttemptDenied, Guard};
 use crate::guards::Guards;
 use crate::retry;
-use crate::route::Route;
 use crate::slots::Slots;
 
-/// Where the senders of apps come from.
+/// Source of the senders, by app.
 pub trait SenderSource: Send + Sync + fmt::Debug {
     /// Returns the sender of an app for one worker; makes it, if need be. `None` if the app is not (or no longer) one
     /// that this process delivers to.
@@ -45,7 +45,7 @@ impl<S: BuildHasher + Send + Sync> SenderSource for HashMap<AppId, Arc<dyn PushS
 /// What is left of a push's time for telling its outcome.
 const ANSWER_TIME: Duration = Duration::from_millis(50);
 
-/// What a worker is made of.
+/// Dependencies and settings of a worker.
 #[derive(Debug)]
 pub struct Parts {
     /// How each app is delivered to.
@@ -53,7 +53,7 @@ pub struct Parts {
     /// What is known of the apps; shared by all workers of a process.
     pub guards: Guards,
     /// Where what was learned of devices goes.
-    pub recorder: Recorder,
+    pub ledger_writer: LedgerWriter,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Its settings.
@@ -62,13 +62,13 @@ pub struct Parts {
     pub tasks: TaskTracker,
 }
 
-/// Delivers jobs to all apps of a process.
+/// Worker: delivers jobs to all apps of a process.
 pub struct Worker {
     senders: Box<dyn SenderSource>,
     /// The ways to the apps that were pushed to, and the generation of senders that they are of.
-    routes: Mutex<(u64, HashMap<AppId, Arc<Route>>)>,
+    deliveries: Mutex<(u64, HashMap<AppId, Arc<AppDelivery>>)>,
     guards: Guards,
-    recorder: Recorder,
+    ledger_writer: LedgerWriter,
     clock: Arc<dyn Clock>,
     config: Config,
     tasks: TaskTracker,
@@ -76,7 +76,7 @@ pub struct Worker {
     requests: [Histogram; 2],
 }
 
-/// What was tried for one push so far.
+/// Attempts made for one push so far.
 #[derive(Default)]
 struct Tries {
     /// What came of the last attempt.
@@ -90,15 +90,25 @@ impl Worker {
     /// Makes a worker.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { senders, guards, recorder, clock, config, tasks } = parts;
+        let Parts { senders, guards, ledger_writer, clock, config, tasks } = parts;
         let attempts = Provider::ALL
             .map(|provider| metrics::histogram!("service_notification_duration_seconds", "platform" => provider.label()));
         let requests = [
             metrics::histogram!("service_apns_request_duration_seconds"),
             metrics::histogram!("service_fcm_request_duration_seconds"),
         ];
-        let routes = Mutex::default();
-        Arc::new(Self { senders, routes, guards, recorder, clock, config, tasks, attempts, requests })
+        let deliveries = Mutex::default();
+        Arc::new(Self {
+            senders,
+            deliveries,
+            guards,
+            ledger_writer,
+            clock,
+            config,
+            tasks,
+            attempts,
+            requests,
+        })
     }
 
     /// Delivers a source's jobs of one provider, at most `slots` at once, until the source is closed and
@@ -106,7 +116,7 @@ impl Worker {
     ///
     /// Never claims more than it can start; another provider's or lane's trouble takes none of these slots, and an app
     /// whose provider is slow leaves some to the others.
-    pub async fn run(self: Arc<Self>, source: Arc<dyn JobSource>, provider: Provider, slots: usize) {
+    pub async fn run(self: Arc<Self>, source: Arc<dyn JobConsumer>, provider: Provider, slots: usize) {
         let slots = Slots::new(slots);
         loop {
             let free = slots.free().await;
@@ -138,10 +148,10 @@ impl Worker {
         let started = Instant::now();
         let job = claimed.job();
         let queued = started.duration_since(job.accepted_at);
-        let verdict = match self.route(&job.notification.app.id) {
-            Some(route) => {
+        let verdict = match self.delivery(&job.notification.app.id) {
+            Some(delivery) => {
                 let guard = self.guards.of(&job.notification);
-                self.settle(&route, &guard, &claimed).await
+                self.settle(&delivery, &guard, &claimed).await
             }
             None => Some(Verdict::unsent(FailReason::UnknownPlatform)),
         };
@@ -156,22 +166,22 @@ impl Worker {
     }
 
     /// Returns the way to an app; makes it at the app's first push.
-    fn route(&self, app: &AppId) -> Option<Arc<Route>> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+    fn delivery(&self, app: &AppId) -> Option<Arc<AppDelivery>> {
+        let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.senders.generation();
-        if routes.0 != generation {
-            *routes = (generation, HashMap::new());
+        if deliveries.0 != generation {
+            *deliveries = (generation, HashMap::new());
         }
-        if let Some(route) = routes.1.get(app) {
-            return Some(Arc::clone(route));
+        if let Some(delivery) = deliveries.1.get(app) {
+            return Some(Arc::clone(delivery));
         }
-        let route = Arc::new(Route::new(self.senders.sender(app)?));
-        routes.1.insert(app.clone(), Arc::clone(&route));
-        Some(route)
+        let delivery = Arc::new(AppDelivery::new(self.senders.sender(app)?));
+        deliveries.1.insert(app.clone(), Arc::clone(&delivery));
+        Some(delivery)
     }
 
     /// Tries until there is a verdict; `None` if the job is no longer this worker's.
-    async fn settle(&self, route: &Route, guard: &Guard, claimed: &Claimed) -> Option<Verdict> {
+    async fn settle(&self, delivery: &AppDelivery, guard: &Guard, claimed: &Claimed) -> Option<Verdict> {
         let job = claimed.job();
         let push = &job.notification;
         // The verdict has to be out before the caller stops waiting for it.
@@ -180,10 +190,10 @@ impl Worker {
         let mut tries = Tries::default();
         loop {
             if let Some(barred) = guard.bars_tenant() {
-                return Some(self.barred(route, guard, job, barred, &tries));
+                return Some(self.barred(delivery, guard, job, barred, &tries));
             }
-            let last_start = last_moment - route.time_to_try(whole);
-            let turn = guard.pace().turn(last_start).await;
+            let last_start = last_moment - delivery.time_to_try(whole);
+            let turn = guard.pace().acquire(last_start).await;
             let now = Instant::now();
             if !claimed.may_send() {
                 return None; // Also after an attempt: whoever has it now may be answered better.
@@ -191,7 +201,7 @@ impl Worker {
             if let Some(outcome) = &tries.last
                 && (turn.is_err() || now >= last_start)
             {
-                return Some(self.conclude(route, guard, job, outcome, &tries));
+                return Some(self.conclude(delivery, guard, job, outcome, &tries));
             }
             if turn.is_err() {
                 let paced = Some(Reason::known("Paced"));
@@ -202,54 +212,68 @@ impl Worker {
             }
             let admission = match guard.admit() {
                 Ok(admission) => admission,
-                Err(barred) => return Some(self.barred(route, guard, job, barred, &tries)),
+                Err(barred) => return Some(self.barred(delivery, guard, job, barred, &tries)),
             };
             tries.count += 1;
             if tries.count == 1 {
-                route.retries.deposit();
+                delivery.retries.deposit();
             }
             let deadline = last_moment.min(now + self.config.attempt_timeout(push.app.provider));
             let attempt = Attempt { number: tries.count, deadline, isolate: admission.isolate };
-            let outcome = route.sender.send(&push.request, attempt).await;
+            let outcome = delivery.sender.send(&push.request, attempt).await;
             admission.conclude(&outcome);
             let took = now.elapsed();
             tries.provider += took;
             self.attempts[push.app.provider as usize].record(took);
             self.requests[push.app.provider as usize].record(took);
             if outcome == Outcome::Accepted {
-                route.accepted(took);
+                delivery.accepted(took);
             }
             let left = last_start.saturating_duration_since(Instant::now());
             let wait = retry::wait(&outcome, tries.count, self.config.quick_retries, left, &mut rand::rng());
-            match wait.filter(|_| guard.is_well() && route.retries.withdraw()) {
+            match wait.filter(|_| guard.is_well() && delivery.retries.withdraw()) {
                 Some(wait) => {
                     tries.last = Some(outcome);
                     tokio::time::sleep(wait).await;
                 }
-                None => return Some(self.conclude(route, guard, job, &outcome, &tries)),
+                None => return Some(self.conclude(delivery, guard, job, &outcome, &tries)),
             }
         }
     }
 
     /// The verdict on a push that may not be tried, or not again.
-    fn barred(&self, route: &Route, guard: &Guard, job: &Job, barred: Barred, tries: &Tries) -> Verdict {
+    fn barred(
+        &self,
+        delivery: &AppDelivery,
+        guard: &Guard,
+        job: &Job,
+        barred: AttemptDenied,
+        tries: &Tries,
+    ) -> Verdict {
         if let Some(outcome) = &tries.last {
-            return self.conclude(route, guard, job, outcome, tries);
+            return self.conclude(delivery, guard, job, outcome, tries);
         }
         let (fail, word) = match barred {
-            Barred::Held => (FailReason::AppMisconfigured, "AppHeld"),
-            Barred::TenantHeld => (FailReason::TokensDoubted, "TenantHeld"),
-            Barred::Broken => (FailReason::ProviderDown, "BreakerOpen"),
-            Barred::TenantPaced => (FailReason::ProviderBusy, "TenantPaced"),
+            AttemptDenied::Held => (FailReason::AppMisconfigured, "AppHeld"),
+            AttemptDenied::TenantHeld => (FailReason::TokensDoubted, "TenantHeld"),
+            AttemptDenied::Broken => (FailReason::ProviderDown, "BreakerOpen"),
+            AttemptDenied::TenantPaced => (FailReason::ProviderBusy, "TenantPaced"),
         };
-        if barred == Barred::Held {
-            route.alert(job, word);
+        if barred == AttemptDenied::Held {
+            delivery.alert(job, word);
         }
         Verdict { reason: Some(Reason::known(word)), ..Verdict::unsent(fail) }
     }
 
     /// Turns the last outcome into the answer, and records what it says of the device.
-    fn conclude(&self, route: &Route, guard: &Guard, job: &Job, outcome: &Outcome, tries: &Tries) -> Verdict {
+    fn conclude(
+        &self,
+        delivery: &AppDelivery,
+        guard: &Guard,
+        job: &Job,
+        outcome: &Outcome,
+        tries: &Tries,
+    ) -> Verdict {
         let device = job.notification.device;
         let reason = outcome.reason().cloned();
         let answer = match outcome {
@@ -264,7 +288,7 @@ impl Worker {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
-                    route.alert(job, "MassRemoval");
+                    delivery.alert(job, "MassRemoval");
                     Answer::Fail(FailReason::AppMisconfigured)
                 }
             }
@@ -273,7 +297,7 @@ impl Worker {
                     self.note(job, DeviceState::Removed, Some(reason));
                     Answer::Remove
                 } else {
-                    route.alert(job, reason.as_str());
+                    delivery.alert(job, reason.as_str());
                     Answer::Fail(FailReason::AppMisconfigured)
                 }
             }
@@ -282,13 +306,13 @@ impl Worker {
                 Answer::Fail(FailReason::Rejected)
             }
             Outcome::Misconfigured { reason } => {
-                route.alert(job, reason.as_str());
+                delivery.alert(job, reason.as_str());
                 Answer::Fail(FailReason::AppMisconfigured)
             }
             Outcome::TryLater { scope: RetryScope::Attempt, .. } => Answer::Fail(FailReason::ProviderDown),
             Outcome::TryLater { scope: RetryScope::Device, .. } => Answer::Fail(FailReason::ProviderBusy),
             Outcome::TryLater { scope: RetryScope::Credential, reason, .. } => {
-                route.slow_down(job, reason.as_str());
+                delivery.slow_down(job, reason.as_str());
                 Answer::Fail(FailReason::ProviderBusy)
             }
         };
@@ -302,7 +326,7 @@ impl Worker {
             return;
         }
         let day = self.clock.now().day();
-        self.recorder.note(push.device, day, state, || Sighting {
+        self.ledger_writer.note(push.device, day, state, || DeviceActivity {
             tenant: push.tenant,
             device: push.device,
             app: push.app.id.to_string(),

@@ -1,4 +1,4 @@
-//! The service account: who we are to Google.
+//! Google service account: its key file, and the signed assertion (RFC 7523).
 
 use std::fmt;
 

@@ -1,15 +1,15 @@
-//! Sends one notification to Google: FCM HTTP v1 over sharded HTTP/2 clients.
+//! FCM client: sends one notification by HTTP v1 over several (sharded) HTTP/2 clients.
 //!
 //! [`FcmSender`] owns the clients of one Firebase project and the source of its OAuth access token.
-//! What Google's answers mean is one pure table over the parsed body, [`verdict`].
+//! What Google's answers mean is one pure table over the parsed body, [`response`].
 //!
 //! The crate knows nothing of tenants, Mattermost or queues; retries are its caller's business.
 
 mod account;
+pub mod response;
 mod sender;
 mod shards;
 mod token;
-pub mod verdict;
 
 pub use account::{InvalidAccount, ServiceAccount};
 pub use sender::{FcmSender, GOOGLE_FCM, GOOGLE_TOKEN_URL, Settings};

@@ -1,4 +1,4 @@
-//! One notification, sent and judged.
+//! FCM sender: one notification over HTTP/2, resent once after re-authentication, and the outcome.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use push_domain::{
 use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::response::{ClassifiedResponse, classify, retry_after};
 use crate::shards::{ClientError, ClientMaker, Shards, tls_config};
 use crate::token::{AccessToken, NoToken, TokenSource};
-use crate::verdict::{Verdict, retry_after, verdict};
 
 /// Google's only FCM endpoint.
 pub const GOOGLE_FCM: &str = "https://fcm.googleapis.com";
 /// Google's token endpoint. A key file's own `token_uri` is never followed.
 pub const GOOGLE_TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 
-const UNREADABLE_PAUSE: Duration = Duration::from_mins(1);
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_mins(1);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// What one app's sender needs to know.
+/// Settings of one app's FCM sender.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The app's name in logs and metrics.
@@ -77,12 +77,12 @@ impl FcmSender {
                 Ok(Err(NoToken::Unavailable)) | Err(_) => return later(false, "OAUTH_UNAVAILABLE"),
             };
             let generation = token.generation;
-            let verdict = match self.attempt(push, token, attempt).await {
-                Ok(verdict) => verdict,
+            let classified = match self.attempt(push, token, attempt).await {
+                Ok(classified) => classified,
                 Err(outcome) => return outcome,
             };
-            if !verdict.reauthenticate || reauthenticated || !self.tokens.invalidate(generation) {
-                return verdict.outcome;
+            if !classified.reauthenticate || reauthenticated || !self.tokens.invalidate(generation) {
+                return classified.outcome;
             }
             reauthenticated = true;
         }
@@ -96,7 +96,7 @@ impl FcmSender {
         push: &FcmRequest,
         token: AccessToken,
         attempt: Attempt,
-    ) -> Result<Verdict, Outcome> {
+    ) -> Result<ClassifiedResponse, Outcome> {
         let Attempt { number, deadline, .. } = attempt;
         let Ok(Some(permit)) = timeout_at(deadline, self.shards.permit(number)).await else {
             return Err(later(false, "NO_CONNECTION"));
@@ -109,7 +109,12 @@ impl FcmSender {
         })
     }
 
-    async fn exchange(&self, shard: usize, body: Bytes, token: AccessToken) -> Result<Verdict, Outcome> {
+    async fn exchange(
+        &self,
+        shard: usize,
+        body: Bytes,
+        token: AccessToken,
+    ) -> Result<ClassifiedResponse, Outcome> {
         let client = self.shards.client(shard).map_err(|_| later(false, "NO_CONNECTION"))?;
         let sent = client
             .post(&self.url)
@@ -123,7 +128,7 @@ impl FcmSender {
         let now = UNIX_EPOCH + Duration::from_millis(self.tokens.clock().now().millis());
         let wait = answer.headers().get(RETRY_AFTER).map(|value| {
             // One that we cannot read is still a wish to wait.
-            value.to_str().ok().and_then(|text| retry_after(text, now)).unwrap_or(UNREADABLE_PAUSE)
+            value.to_str().ok().and_then(|text| retry_after(text, now)).unwrap_or(DEFAULT_RETRY_AFTER)
         });
         let status = answer.status().as_u16();
         let mut body = Vec::new();
@@ -133,11 +138,11 @@ impl FcmSender {
                 break;
             }
         }
-        let verdict = verdict(status, &body, wait);
-        if verdict.outcome == Outcome::Accepted {
+        let classified = classify(status, &body, wait);
+        if classified.outcome == Outcome::Accepted {
             token.prove();
         }
-        Ok(verdict)
+        Ok(classified)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Several HTTP/2 clients to one project.
+//! HTTP/2 client shards: several clients of one Firebase project, with a permit for each stream.
 //!
 //! reqwest keeps one connection per client and origin, and FCM takes 100 requests at once on it;
 //! more would queue unseen inside hyper. So there are several clients, each with its permits.
@@ -133,7 +133,7 @@ impl Shard {
     }
 }
 
-/// The right to send one request, given back when dropped.
+/// Stream permit: the right to send one request, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     /// The number of the shard.
@@ -142,7 +142,7 @@ pub(crate) struct Permit<'a> {
     _first: Option<tokio::sync::MutexGuard<'a, ()>>,
 }
 
-/// The clients of one project.
+/// Client shards of one project.
 #[derive(Debug)]
 pub(crate) struct Shards {
     app: String,
@@ -202,6 +202,7 @@ impl Shards {
             let waited = timeout(COLD_WAIT, shard.first.lock()).await.ok();
             first = waited.filter(|_| !shard.is_warm());
         }
+        // Dropped in this order: who gets the place finds the permit free.
         Some(Permit { shard: number, _permits: [permit, place], _first: first })
     }
 

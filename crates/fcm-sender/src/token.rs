@@ -1,4 +1,4 @@
-//! The OAuth access token of one project: fetched once for everybody, renewed in the background.
+//! OAuth access token of one project: fetched by a single flight, renewed in the background.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::{ClientError, ServiceAccount, Settings};
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a token that Google has taken may be given up because it refuses it, in seconds: once in ten, three at once.
-const GIVE_UP: Gcra = Gcra::with_burst(10, 3);
+const INVALIDATE_RATE: Gcra = Gcra::with_burst(10, 3);
 /// The pauses after an account is refused, and while nobody answers.
 const REFUSED: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_mins(1) };
 const UNAVAILABLE: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(2) };
@@ -30,11 +30,11 @@ const REFRESH_AHEAD: Duration = Duration::from_mins(5);
 const RETRY_REFRESH: Duration = Duration::from_secs(10);
 /// A token that is refused so soon after it was granted will not be better the next time.
 const FRESH: Duration = Duration::from_secs(30);
-const SHORTEST_LIFE: Duration = Duration::from_mins(1);
-const LONGEST_LIFE: Duration = Duration::from_hours(24);
+const MIN_LIFETIME: Duration = Duration::from_mins(1);
+const MAX_LIFETIME: Duration = Duration::from_hours(24);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Why there is no token.
+/// Error of the token source: why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoToken {
     /// Google refuses our account: only an operator can mend that.
@@ -43,7 +43,7 @@ pub(crate) enum NoToken {
     Unavailable,
 }
 
-/// One token, and which in order it is.
+/// Access token with its generation number.
 #[derive(Clone)]
 pub(crate) struct AccessToken {
     pub(crate) header: HeaderValue,
@@ -83,7 +83,7 @@ struct Failure {
 }
 
 #[derive(Default)]
-struct Memory {
+struct RefreshState {
     generation: u64,
     failure: Option<Failure>,
     /// The theoretical arrival time of the next token that is given up, in seconds after the source was made.
@@ -106,7 +106,7 @@ struct Shared {
     tasks: TaskTracker,
     current: ArcSwapOption<AccessToken>,
     made: Instant,
-    memory: Mutex<Memory>,
+    memory: Mutex<RefreshState>,
     flight: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -166,6 +166,7 @@ impl TokenSource {
             return Err(what);
         }
         let source = self.clone();
+        // The task keeps the lock: a caller that leaves must not let a second request out beside the first.
         let fetch = self.shared.tasks.spawn(async move {
             let fetched = source.fetch().await;
             drop(flight);
@@ -182,7 +183,7 @@ impl TokenSource {
         match current.as_ref().filter(|token| token.generation == generation) {
             Some(token) if token.is_hopeless() => false,
             // Refused for a part of the requests, a token is good all the same: another one would be as well.
-            Some(_) if !self.shared.may_give_up() => true,
+            Some(_) if !self.shared.may_invalidate() => true,
             Some(_) => {
                 self.shared.current.compare_and_swap(&*current, None);
                 true
@@ -198,6 +199,8 @@ impl TokenSource {
 
     async fn fetch(&self) -> Result<AccessToken, NoToken> {
         let shared = &self.shared;
+        // Google counts the lifetime from a later moment: counted from here,
+        // the token ends early, never late.
         let (asked_at, slept) = (Instant::now(), shared.clock.slept());
         match tokio::time::timeout(FETCH_TIMEOUT, shared.ask()).await.unwrap_or(Err(NoToken::Unavailable)) {
             Ok((header, lifetime)) => {
@@ -230,14 +233,14 @@ impl TokenSource {
 }
 
 impl Shared {
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, RefreshState> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says whether one more token may be given up.
-    fn may_give_up(&self) -> bool {
+    fn may_invalidate(&self) -> bool {
         let mut memory = self.memory();
-        let taken = GIVE_UP.take(memory.give_up_at, self.made.elapsed().as_secs());
+        let taken = INVALIDATE_RATE.take(memory.give_up_at, self.made.elapsed().as_secs());
         memory.give_up_at = taken.unwrap_or(memory.give_up_at);
         taken.is_some()
     }
@@ -319,7 +322,7 @@ impl Shared {
         let mut header = HeaderValue::try_from(format!("Bearer {}", granted.access_token))
             .map_err(|_| NoToken::Unavailable)?;
         header.set_sensitive(true);
-        Ok((header, Duration::from_secs(granted.expires_in).clamp(SHORTEST_LIFE, LONGEST_LIFE)))
+        Ok((header, Duration::from_secs(granted.expires_in).clamp(MIN_LIFETIME, MAX_LIFETIME)))
     }
 }
 

@@ -82,7 +82,7 @@ pub struct TestTier {
     pub burst: u32,
 }
 
-/// Where the Mattermost face may differ from its peer.
+/// Configuration of the Mattermost face.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MattermostConfig {

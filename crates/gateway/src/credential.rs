@@ -23,7 +23,7 @@ use tower::Service;
 /// What a stock server may keep sending of another push service.
 const FOREIGN_TOKEN: HeaderName = HeaderName::from_static("x-mattermost-auth");
 
-/// The key that came with a request, if one came.
+/// Presented credential: the licence key that came with a request, valid or not.
 #[derive(Clone)]
 pub(crate) struct PresentedCredential(pub(crate) Result<LicenceKey, InvalidKey>);
 

@@ -1,4 +1,4 @@
-//! The way of a push through the gateway, the same for every face: who calls, may they, how much may leave, to which
+//! Push pipeline, the same for every face: who calls, may they, how much may leave, to which
 //! device; then the fair queue and the workers; at the end one event for all sinks.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::faces::{Draft, Face};
 use crate::fair::FairQueue;
 use crate::refusal::Refusal;
 
-/// The pipeline of one serving thread.
+/// Push pipeline of one serving thread.
 pub(crate) struct Pipeline {
     gateway: Arc<Gateway>,
     queue: Arc<FairQueue>,
@@ -27,7 +27,7 @@ pub(crate) struct Pipeline {
     tasks: TaskTracker,
 }
 
-/// A push that may be sent, and by what it is counted.
+/// Admitted push, with its metric label.
 struct Admitted {
     notification: Arc<Notification>,
     label: Label,
@@ -77,7 +77,7 @@ impl Pipeline {
         };
         let pushed = pushed.await;
         if let Err(refusal) = &pushed {
-            self.tell_refused(id, refusal);
+            self.emit_refused(id, refusal);
         }
         pushed
     }
@@ -89,7 +89,7 @@ impl Pipeline {
         Ok((caller, body))
     }
 
-    fn tell_refused(&self, id: JobId, refusal: &Refusal) {
+    fn emit_refused(&self, id: JobId, refusal: &Refusal) {
         let event = Refused { id, tenant: refusal.tenant, reason: refusal.reason };
         self.sinks.iter().for_each(|sink| sink.refused(&event));
     }
@@ -120,14 +120,14 @@ impl Pipeline {
         let gateway = &*self.gateway;
         let draft = face.read(body)?;
         gateway.authenticator.check(caller, draft.server())?;
-        let draft = draft.under(caller.privacy).map_err(Refusal::plain)?;
+        let draft = draft.apply_privacy(caller.privacy).map_err(Refusal::plain)?;
         let Some(app) = gateway.apps.find(caller.tenant, draft.app()) else {
             return Err(draft.no_such_app());
         };
         let token = DeviceToken::parse(app.provider, draft.device().to_owned())
             .map_err(|why| Refusal::because(FailReason::BadDeviceToken, why))?;
         let device = caller.device_key.device_id(&app.id, &token);
-        if !gateway.devices.lets_through(short(&device)) {
+        if !gateway.devices.check(device_hash(&device)) {
             let sentence = "more pushes to one device than Apple and Google take";
             return Err(Refusal::because(FailReason::RateLimited, sentence));
         }
@@ -167,6 +167,6 @@ impl Pipeline {
 }
 
 /// Devices are told apart by 64 bits of their keyed hash.
-fn short(device: &DeviceId) -> u64 {
+fn device_hash(device: &DeviceId) -> u64 {
     device.as_bytes().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::Request;
-use dispatch_stream::{Job, Submit, SubmitError};
+use dispatch_stream::{Job, JobProducer, SubmitError};
 use http_edge::{Limits, TrustedProxies};
 use push_domain::{
     Answer, App, AppCatalogue, AppId, Audience, ManualClock, Provider, SecretBytes, Timestamp, Verdict,
 };
 use tenant_registry::{
-    Act, Keys, LicenceAdmin, LicenceDraft, LicenceKey, Plan, SqliteRegistry, TenantAdmin, TenantDraft,
+    AuditContext, Keys, LicenceAdmin, LicenceDraft, LicenceKey, Plan, SqliteRegistry, TenantAdmin,
+    TenantDraft,
 };
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -32,7 +33,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 struct Delivers;
 
 #[async_trait]
-impl Submit for Delivers {
+impl JobProducer for Delivers {
     async fn submit(&self, _: Job) -> Result<Verdict, SubmitError> {
         Ok(Verdict { answer: Answer::Ok, reason: None, attempts: 1, timing: push_domain::Timing::default() })
     }
@@ -53,7 +54,7 @@ impl Sink for Heard {
     }
 }
 
-struct Place {
+struct Fixture {
     service: CredentialService,
     gateway: Arc<Gateway>,
     heard: Arc<Heard>,
@@ -61,20 +62,20 @@ struct Place {
     _directory: tempfile::TempDir,
 }
 
-async fn a_place() -> Place {
+async fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
     let registry = SqliteRegistry::open(&directory.path().join("r.db"), keys.clone()).await.unwrap();
-    let act = Act::new("test", NOW);
-    let tenant = registry.create_tenant(&TenantDraft::named("acme"), act).await.unwrap();
+    let audit = AuditContext::new("test", NOW);
+    let tenant = registry.create_tenant(&TenantDraft::named("acme"), audit).await.unwrap();
     let terms = LicenceDraft {
         rate_per_second: 1,
         burst: 3,
         ..LicenceDraft::new(tenant.id, Plan::Professional, "us", NOW)
     };
-    let licence = registry.create_licence(terms, act).await.unwrap();
-    registry.accept_terms(licence.id, "1", "ada", act).await.unwrap();
-    let key = registry.issue_key(licence.id, "us", Duration::ZERO, act).await.unwrap().key;
+    let licence = registry.create_licence(terms, audit).await.unwrap();
+    registry.accept_terms(licence.id, "1", "ada", audit).await.unwrap();
+    let key = registry.issue_key(licence.id, "us", Duration::ZERO, audit).await.unwrap().key;
     let clock = Arc::new(ManualClock::starting_at(NOW));
     let authenticator = Authenticator::new(AdmissionConfig::new(Access::Licensed, "us"), keys, clock.clone());
     authenticator.load(&registry).await.unwrap();
@@ -96,7 +97,7 @@ async fn a_place() -> Place {
     let heard = Arc::new(Heard::default());
     let pipeline = gateway.pipeline(Arc::new(queue), vec![heard.clone() as _], TaskTracker::new());
     let service = with_credentials(second::router(pipeline));
-    Place { service, gateway, heard, key, _directory: directory }
+    Fixture { service, gateway, heard, key, _directory: directory }
 }
 
 fn config() -> Config {
@@ -124,7 +125,7 @@ fn config() -> Config {
     }
 }
 
-impl Place {
+impl Fixture {
     async fn push(&self, key: Option<&str>, app: &str) -> String {
         let mut request = Request::builder().method("POST").uri("/notes");
         if let Some(key) = key {
@@ -139,7 +140,7 @@ impl Place {
 
 #[tokio::test]
 async fn another_face_is_admitted_limited_and_counted_like_the_first() {
-    let place = a_place().await;
+    let place = fixture().await;
     let key = Some(place.key.expose());
 
     let answers = [

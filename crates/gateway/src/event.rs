@@ -1,11 +1,11 @@
-//! What becomes of each request that a face took: one event, and the sinks that hear of it.
+//! Outcome events: one for each request that a face took, and the sinks that receive it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use push_domain::{App, DeviceId, FailReason, JobId, Kind, Owner, TenantId, Timestamp, Verdict};
 
-/// By what a face counts a push, in words of its dialect.
+/// Metric label of a push, in words of its face's dialect.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Label {
     /// The type that the caller wrote, as far as it is a known one.
@@ -18,7 +18,7 @@ pub(crate) struct Label {
     pub(crate) app_version: i64,
 }
 
-/// A push that was admitted, and its verdict.
+/// Event of an admitted push, with its verdict.
 #[derive(Debug, Clone)]
 pub(crate) struct Answered {
     pub(crate) id: JobId,
@@ -42,7 +42,7 @@ impl Answered {
     }
 }
 
-/// A request that was answered without asking a provider.
+/// Event of a request that was refused without asking a provider.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Refused {
     pub(crate) id: JobId,
@@ -51,7 +51,7 @@ pub(crate) struct Refused {
     pub(crate) reason: FailReason,
 }
 
-/// Hears of every end: metrics, usage, the log. Called on the serving thread, once for each request; it neither waits nor
+/// Event sink (metrics, usage, log). Called on the serving thread, once a request; it neither waits nor
 /// fails.
 pub(crate) trait Sink: Send + Sync {
     /// A push was answered.

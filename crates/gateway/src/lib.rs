@@ -1,4 +1,4 @@
-//! The customers' API: takes pushes from their servers and answers with the truth.
+//! Push gateway: the customers' HTTP API. It takes pushes from their servers and answers with the truth.
 //!
 //! A *face* reads requests of its dialect and answers in it (`faces`). One pipeline is between, the same for all:
 //! `credential` takes what a request presents, the [`Authenticator`] (`admission`) says who calls, may they, and how fast,
@@ -20,7 +20,7 @@ mod outage;
 mod push_log;
 mod receipts;
 mod refusal;
-mod refusals;
+mod refusal_log;
 mod state;
 mod usage;
 
@@ -30,4 +30,4 @@ pub use credential::CredentialService;
 pub use faces::mattermost::edge;
 #[cfg(fuzzing)]
 pub use faces::mattermost::fuzzing;
-pub use state::{Gateway, Load, Parts, Version};
+pub use state::{Gateway, LoadReport, Parts, Version};

@@ -1,4 +1,4 @@
-//! Apps whose provider is out of order, as the workers say: their pushes fail at once instead of queueing up
+//! Circuit breaker by app, as the workers report outages: pushes fail at once instead of queueing up
 //! for workers who would refuse them.
 
 use std::collections::{HashMap, HashSet};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// whether that is over.
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
-/// What is known of outages; shared by all serving threads.
+/// Provider outages by app; shared by all serving threads.
 #[derive(Debug)]
 pub(crate) struct Outages {
     /// The apps, and when a push of each was last let through, in milliseconds after `made`.
@@ -44,7 +44,7 @@ impl Outages {
     }
 
     /// Says whether a push to this app fails at once.
-    pub(crate) fn bars(&self, app: &AppId) -> bool {
+    pub(crate) fn rejects(&self, app: &AppId) -> bool {
         let apps = self.apps.load();
         let Some(tried) = apps.get(app) else { return false };
         let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -63,17 +63,17 @@ mod tests {
     async fn an_app_that_is_out_of_order_gets_a_try_now_and_then() {
         let outages = Outages::default();
         let (ios, android) = (AppId::new("ios"), AppId::new("android"));
-        assert!(!outages.bars(&ios));
+        assert!(!outages.rejects(&ios));
         outages.set([ios.clone()].into());
 
         tokio::time::advance(TRY_EVERY).await;
-        let barred = [(); 3].map(|()| outages.bars(&ios));
+        let barred = [(); 3].map(|()| outages.rejects(&ios));
         assert_eq!(barred, [false, true, true]);
-        assert!(!outages.bars(&android));
+        assert!(!outages.rejects(&android));
         tokio::time::advance(TRY_EVERY).await;
-        assert!(!outages.bars(&ios));
+        assert!(!outages.rejects(&ios));
 
         outages.set(HashSet::new());
-        assert!(!outages.bars(&ios) && !outages.bars(&ios));
+        assert!(!outages.rejects(&ios) && !outages.rejects(&ios));
     }
 }

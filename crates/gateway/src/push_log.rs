@@ -1,4 +1,4 @@
-//! The log line of a push: who, which app, what became of it, and nothing of what it said.
+//! Access log of pushes: who, which app, what became of it, and nothing of what it said.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use tracing::info;
 
 use crate::admission::Authenticator;
 use crate::event::{Answered, Refused, Sink};
-use crate::refusals::Refusals;
+use crate::refusal_log::RefusalLogLimiter;
 
-/// Writes one line for each push, and for as many refusals as are worth it.
+/// Event sink that logs each push, and refusals within a rate.
 pub(crate) struct PushLog {
     authenticator: Arc<Authenticator>,
-    refusals: Arc<Refusals>,
+    refusals: Arc<RefusalLogLimiter>,
 }
 
 impl PushLog {
-    pub(crate) const fn new(authenticator: Arc<Authenticator>, refusals: Arc<Refusals>) -> Self {
+    pub(crate) const fn new(authenticator: Arc<Authenticator>, refusals: Arc<RefusalLogLimiter>) -> Self {
         Self { authenticator, refusals }
     }
 }

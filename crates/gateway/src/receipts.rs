@@ -1,4 +1,4 @@
-//! Which receipts were counted: each counts once, however often it comes.
+//! Deduplication of delivery receipts: each counts once, however often it comes.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -10,7 +10,7 @@ use push_domain::TenantId;
 const REMEMBERED: usize = 65_536;
 const PARTS: usize = 16;
 
-/// The receipts of the last time, by tenant: when there are too many, the tenant with the most forgets its oldest, so that
+/// Deduplication set of recent receipts, by tenant: when full, the largest tenant forgets its oldest, so that
 /// nobody's receipts make another's be counted twice.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {

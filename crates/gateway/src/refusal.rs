@@ -1,11 +1,11 @@
-//! Why a request is answered without asking a provider.
+//! Refusal: the error of a request that is answered without asking a provider.
 
 use std::fmt::Display;
 
 use http_edge::BodyFault;
 use push_domain::{FailReason, TenantId};
 
-/// A refusal, as the pipeline and the faces make it; a face renders it.
+/// Refusal of a request, made by the pipeline or a face; a face renders it.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     /// What it is, for metrics and the log.

@@ -1,11 +1,11 @@
-//! What every request needs, put together once.
+//! Gateway state, shared by the serving threads, and its assembly.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use dispatch_stream::{LineState, Submit, Summary, TenantState};
-use http_edge::Rates;
+use dispatch_stream::{AppQueueState, JobProducer, Summary, TenantState};
+use http_edge::KeyedRateLimiter;
 use push_domain::{AppCatalogue, AppId, Clock, TenantId};
 use tokio_util::task::TaskTracker;
 
@@ -18,7 +18,7 @@ use crate::fair::{FairQueue, Share};
 use crate::outage::Outages;
 use crate::push_log::PushLog;
 use crate::receipts::Receipts;
-use crate::refusals::Refusals;
+use crate::refusal_log::RefusalLogLimiter;
 use crate::usage::Usage;
 use crate::{Access, Config};
 
@@ -36,7 +36,7 @@ pub struct Version {
     pub version: String,
 }
 
-/// What a gateway is made of.
+/// Dependencies of a gateway.
 #[derive(Debug)]
 pub struct Parts {
     /// Its settings.
@@ -60,24 +60,24 @@ pub struct Gateway {
     pub(crate) version: Version,
     pub(crate) receipts: Receipts,
     log: Arc<PushLog>,
-    pub(crate) devices: Rates,
+    pub(crate) devices: KeyedRateLimiter,
     outages: Arc<Outages>,
     share: Share,
     /// What its serving threads have.
     threads: Mutex<Vec<Thread>>,
 }
 
-/// What one serving thread has; gone when the thread is.
+/// Handles to one serving thread's queue and usage; gone when the thread is.
 struct Thread {
     queue: Weak<FairQueue>,
     usage: Weak<Usage>,
 }
 
-/// What a gateway has to do, and does for whom.
+/// Report of a gateway's load: its queues and busiest tenants.
 #[derive(Debug, Default)]
-pub struct Load {
+pub struct LoadReport {
     /// What waits for each app.
-    pub lines: BTreeMap<String, LineState>,
+    pub lines: BTreeMap<String, AppQueueState>,
     /// The tenants that it is busiest with.
     pub tenants: Vec<TenantState>,
 }
@@ -87,9 +87,12 @@ impl Gateway {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { config, authenticator, apps, clock, version } = parts;
-        let devices =
-            Rates::per_second(config.device_rate_per_second, config.device_burst, REMEMBERED_DEVICES);
-        let (receipts, refusals) = (Receipts::default(), Arc::new(Refusals::new()));
+        let devices = KeyedRateLimiter::per_second(
+            config.device_rate_per_second,
+            config.device_burst,
+            REMEMBERED_DEVICES,
+        );
+        let (receipts, refusals) = (Receipts::default(), Arc::new(RefusalLogLimiter::new()));
         let log = Arc::new(PushLog::new(Arc::clone(&authenticator), refusals));
         let outages = Arc::default();
         let (share, threads) = (Share::default(), Mutex::default());
@@ -110,8 +113,8 @@ impl Gateway {
 
     /// Says what it has to do at the moment, and for whom: the busiest tenants only.
     #[must_use]
-    pub fn load(&self) -> Load {
-        let (mut lines, mut under_way) = (BTreeMap::<String, LineState>::new(), HashMap::new());
+    pub fn load(&self) -> LoadReport {
+        let (mut lines, mut under_way) = (BTreeMap::<String, AppQueueState>::new(), HashMap::new());
         let mut answers = HashMap::new();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| {
@@ -137,12 +140,12 @@ impl Gateway {
             under_way: under_way.get(&tenant).copied().unwrap_or_default(),
             answers: answers.into_iter().map(|(label, count)| (label.to_owned(), count)).collect(),
         };
-        Load { lines, tenants: tenants.into_iter().map(state).collect() }
+        LoadReport { lines, tenants: tenants.into_iter().map(state).collect() }
     }
 
     /// Acts on what all processes of the region told: how many gateways share what there is, and which apps' providers are
     /// out of order.
-    pub fn hear(&self, summary: &Summary) {
+    pub fn apply_summary(&self, summary: &Summary) {
         self.authenticator.share_among(summary.gateways.max(1));
         self.share.set(summary.share);
         self.outages.set(summary.broken.iter().map(|name| AppId::new(name)).collect());
@@ -151,7 +154,11 @@ impl Gateway {
     /// Returns the service for one serving thread, whose pushes go to `dispatch` and are waited for in
     /// `tasks`: a push is settled, counted and logged also when its caller has left.
     #[must_use]
-    pub fn service(self: &Arc<Self>, dispatch: Arc<dyn Submit>, tasks: TaskTracker) -> CredentialService {
+    pub fn service(
+        self: &Arc<Self>,
+        dispatch: Arc<dyn JobProducer>,
+        tasks: TaskTracker,
+    ) -> CredentialService {
         let has_tenants = self.config.access == Access::Licensed;
         let queue =
             Arc::new(FairQueue::new(dispatch, Arc::clone(&self.outages), self.share.clone(), has_tenants));

@@ -1,4 +1,4 @@
-//! What became of each tenant's pushes in the last minutes, in one serving thread.
+//! Usage counters: answers by tenant in the last minutes, in one serving thread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ const MOST: usize = 10_000;
 
 type Answers = HashMap<TenantId, BTreeMap<&'static str, u64>>;
 
-/// Counts answers by tenant.
+/// Event sink that counts answers by tenant.
 #[derive(Debug)]
 pub(crate) struct Usage {
     state: Mutex<State>,

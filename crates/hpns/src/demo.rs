@@ -15,7 +15,8 @@ use figment::providers::{Format, Toml};
 use provider_sim::{Settings, Simulator};
 use push_domain::Clock;
 use tenant_registry::{
-    Act, AdminToken, AdminTokenDraft, Administration, LicenceDraft, LicenceKey, Plan, Role, TenantDraft,
+    AdminToken, AdminTokenDraft, Administration, AuditContext, LicenceDraft, LicenceKey, Plan, Role,
+    TenantDraft,
 };
 
 use crate::config::{AppConfig, Config, LogFormat};
@@ -28,7 +29,7 @@ const TOKEN_LIFE: Duration = Duration::from_hours(30 * 24);
 const IOS_TOKEN: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 const ANDROID_TOKEN: &str = "demo-android:APA91b-demo_token";
 
-/// What opens the demo's doors.
+/// Secrets of the demo: a licence key and an admin token.
 pub(crate) struct DemoSecrets {
     licence_key: String,
     admin_token: String,
@@ -46,7 +47,7 @@ fn keep(path: &Path, secret: &str) -> anyhow::Result<String> {
     Ok(secret.to_owned())
 }
 
-/// A running simulator, and where the demo keeps its things.
+/// Demo environment: a running simulator, and the directory with the demo's files.
 pub(crate) struct Demo {
     directory: PathBuf,
     control: SocketAddr,
@@ -103,46 +104,50 @@ impl Demo {
         region: &str,
         clock: &dyn Clock,
     ) -> anyhow::Result<DemoSecrets> {
-        let act = Act::new("demo", clock.now());
-        let licence_key = self.licence_key(registry, region, act).await?;
-        Ok(DemoSecrets { licence_key, admin_token: self.admin_token(registry, act).await? })
+        let audit = AuditContext::new("demo", clock.now());
+        let licence_key = self.licence_key(registry, region, audit).await?;
+        Ok(DemoSecrets { licence_key, admin_token: self.admin_token(registry, audit).await? })
     }
 
     async fn licence_key(
         &self,
         registry: &dyn Administration,
         region: &str,
-        act: Act<'_>,
+        audit: AuditContext<'_>,
     ) -> anyhow::Result<String> {
         let path = self.directory.join("licence-key");
         if let Some(text) = kept(&path) {
             let snapshot = registry.snapshot().await?;
             if let Ok(key) = LicenceKey::parse(&text)
-                && snapshot.open(&key, region, act.at).is_ok()
+                && snapshot.open(&key, region, audit.at).is_ok()
             {
                 return Ok(text);
             }
         }
         let tenant = match registry.tenant_named(TENANT).await? {
             Some(tenant) => tenant,
-            None => registry.create_tenant(&TenantDraft::named(TENANT), act).await?,
+            None => registry.create_tenant(&TenantDraft::named(TENANT), audit).await?,
         };
         let draft = LicenceDraft {
             rate_per_second: 1000,
             burst: 2000,
-            ..LicenceDraft::new(tenant.id, Plan::Test, region, act.at)
+            ..LicenceDraft::new(tenant.id, Plan::Test, region, audit.at)
         };
-        let licence = registry.create_licence(draft, act).await?;
-        registry.accept_terms(licence.id, "demo", "demo", act).await?;
-        let issued = registry.issue_key(licence.id, region, Duration::ZERO, act).await?;
+        let licence = registry.create_licence(draft, audit).await?;
+        registry.accept_terms(licence.id, "demo", "demo", audit).await?;
+        let issued = registry.issue_key(licence.id, region, Duration::ZERO, audit).await?;
         keep(&path, issued.key.expose())
     }
 
-    async fn admin_token(&self, registry: &dyn Administration, act: Act<'_>) -> anyhow::Result<String> {
+    async fn admin_token(
+        &self,
+        registry: &dyn Administration,
+        audit: AuditContext<'_>,
+    ) -> anyhow::Result<String> {
         let path = self.directory.join("admin-token");
         if let Some(text) = kept(&path)
             && let Ok(token) = AdminToken::parse(&text)
-            && registry.open_admin_token(&token, act.at).await?.is_some()
+            && registry.open_admin_token(&token, audit.at).await?.is_some()
         {
             return Ok(text);
         }
@@ -150,9 +155,9 @@ impl Demo {
             name: "demo".into(),
             role: Role::SecurityAdmin,
             tenant: None,
-            expires_at: act.at.plus(TOKEN_LIFE),
+            expires_at: audit.at.plus(TOKEN_LIFE),
         };
-        keep(&path, registry.issue_admin_token(draft, act).await?.token.expose())
+        keep(&path, registry.issue_admin_token(draft, audit).await?.token.expose())
     }
 
     /// Prints what to put into Mattermost, and what to paste into a terminal.

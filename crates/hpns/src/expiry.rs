@@ -1,4 +1,4 @@
-//! Watches the end of something that expires: a metric always, a log line a day when it is near.
+//! Certificate-expiry monitor: a metric always, a log line a day when the end is near.
 
 use metrics::Gauge;
 use push_domain::Timestamp;
@@ -7,8 +7,8 @@ use tracing::{error, warn};
 const WARN_DAYS: u32 = 30;
 const ALARM_DAYS: u32 = 7;
 
-/// What was told about one certificate.
-pub(crate) struct Expiry {
+/// Monitor of one certificate's end.
+pub(crate) struct ExpiryMonitor {
     metric: &'static str,
     /// What it belongs to: `app` or `listener`, and its name.
     kind: &'static str,
@@ -17,7 +17,7 @@ pub(crate) struct Expiry {
     told_on: Option<u32>,
 }
 
-impl Expiry {
+impl ExpiryMonitor {
     /// Watches the certificate of an app or a listener.
     pub(crate) fn new(metric: &'static str, kind: &'static str, name: &str) -> Self {
         Self { metric, kind, name: name.to_owned(), gauge: None, told_on: None }

@@ -1,4 +1,4 @@
-//! Keeps what is in memory in memory.
+//! Process hardening: no core dumps, private files, and panics that say where and not what.
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask};

@@ -1,4 +1,4 @@
-//! The service's own keys, in files that only their owner may read: one with all of them where one process does everything,
+//! Key files of the service, which only their owner may read: one with all keys for a single process,
 //! or one for each purpose, of which each role is given its own.
 
 use std::fmt::Write as _;
@@ -16,9 +16,9 @@ use crate::secret_file;
 
 const BYTES: usize = 32;
 
-/// Who wants to have keys.
+/// Key holder: decides which key purposes a role or command must and must not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holder {
+pub(crate) enum KeyHolder {
     /// Checks licence keys and hashes devices. It must not have those of operators.
     Gateway,
     /// Sells licences, and answers to operators.
@@ -27,7 +27,7 @@ pub(crate) enum Holder {
     Registry,
 }
 
-impl Holder {
+impl KeyHolder {
     const fn needs(self) -> &'static [KeyPurpose] {
         match self {
             Self::Gateway => {
@@ -40,7 +40,7 @@ impl Holder {
 }
 
 /// Reads the keys that the configuration names. Where it names none by purpose, the one file is made when it is missing.
-pub(crate) fn load(config: &Config, holder: Holder) -> anyhow::Result<Keys> {
+pub(crate) fn load(config: &Config, holder: KeyHolder) -> anyhow::Result<Keys> {
     let files = config.key_files();
     let set = if files.is_empty() {
         let path = config.key_path();
@@ -48,7 +48,9 @@ pub(crate) fn load(config: &Config, holder: Holder) -> anyhow::Result<Keys> {
             make(&path).with_context(|| format!("registry.key_file: cannot make {}", path.display()))?;
         }
         let set = read(&path).with_context(|| format!("registry.key_file: {}", path.display()))?;
-        if holder == Holder::Gateway && set.holds(KeyPurpose::Operators) && !config.dispatch.lanes.is_empty()
+        if holder == KeyHolder::Gateway
+            && set.holds(KeyPurpose::Operators)
+            && !config.dispatch.lanes.is_empty()
         {
             warn!("this gateway holds the operators' keys; give each role files of its own: hpns keys split");
         }
@@ -60,7 +62,8 @@ pub(crate) fn load(config: &Config, holder: Holder) -> anyhow::Result<Keys> {
             set.merge(more).with_context(|| format!("registry.key_files: {}", path.display()))?;
         }
         ensure!(
-            holder != Holder::Gateway || !(set.holds(KeyPurpose::Operators) || set.holds(KeyPurpose::Rights)),
+            holder != KeyHolder::Gateway
+                || !(set.holds(KeyPurpose::Operators) || set.holds(KeyPurpose::Rights)),
             "registry.key_files: a gateway must not have the operators' keys, nor those that sign; leave their files out"
         );
         set
@@ -179,8 +182,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let config = config("", directory.path());
 
-        let first = load(&config, Holder::Operators).unwrap().purpose_keys("test");
-        let second = load(&config, Holder::Operators).unwrap().purpose_keys("test");
+        let first = load(&config, KeyHolder::Operators).unwrap().purpose_keys("test");
+        let second = load(&config, KeyHolder::Operators).unwrap().purpose_keys("test");
 
         assert_eq!(first[0].expose(), second[0].expose());
         let mode = std::fs::metadata(directory.path().join("hpns.key")).unwrap().permissions().mode();
@@ -195,7 +198,7 @@ mod tests {
             let path = directory.path().join("hpns.key");
             let _ = std::fs::remove_file(&path);
             secret_file::write(&path, text).unwrap();
-            let message = format!("{:#}", load(&config, Holder::Operators).unwrap_err());
+            let message = format!("{:#}", load(&config, KeyHolder::Operators).unwrap_err());
             assert!(message.contains("hpns.key") && !message.contains("canary"), "{message}");
         }
     }
@@ -214,21 +217,21 @@ mod tests {
         let all = ["control", "devices", "log", "operators", "rights", "rights-check"];
         let gateway = ["control", "devices", "log", "rights-check"];
 
-        assert!(with(&all, Holder::Operators).is_ok() && with(&gateway, Holder::Gateway).is_ok());
+        assert!(with(&all, KeyHolder::Operators).is_ok() && with(&gateway, KeyHolder::Gateway).is_ok());
         let refused = |names: &[&str], holder| with(names, holder).unwrap_err().to_string();
-        assert!(refused(&all, Holder::Gateway).contains("must not have the operators' keys"));
+        assert!(refused(&all, KeyHolder::Gateway).contains("must not have the operators' keys"));
         assert!(
-            refused(&["control", "log", "devices", "rights"], Holder::Gateway)
+            refused(&["control", "log", "devices", "rights"], KeyHolder::Gateway)
                 .contains("nor those that sign")
         );
-        assert!(refused(&all[..2], Holder::Gateway).contains("needs keys for `log`"));
-        assert!(refused(&all[..3], Holder::Gateway).contains("needs keys for `rights-check`"));
-        assert!(refused(&all[..3], Holder::Operators).contains("needs keys for `operators`"));
-        assert!(refused(&["control", "control"], Holder::Gateway).contains("control.keys"));
+        assert!(refused(&all[..2], KeyHolder::Gateway).contains("needs keys for `log`"));
+        assert!(refused(&all[..3], KeyHolder::Gateway).contains("needs keys for `rights-check`"));
+        assert!(refused(&all[..3], KeyHolder::Operators).contains("needs keys for `operators`"));
+        assert!(refused(&["control", "control"], KeyHolder::Gateway).contains("control.keys"));
         // They are the keys that the one file had.
-        let old = load(&config("key_file = \"old.key\"", directory.path()), Holder::Operators).unwrap();
-        let new = with(&all, Holder::Operators).unwrap();
+        let old = load(&config("key_file = \"old.key\"", directory.path()), KeyHolder::Operators).unwrap();
+        let new = with(&all, KeyHolder::Operators).unwrap();
         assert_eq!(old.purpose_keys("x")[0].expose(), new.purpose_keys("x")[0].expose());
-        assert!(with(&gateway, Holder::Gateway).unwrap().purpose_keys("console session").is_empty());
+        assert!(with(&gateway, KeyHolder::Gateway).unwrap().purpose_keys("console session").is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The lanes that the configuration names, and the keys under which pushes travel on them.
+//! Lane set-up: the lanes that the configuration names, and the keys under which pushes travel on them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::secret_file;
 pub(crate) struct Lanes {
     pub(crate) all: Vec<Lane>,
     /// For what this process and the others tell each other.
-    pub(crate) words: BoardKeys,
+    pub(crate) peer_keys: BoardKeys,
     /// For pushes; a process that neither takes nor sends them needs none.
     ring: Option<Arc<KeyRing>>,
 }
@@ -31,7 +31,7 @@ impl Lanes {
             return Ok(None);
         }
         let path = config.path(&dispatch.key_ring_file);
-        let (words, ring) = read_keys(&path)
+        let (peer_keys, ring) = read_keys(&path)
             .with_context(|| format!("dispatch.key_ring_file: {} is no key ring", path.display()))?;
         let authority = dispatch.lanes_ca_file.as_ref().map(|file| std::fs::read(config.path(file)));
         let authority = authority.transpose().context("dispatch.lanes_ca_file cannot be read")?;
@@ -50,7 +50,7 @@ impl Lanes {
             }
             lanes.push(lane);
         }
-        Ok(Some(Self { all: lanes, words, ring: ring.map(Arc::new) }))
+        Ok(Some(Self { all: lanes, peer_keys, ring: ring.map(Arc::new) }))
     }
 
     /// Makes the gateway's end of a process that takes pushes.

@@ -1,4 +1,4 @@
-//! The certificate of the gateway's listener, read again when its files change.
+//! TLS certificate of the gateway's listener, reloaded when its files change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::config::Config;
-use crate::expiry::Expiry;
+use crate::expiry::ExpiryMonitor;
 use crate::secret_file;
 
-/// What the listener serves, and where it came from.
+/// TLS certificate of the listener, with the state of its files.
 pub(crate) struct ListenerTls {
     pub(crate) tls: Tls,
     config: Arc<Config>,
     seen: (SecretBytes, SecretBytes),
-    expiry: Expiry,
+    expiry: ExpiryMonitor,
     /// Whether the files could not be read at the last look.
     unreadable: bool,
 }
@@ -30,7 +30,7 @@ impl ListenerTls {
         let Some(files) = &config.gateway.tls else { return Ok(None) };
         let seen = read(config, files)?;
         let tls = Tls::new(&seen.0, &seen.1).context("`gateway.tls`")?;
-        let expiry = Expiry::new("listener_certificate_days_left", "listener", "gateway");
+        let expiry = ExpiryMonitor::new("listener_certificate_days_left", "listener", "gateway");
         Ok(Some(Self { tls, config: Arc::clone(config), seen, expiry, unreadable: false }))
     }
 

@@ -1,4 +1,4 @@
-//! The way out: which proxy stands between us and a host, if any.
+//! Proxy selection for outbound connections: which proxy stands between us and a host, if any.
 
 use anyhow::{bail, ensure};
 use http::Uri;
@@ -48,15 +48,15 @@ fn exceptions(text: &str) -> (String, Vec<(String, u16)>) {
     (plain.join(","), with_port)
 }
 
-/// Knows the proxy for every host.
+/// Proxy resolver: the proxy for every outbound host, from the settings or the environment.
 #[derive(Debug)]
-pub(crate) struct Outbound {
+pub(crate) struct ProxyResolver {
     matcher: Option<Matcher>,
     /// Hosts at these ports need none.
     except: Vec<(String, u16)>,
 }
 
-impl Outbound {
+impl ProxyResolver {
     /// Reads the settings, or the environment where they say so.
     pub(crate) fn new(config: &OutboundConfig) -> anyhow::Result<Self> {
         let no_proxy = config.no_proxy.clone();
@@ -142,8 +142,8 @@ pub(crate) fn is_loopback(url: &reqwest::Url) -> bool {
 mod tests {
     use super::*;
 
-    fn outbound(proxy: &str, no_proxy: &str) -> anyhow::Result<Outbound> {
-        Outbound::new(&OutboundConfig { proxy: proxy.into(), no_proxy: no_proxy.into() })
+    fn outbound(proxy: &str, no_proxy: &str) -> anyhow::Result<ProxyResolver> {
+        ProxyResolver::new(&OutboundConfig { proxy: proxy.into(), no_proxy: no_proxy.into() })
     }
 
     #[test]

@@ -1,26 +1,26 @@
-//! Opens the registry that the configuration names.
+//! Registry factory: opens the SQLite or PostgreSQL registry that the configuration names.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use push_domain::{Clock, SystemClock};
 use tenant_registry::{
-    Act, Administration, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError,
+    Administration, AuditContext, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError,
     SqliteRegistry, TenantReader,
 };
 use tracing::warn;
 
 use crate::config::Config;
-use crate::keyfile::{self, Holder};
+use crate::keyfile::{self, KeyHolder};
 
-/// Tenants and licences, for those who read or sell them.
+/// Registry handle: tenants and licences, for gateways and the admin role.
 #[derive(Clone)]
 pub(crate) enum Registry {
     Sqlite(Arc<SqliteRegistry>),
     Postgres(Arc<PostgresRegistry>),
 }
 
-/// Devices, for those who deliver.
+/// Device-ledger handle, for workers.
 #[derive(Clone)]
 pub(crate) enum Ledger {
     Sqlite(Arc<SqliteRegistry>),
@@ -29,15 +29,15 @@ pub(crate) enum Ledger {
 
 impl Registry {
     /// Opens it with the service's own keys; makes a file and its keys when they are missing.
-    pub(crate) async fn open(config: &Config, holder: Holder) -> anyhow::Result<(Self, Keys)> {
+    pub(crate) async fn open(config: &Config, holder: KeyHolder) -> anyhow::Result<(Self, Keys)> {
         let keys = keyfile::load(config, holder)?;
         let registry = match config.registry.postgres() {
             Some(address) => {
                 let opened = PostgresRegistry::open(address, keys.clone()).await;
                 let opened = opened.context("registry.url: the PostgreSQL cannot be used")?;
-                if holder == Holder::Operators {
+                if holder == KeyHolder::Operators {
                     opened.seal_audit().await.context("registry.url: the audit log")?;
-                    opened.try_to_make_salts(Act::new("hpns", SystemClock.now())).await;
+                    opened.make_missing_salts_or_warn(AuditContext::new("hpns", SystemClock.now())).await;
                 }
                 Self::Postgres(Arc::new(opened))
             }
@@ -72,11 +72,11 @@ impl Registry {
     pub(crate) async fn seal_rights(
         &self,
         as_it_stands: bool,
-        act: Act<'_>,
+        audit: AuditContext<'_>,
     ) -> Result<Vec<String>, RegistryError> {
         match self {
-            Self::Sqlite(registry) => registry.seal_rights(as_it_stands, act).await,
-            Self::Postgres(registry) => registry.seal_rights(as_it_stands, act).await,
+            Self::Sqlite(registry) => registry.seal_rights(as_it_stands, audit).await,
+            Self::Postgres(registry) => registry.seal_rights(as_it_stands, audit).await,
         }
     }
 
@@ -93,7 +93,7 @@ impl Ledger {
     /// another version is.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
         let Some(address) = config.registry.postgres() else {
-            return Ok(Self::Sqlite(open_file(config, &keyfile::load(config, Holder::Registry)?).await?));
+            return Ok(Self::Sqlite(open_file(config, &keyfile::load(config, KeyHolder::Registry)?).await?));
         };
         let ledger = PostgresLedger::new(address).context("registry.url")?;
         match ledger.check().await {

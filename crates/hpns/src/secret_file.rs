@@ -1,4 +1,4 @@
-//! Files that an operator puts in place, keys above all: read without being held up, and written whole or not at all.
+//! Secret-file I/O: bounded reads with permission checks, and atomic writes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! Logs and metrics: libraries speak, here somebody listens.
+//! Telemetry set-up: the log subscriber and the Prometheus `ledger_writer`.
 
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
@@ -39,24 +39,24 @@ const BUCKETS: [f64; 15] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0];
 
 /// Lines of so long share a write, and a wake-up of the thread that writes.
-const GATHERED: Duration = Duration::from_millis(5);
+const BATCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A writer that lets lines gather before it flushes.
-struct Gathered<W: Write>(BufWriter<W>);
+/// Batching writer: lets lines gather before it flushes.
+struct BatchingWriter<W: Write>(BufWriter<W>);
 
-impl<W: Write> Write for Gathered<W> {
+impl<W: Write> Write for BatchingWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.write(line)
     }
 
     #[expect(clippy::disallowed_methods, reason = "this thread only writes the log")]
     fn flush(&mut self) -> io::Result<()> {
-        std::thread::sleep(GATHERED);
+        std::thread::sleep(BATCH_INTERVAL);
         self.0.flush()
     }
 }
 
-/// What ends when it is dropped, and what shows the metrics.
+/// Telemetry handles: the metrics, and the guard of the log writer.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     pub(crate) metrics: PrometheusHandle,
@@ -78,7 +78,7 @@ pub(crate) fn install(config: &LogConfig) -> anyhow::Result<Telemetry> {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(MAX_WAITING_LINES)
-        .finish(Gathered(BufWriter::with_capacity(32 * 1024, stderr)));
+        .finish(BatchingWriter(BufWriter::with_capacity(32 * 1024, stderr)));
     let dropped = writer.error_counter();
     let filter =
         Targets::new().with_default(LevelFilter::WARN).with_targets(OURS.map(|target| (target, level)));

@@ -1,4 +1,4 @@
-//! What a connection is doing, and for how long it may.
+//! Connection activity: header, idle and request timeouts.
 //!
 //! hyper has one timer for "the header is late" and "nobody has asked anything"; a stock Mattermost
 //! server keeps idle connections for 90 s, while a header that takes longer than 5 s is an attack.
@@ -25,7 +25,7 @@ const IDLE: u64 = 1;
 /// mean that a header has begun.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
 
-/// The state of one connection: how many requests are open, and since when it does what it does.
+/// Activity state of one connection: how many requests are open, and since when it does what it does.
 #[derive(Debug)]
 pub(crate) struct Activity {
     opened: Instant,
@@ -115,41 +115,41 @@ impl Activity {
     }
 }
 
-/// A request that is being answered; it ends also when its caller gives it up.
+/// In-flight guard of a request; it ends also when its caller gives it up.
 #[derive(Debug)]
-pub(crate) struct UnderWay {
+pub(crate) struct InFlightGuard {
     activity: Arc<Activity>,
     /// Whether it began while its connection had no other.
     pub(crate) is_alone: bool,
 }
 
-impl UnderWay {
+impl InFlightGuard {
     pub(crate) fn begin(activity: &Arc<Activity>) -> Self {
         let is_alone = activity.request_began();
         Self { activity: Arc::clone(activity), is_alone }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.activity.request_ended();
     }
 }
 
-/// A transport that reports the first byte of a request.
+/// I/O wrapper that reports the first byte of a request.
 #[derive(Debug)]
-pub(crate) struct Watched<T> {
+pub(crate) struct MonitoredIo<T> {
     transport: T,
     activity: Arc<Activity>,
 }
 
-impl<T> Watched<T> {
+impl<T> MonitoredIo<T> {
     pub(crate) const fn new(transport: T, activity: Arc<Activity>) -> Self {
         Self { transport, activity }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for MonitoredIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -164,7 +164,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for MonitoredIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.transport).poll_write(cx, bytes)
     }

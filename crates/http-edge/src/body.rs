@@ -1,4 +1,4 @@
-//! Bodies, within their limits.
+//! Request bodies with limits of size, time and total bytes.
 //!
 //! Nearly every body is here with its head. One that is not gets a timer, and its bytes count until it is complete: so the
 //! limits cost those who make them necessary.
@@ -15,11 +15,11 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::activity::Activity;
+use crate::connection_table::Network;
 use crate::edge::Edge;
-use crate::floor::Network;
 use crate::limits::Limit;
 
-/// Why a body was not read to its end.
+/// Error of a request body that was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyFault {
     /// It is larger than a body may be.
@@ -36,18 +36,18 @@ pub enum BodyFault {
     Broken,
 }
 
-/// A request's body as it arrives. It ends with a [`BodyFault`] when it is over a limit.
-pub struct Arriving {
+/// Limited request body: ends with a [`BodyFault`] when it is over a limit.
+pub struct LimitedBody {
     inner: Incoming,
     site: Network,
     edge: Arc<Edge>,
     activity: Arc<Activity>,
     read: usize,
-    slow: Option<Box<Slow>>,
+    slow: Option<Box<SlowBody>>,
 }
 
-/// A body that did not come at once.
-struct Slow {
+/// Accounting of a slow body: one that did not come at once.
+struct SlowBody {
     site: Network,
     edge: Arc<Edge>,
     activity: Arc<Activity>,
@@ -55,7 +55,7 @@ struct Slow {
     late: Pin<Box<Sleep>>,
 }
 
-impl Slow {
+impl SlowBody {
     fn hold(&mut self, bytes: usize) -> bool {
         let is_held = self.edge.hold(self.site, bytes);
         self.held += if is_held { bytes } else { 0 };
@@ -63,14 +63,14 @@ impl Slow {
     }
 }
 
-impl Drop for Slow {
+impl Drop for SlowBody {
     fn drop(&mut self) {
         self.edge.release(self.site, self.held);
         self.activity.body_is_here();
     }
 }
 
-impl Arriving {
+impl LimitedBody {
     pub(crate) const fn new(
         inner: Incoming,
         site: Network,
@@ -87,18 +87,18 @@ impl Arriving {
     }
 
     /// Begins to count it, and says whether there is room.
-    fn slow_down(&mut self) -> bool {
+    fn begin_accounting(&mut self) -> bool {
         let late = Box::pin(tokio::time::sleep(self.edge.limits.body_timeout));
         let (edge, activity) = (Arc::clone(&self.edge), Arc::clone(&self.activity));
         activity.body_is_awaited();
-        let mut slow = Box::new(Slow { site: self.site, edge, activity, held: 0, late });
+        let mut slow = Box::new(SlowBody { site: self.site, edge, activity, held: 0, late });
         let is_held = slow.hold(self.read);
         self.slow = Some(slow);
         is_held
     }
 }
 
-impl HttpBody for Arriving {
+impl HttpBody for LimitedBody {
     type Data = Bytes;
     type Error = BodyFault;
 
@@ -131,9 +131,10 @@ impl HttpBody for Arriving {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                if this.slow.is_none() && !this.slow_down() {
+                if this.slow.is_none() && !this.begin_accounting() {
                     return this.over(Limit::BodyBytes, BodyFault::Crowded);
                 }
+                // Polled also when it was made just now: a timer that nobody has polled wakes nobody.
                 if this.slow.as_mut().is_some_and(|slow| slow.late.as_mut().poll(context).is_ready()) {
                     return this.over(Limit::BodyTime, BodyFault::TooSlow);
                 }
@@ -151,9 +152,9 @@ impl HttpBody for Arriving {
     }
 }
 
-impl std::fmt::Debug for Arriving {
+impl std::fmt::Debug for LimitedBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Arriving(…)")
+        f.write_str("LimitedBody(…)")
     }
 }
 

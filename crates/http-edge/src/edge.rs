@@ -1,4 +1,4 @@
-//! What all listeners of one purpose share: their limits, and who is inside.
+//! Resource limits of a listener group: connections, unfinished bodies and streams, counted together.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,58 +10,58 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, HeaderValue};
 use metrics::{Counter, Gauge};
-use push_domain::Sampled;
+use push_domain::LogSampler;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::activity::Activity;
-use crate::floor::{Floor, Network, Seat};
+use crate::connection_table::{ConnectionTable, Evictable, Network};
 use crate::limits::{Limit, Limits};
 use crate::{ErrorKind, Problem};
 
 /// Connections that are being told that there is no place for them.
 const REFUSED_AT_ONCE: usize = 64;
 
-/// One purpose's edge: its listeners, whichever threads they are on, count their callers together. What is over a limit is
+/// Listener group: its listeners, in all threads, count their callers together. What is over a limit is
 /// told to the caller where that is possible, counted (`edge_over_limit_total`) and, sampled, logged.
 pub struct Edge {
     name: &'static str,
     pub(crate) limits: Limits,
     answer: fn(Limit) -> Response<Body>,
-    floor: Mutex<Floor<Connection>>,
+    table: Mutex<ConnectionTable<Connection>>,
     /// Bytes of unfinished bodies, in all and by site.
     body_bytes: Mutex<(usize, HashMap<Network, usize>)>,
     streams: AtomicUsize,
     pub(crate) refusing: Arc<Semaphore>,
-    told: [(Sampled, Counter); Limit::ALL.len()],
+    told: [(LogSampler, Counter); Limit::ALL.len()],
     open: Gauge,
     displaced: Counter,
 }
 
 struct Connection {
     activity: Arc<Activity>,
-    leave: CancellationToken,
+    evict: CancellationToken,
 }
 
-impl Seat for Connection {
+impl Evictable for Connection {
     fn idle_since(&self) -> Option<Instant> {
         self.activity.idle_since()
     }
 
-    fn leave(&self) {
-        self.leave.cancel();
+    fn evict(&self) {
+        self.evict.cancel();
     }
 }
 
-/// A connection's place, until it is dropped.
-pub(crate) struct Place {
+/// Connection permit: holds a place until it is dropped.
+pub(crate) struct ConnectionPermit {
     edge: Arc<Edge>,
     number: u64,
     pub(crate) activity: Arc<Activity>,
     /// Cancelled when somebody else needs the place more.
-    pub(crate) leave: CancellationToken,
+    pub(crate) evict: CancellationToken,
 }
 
 impl Edge {
@@ -87,12 +87,12 @@ impl Edge {
         let told = Limit::ALL.map(|limit| {
             let count =
                 metrics::counter!("edge_over_limit_total", "listener" => name, "limit" => limit.label());
-            (Sampled::new(), count)
+            (LogSampler::new(), count)
         });
         Arc::new(Self {
             name,
             answer,
-            floor: Mutex::new(Floor::new(limits.connections, limits.connections_per_site)),
+            table: Mutex::new(ConnectionTable::new(limits.connections, limits.connections_per_site)),
             limits,
             body_bytes: Mutex::default(),
             streams: AtomicUsize::new(0),
@@ -103,26 +103,26 @@ impl Edge {
         })
     }
 
-    fn floor(&self) -> MutexGuard<'_, Floor<Connection>> {
-        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, ConnectionTable<Connection>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a new connection a place.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Limit> {
-        let (activity, leave) = (Activity::new(), CancellationToken::new());
-        let seat = Connection { activity: Arc::clone(&activity), leave: leave.clone() };
-        let mut floor = self.floor();
-        let entered = floor.enter(address, seat);
-        self.count(&floor);
-        drop(floor);
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, Limit> {
+        let (activity, evict) = (Activity::new(), CancellationToken::new());
+        let seat = Connection { activity: Arc::clone(&activity), evict: evict.clone() };
+        let mut table = self.table();
+        let entered = table.enter(address, seat);
+        self.count(&table);
+        drop(table);
         let (number, displaced) = entered?;
         self.displaced.increment(displaced as u64);
-        Ok(Place { edge: Arc::clone(self), number, activity, leave })
+        Ok(ConnectionPermit { edge: Arc::clone(self), number, activity, evict })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "thousands")]
-    fn count(&self, floor: &Floor<Connection>) {
-        self.open.set(floor.len() as f64);
+    fn count(&self, table: &ConnectionTable<Connection>) {
+        self.open.set(table.len() as f64);
     }
 
     /// Counts what is over a limit, and logs some of it.
@@ -173,27 +173,27 @@ impl Edge {
     }
 
     /// Counts a request beside others of its connection, if there is room.
-    pub(crate) fn begin_stream(self: &Arc<Self>) -> Option<Stream> {
+    pub(crate) fn begin_stream(self: &Arc<Self>) -> Option<StreamPermit> {
         let more = |open: usize| (open < self.limits.streams).then_some(open + 1);
         let begun = self.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        begun.is_ok().then(|| Stream(Arc::clone(self)))
+        begun.is_ok().then(|| StreamPermit(Arc::clone(self)))
     }
 }
 
-/// A request beside others of its connection, until it is dropped.
-pub(crate) struct Stream(Arc<Edge>);
+/// HTTP/2 stream permit: a request beside others of its connection, until it is dropped.
+pub(crate) struct StreamPermit(Arc<Edge>);
 
-impl Drop for Stream {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut floor = self.edge.floor();
-        floor.exit(self.number);
-        self.edge.count(&floor);
+        let mut table = self.edge.table();
+        table.exit(self.number);
+        self.edge.count(&table);
     }
 }
 

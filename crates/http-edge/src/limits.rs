@@ -1,11 +1,11 @@
-//! Limits before work: what callers may cost before their requests are looked at.
+//! Connection and request limits: what callers may cost before their requests are looked at.
 
 use std::time::Duration;
 
 use push_domain::InvalidSetting;
 use serde::{Deserialize, Deserializer};
 
-/// What all connections of one purpose may cost together, over all its listeners and threads. Those of the gateway are a
+/// Limits of a listener group: what its connections may cost together. Those of the gateway are a
 /// section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

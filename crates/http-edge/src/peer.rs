@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and who is behind the proxies in between.
+//! Peer address of a connection, and the client address behind trusted proxies (`X-Forwarded-For`).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,9 +6,9 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::floor::Network;
+use crate::connection_table::Network;
 
-/// The other end of a connection; every request carries it as an extension.
+/// Peer of a connection; every request carries it as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// Its address.
@@ -17,7 +17,7 @@ pub struct Peer {
     pub is_tls: bool,
 }
 
-/// Networks whose word for a client's address is taken.
+/// Trusted proxies: networks whose word for a client's address is taken.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct TrustedProxies(Vec<IpNet>);

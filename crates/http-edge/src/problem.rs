@@ -1,4 +1,4 @@
-//! The one form of error body: problem+json (RFC 9457).
+//! Error responses: problem+json (RFC 9457), the one form of error body.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::json;
 
-/// What went wrong, by what the caller can do about it.
+/// Error kind, by what the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Mend the request.

@@ -1,4 +1,4 @@
-//! The accept loop.
+//! HTTP server: the accept loop, and the life of a connection.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -13,7 +13,7 @@ use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use push_domain::Sampled;
+use push_domain::LogSampler;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -23,21 +23,21 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
-use crate::activity::{Activity, UnderWay, Watched};
-use crate::body::Arriving;
-use crate::edge::{Edge, Place};
-use crate::floor::Network;
+use crate::activity::{Activity, InFlightGuard, MonitoredIo};
+use crate::body::LimitedBody;
+use crate::connection_table::Network;
+use crate::edge::{ConnectionPermit, Edge};
 use crate::limits::Limit;
 use crate::{ErrorKind, Peer, Problem, Tls};
 
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long a connection that is overdue may take for a last word.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
+const OVERDUE_GRACE: Duration = Duration::from_secs(1);
 /// How long who has to make room may take to end.
-const LEAVING: Duration = Duration::from_millis(100);
+const EVICTION_GRACE: Duration = Duration::from_millis(100);
 /// How long it may take to tell a caller that there is no place.
-const REFUSING: Duration = Duration::from_secs(2);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a failed accept, such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,10 +53,10 @@ pub async fn serve<S>(
     stop: CancellationToken,
     tasks: TaskTracker,
 ) where
-    S: Service<Request<Arriving>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<LimitedBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let failed = Sampled::new();
+    let failed = LogSampler::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -81,7 +81,7 @@ pub async fn serve<S>(
                 if let Ok(turn) = Arc::clone(&edge.refusing).try_acquire_owned() {
                     let edge = Arc::clone(&edge);
                     tasks.spawn(async move {
-                        let _ = timeout(REFUSING, refuse(stream, tls, &edge, limit)).await;
+                        let _ = timeout(REFUSAL_TIMEOUT, refuse(stream, tls, &edge, limit)).await;
                         drop(turn);
                     });
                 }
@@ -89,7 +89,7 @@ pub async fn serve<S>(
             }
         };
         let peer = Peer { address: peer.ip(), is_tls: tls.is_some() };
-        let tracked = Tracked {
+        let tracked = RequestTracker {
             service: service.clone(),
             peer,
             site: Network::site(peer.address),
@@ -99,10 +99,10 @@ pub async fn serve<S>(
         let stop = stop.clone();
         tasks.spawn(async move {
             match tls {
-                None => converse(stream, tracked, &place, stop).await,
+                None => drive_connection(stream, tracked, &place, stop).await,
                 Some(tls) => {
-                    if let Some(stream) = shaken(stream, &tls, &place, &tracked.edge).await {
-                        converse(stream, tracked, &place, stop).await;
+                    if let Some(stream) = tls_handshake(stream, &tls, &place, &tracked.edge).await {
+                        drive_connection(stream, tracked, &place, stop).await;
                     }
                 }
             }
@@ -111,10 +111,15 @@ pub async fn serve<S>(
 }
 
 /// Shakes hands, in the time that a header has; the header has all of its own after it.
-async fn shaken(stream: TcpStream, tls: &Tls, place: &Place, edge: &Edge) -> Option<TlsStream<TcpStream>> {
+async fn tls_handshake(
+    stream: TcpStream,
+    tls: &Tls,
+    place: &ConnectionPermit,
+    edge: &Edge,
+) -> Option<TlsStream<TcpStream>> {
     let shaken = tokio::select! {
         shaken = timeout(edge.limits.header_timeout, tls.acceptor.accept(stream)) => shaken,
-        () = place.leave.cancelled() => return None,
+        () = place.evict.cancelled() => return None,
     };
     match shaken {
         Ok(Ok(stream)) => {
@@ -173,14 +178,18 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 /// Serves one connection until it ends, is overdue, has to make room, or the server stops.
-async fn converse<T, S>(stream: T, tracked: Tracked<S>, place: &Place, stop: CancellationToken)
-where
+async fn drive_connection<T, S>(
+    stream: T,
+    tracked: RequestTracker<S>,
+    place: &ConnectionPermit,
+    stop: CancellationToken,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Arriving>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<LimitedBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let (builder, edge, activity) = (builder(), Arc::clone(&tracked.edge), &place.activity);
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(activity)));
+    let io = TokioIo::new(MonitoredIo::new(stream, Arc::clone(activity)));
     let connection = builder.serve_connection(io, tracked);
     tokio::pin!(connection);
     let mut stopping = false;
@@ -195,17 +204,18 @@ where
                 }
                 return;
             }
-            () = place.leave.cancelled() => {
+            () = place.evict.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 // One that nobody has used yet has no other end than this; a request that began meanwhile is answered.
-                while timeout(LEAVING, connection.as_mut()).await.is_err() && activity.idle_since().is_none() {}
+                while timeout(EVICTION_GRACE, connection.as_mut()).await.is_err() && activity.idle_since().is_none() {}
                 return;
             }
+            // Only once: a cancelled token is ready for ever, and the loop would spin.
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep(if stopping { tick.min(LAST_CHANCE) } else { tick }) => {
+            () = tokio::time::sleep(if stopping { tick.min(OVERDUE_GRACE) } else { tick }) => {
                 // The first time says goodbye, which only HTTP/2 has a word for; the next time ends it.
                 if let Some(is_header) = activity.overdue(limits) {
                     if stopping {
@@ -222,8 +232,8 @@ where
     }
 }
 
-/// A service that reports when a request begins and ends, and is told whose it is.
-struct Tracked<S> {
+/// Service wrapper that tracks a request's begin and end, and attaches its peer.
+struct RequestTracker<S> {
     service: S,
     peer: Peer,
     site: Network,
@@ -231,9 +241,9 @@ struct Tracked<S> {
     edge: Arc<Edge>,
 }
 
-impl<S> hyper::service::Service<Request<Incoming>> for Tracked<S>
+impl<S> hyper::service::Service<Request<Incoming>> for RequestTracker<S>
 where
-    S: Service<Request<Arriving>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<LimitedBody>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = Response<Body>;
@@ -241,7 +251,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let under_way = UnderWay::begin(&self.activity);
+        let under_way = InFlightGuard::begin(&self.activity);
         let stream = if under_way.is_alone { None } else { Some(self.edge.begin_stream()) };
         if matches!(stream, Some(None)) {
             self.edge.note(Limit::Streams);
@@ -252,7 +262,7 @@ where
         }
         request.extensions_mut().insert(self.peer);
         let (edge, activity) = (Arc::clone(&self.edge), Arc::clone(&self.activity));
-        let request = request.map(|body| Arriving::new(body, self.site, edge, activity));
+        let request = request.map(|body| LimitedBody::new(body, self.site, edge, activity));
         let service = self.service.clone();
         Box::pin(async move {
             let response = service.oneshot(request).await;

@@ -1,4 +1,4 @@
-//! TLS by ourselves, for who has no ingress: one certificate, renewed without a restart.
+//! TLS termination, for who has no ingress: one certificate, renewed without a restart.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// A certificate that cannot be served.
+/// Error of a certificate that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// No certificate in PEM.
@@ -40,7 +40,7 @@ pub struct Tls {
     served: Arc<Served>,
 }
 
-/// The certificate of the moment.
+/// Certificate resolver: serves the current certificate.
 struct Served {
     key: ArcSwap<CertifiedKey>,
     expires_at: ArcSwap<Timestamp>,

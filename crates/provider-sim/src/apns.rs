@@ -1,4 +1,4 @@
-//! Apple's half: the checks of `POST /3/device/<token>`, in Apple's words.
+//! Simulated APNs: the checks of `POST /3/device/<token>`, in Apple's words.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::clock::VirtualClock;
-use crate::conduct::{Conductor, ProviderName};
 use crate::credentials::{APNS_KEYS, APNS_TEAMS};
+use crate::fault::{FaultController, ProviderName};
 use crate::http2::{Reply, Request, Service};
 use crate::rates::RateWindows;
 use crate::record::{Record, count};
@@ -43,7 +43,7 @@ pub(crate) struct Apns {
     pub(crate) key: Vec<u8>,
     pub(crate) record: Arc<Record>,
     pub(crate) scripts: Arc<Scripts>,
-    pub(crate) conductor: Arc<Conductor>,
+    pub(crate) controller: Arc<FaultController>,
     pub(crate) clock: Arc<VirtualClock>,
     pub(crate) devices: RateWindows,
     /// Everything is accepted and nothing is kept.
@@ -136,7 +136,7 @@ impl ApnsConnection {
             }
             _ => {}
         }
-        let limit = self.apns.conductor.conduct().device_per_minute;
+        let limit = self.apns.controller.profile().device_per_minute;
         if self.apns.devices.is_over(token, limit, self.apns.clock.millis()) {
             return Err((429, "TooManyRequests"));
         }
@@ -228,13 +228,13 @@ impl ApnsConnection {
 
     /// What the connection does about its own answer: fewer or more streams, or an end.
     fn react(&mut self, reply: &mut Reply, reason: Option<&str>) {
-        let conduct = self.apns.conductor.conduct();
+        let profile = self.apns.controller.profile();
         let refused = (400..500).contains(&reply.status) && reply.status != 410;
         if self.authorised && (self.throttled && reply.status == 200) {
             self.throttled = false;
-            reply.streams = Some(conduct.streams);
+            reply.streams = Some(profile.streams);
         }
-        if self.authorised && refused && conduct.throttles {
+        if self.authorised && refused && profile.throttles {
             self.throttled = true;
             reply.streams = Some(STREAMS_UNAUTHORISED);
         }
@@ -243,8 +243,8 @@ impl ApnsConnection {
         }
         if reason == Some("BadDeviceToken") {
             self.bad_tokens += 1;
-            if conduct.bad_tokens > 0 && self.bad_tokens == conduct.bad_tokens {
-                reply.goodbye = Some("BadDeviceToken");
+            if profile.bad_tokens > 0 && self.bad_tokens == profile.bad_tokens {
+                reply.go_away_reason = Some("BadDeviceToken");
             }
         }
     }
@@ -301,7 +301,7 @@ fn scripted_body(answer: &ScriptedAnswer, now_millis: u64) -> String {
 
 impl Service for ApnsConnection {
     fn initial_streams(&self) -> u32 {
-        if self.apns.accept_all { self.apns.conductor.conduct().streams } else { STREAMS_UNAUTHORISED }
+        if self.apns.accept_all { self.apns.controller.profile().streams } else { STREAMS_UNAUTHORISED }
     }
 
     fn answer(&mut self, request: &Request) -> Reply {
@@ -340,7 +340,7 @@ impl Service for ApnsConnection {
         self.apns.record.keep("apns", request, token, reply);
     }
 
-    fn overrun(&self) -> (u32, &'static str) {
+    fn excess_go_away(&self) -> (u32, &'static str) {
         (7, "Maximum active streams violated for this endpoint.")
     }
 
@@ -348,11 +348,11 @@ impl Service for ApnsConnection {
         count(&self.apns.record.apns_pings);
     }
 
-    fn overran(&self) {
+    fn count_excess_request(&self) {
         count(&self.apns.record.excess_requests);
     }
 
-    fn struck(&self, open: usize) {
+    fn count_struck(&self, open: usize) {
         self.apns.record.struck_requests.fetch_add(open as u64, Ordering::Relaxed);
     }
 }

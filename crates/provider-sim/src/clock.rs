@@ -1,4 +1,4 @@
-//! Wall-clock time, asked in one place, which can be moved forward.
+//! Clock of the simulator: wall-clock time that can be moved forward.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};

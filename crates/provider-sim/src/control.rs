@@ -1,4 +1,4 @@
-//! The control port: what was received, what to answer, and a page that shows two phones.
+//! Control API: received notifications, scripts, faults, and a page that shows two phones.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::apns::Apns;
 use crate::clock::VirtualClock;
-use crate::conduct::{Blow, Conductor, ProviderName};
+use crate::fault::{Fault, FaultController, ProviderName};
 use crate::fcm::Fcm;
 use crate::record::{Received, Record, Stats};
 use crate::script::{Script, Scripts};
@@ -23,7 +23,7 @@ const PAGE: &str = include_str!("page.html");
 const POLICY: &str =
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
 
-/// What the port controls.
+/// Shared state behind the control API.
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
     pub(crate) record: Arc<Record>,
@@ -34,10 +34,10 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn conductor(&self, provider: ProviderName) -> &Conductor {
+    pub(crate) fn controller(&self, provider: ProviderName) -> &FaultController {
         match provider {
-            ProviderName::Apns => &self.apple.conductor,
-            ProviderName::Fcm => &self.google.conductor,
+            ProviderName::Apns => &self.apple.controller,
+            ProviderName::Fcm => &self.google.controller,
         }
     }
 }
@@ -52,8 +52,8 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/sim/ledger", get(ledger))
         .route("/sim/script", post(script))
         .route("/sim/reset", post(reset))
-        .route("/sim/conduct", get(conducts).post(set_conduct))
-        .route("/sim/strike", post(strike))
+        .route("/sim/conduct", get(profiles).post(set_conduct))
+        .route("/sim/strike", post(inject_fault))
         .route("/sim/clock", post(advance_clock))
         .route("/sim/topics", post(add_topic))
         .route("/sim/revoke-access-tokens", post(revoke))
@@ -112,8 +112,8 @@ async fn script(State(control): State<Control>, body: Bytes) -> Result<&'static 
     Ok("{}\n")
 }
 
-async fn conducts(State(control): State<Control>) -> Json<Value> {
-    let of = |provider| control.conductor(provider).conduct();
+async fn profiles(State(control): State<Control>) -> Json<Value> {
+    let of = |provider| control.controller(provider).profile();
     Json(json!({ "apns": *of(ProviderName::Apns), "fcm": *of(ProviderName::Fcm) }))
 }
 
@@ -126,26 +126,26 @@ async fn set_conduct(State(control): State<Control>, body: Bytes) -> Result<&'st
         habits: Map<String, Value>,
     }
     let Change { provider, habits } = parsed(&body, "bad_conduct")?;
-    let conductor = control.conductor(provider);
-    let mut conduct = serde_json::to_value(&*conductor.conduct()).unwrap_or_default();
+    let controller = control.controller(provider);
+    let mut profile = serde_json::to_value(&*controller.profile()).unwrap_or_default();
     for (habit, value) in habits {
-        conduct[&habit] = value;
+        profile[&habit] = value;
     }
-    let conduct = serde_json::from_value(conduct)
+    let profile = serde_json::from_value(profile)
         .map_err(|error| Problem::new(ErrorKind::BadRequest, "bad_conduct", error.to_string()))?;
-    conductor.set(conduct);
+    controller.set(profile);
     Ok("{}\n")
 }
 
-async fn strike(State(control): State<Control>, body: Bytes) -> Result<&'static str, Problem> {
+async fn inject_fault(State(control): State<Control>, body: Bytes) -> Result<&'static str, Problem> {
     #[derive(Deserialize)]
-    struct Strike {
+    struct FaultRequest {
         provider: ProviderName,
         #[serde(flatten)]
-        blow: Blow,
+        fault: Fault,
     }
-    let Strike { provider, blow } = parsed(&body, "bad_strike")?;
-    control.conductor(provider).strike(blow);
+    let FaultRequest { provider, fault } = parsed(&body, "bad_strike")?;
+    control.controller(provider).inject_fault(fault);
     Ok("{}\n")
 }
 

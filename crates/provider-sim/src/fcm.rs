@@ -1,4 +1,4 @@
-//! Google's half: the checks of `POST /v1/projects/<project>/messages:send`, in Google's words.
+//! Simulated FCM: the checks of `POST /v1/projects/<project>/messages:send`, in Google's words.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::clock::VirtualClock;
-use crate::conduct::{Conductor, ProviderName};
 use crate::credentials::FCM_PROJECT;
+use crate::fault::{FaultController, ProviderName};
 use crate::http2::{Reply, Request, Service};
 use crate::oauth::OAuth;
 use crate::rates::RateWindows;
@@ -45,7 +45,7 @@ pub(crate) struct Fcm {
     pub(crate) oauth: OAuth,
     pub(crate) record: Arc<Record>,
     pub(crate) scripts: Arc<Scripts>,
-    pub(crate) conductor: Arc<Conductor>,
+    pub(crate) controller: Arc<FaultController>,
     pub(crate) clock: Arc<VirtualClock>,
     pub(crate) rates: RateWindows,
     /// Everything is accepted and nothing is kept.
@@ -113,7 +113,7 @@ fn check(fcm: &Fcm, request: &Request) -> Result<String, Refusal> {
             json!({ "@type": ERROR_INFO, "reason": "ACCESS_TOKEN_EXPIRED", "domain": "googleapis.com" });
         return Err(Refusal(401, "UNAUTHENTICATED", text.into(), vec![info]));
     }
-    if fcm.rates.is_over(PROJECT, fcm.conductor.conduct().quota_per_minute, fcm.clock.millis()) {
+    if fcm.rates.is_over(PROJECT, fcm.controller.profile().quota_per_minute, fcm.clock.millis()) {
         return Err(project_quota());
     }
     if request.path != format!("/v1/projects/{FCM_PROJECT}/messages:send") || request.method != "POST" {
@@ -138,7 +138,7 @@ fn check(fcm: &Fcm, request: &Request) -> Result<String, Refusal> {
     if let Some(android) = message.get("android") {
         check_android(android)?;
     }
-    if fcm.rates.is_over(&token, fcm.conductor.conduct().device_per_minute, fcm.clock.millis()) {
+    if fcm.rates.is_over(&token, fcm.controller.profile().device_per_minute, fcm.clock.millis()) {
         return Err(device_quota());
     }
     Ok(token)
@@ -286,7 +286,7 @@ fn device(request: &Request) -> String {
 
 impl Service for FcmConnection {
     fn initial_streams(&self) -> u32 {
-        self.0.conductor.conduct().streams
+        self.0.controller.profile().streams
     }
 
     fn answer(&mut self, request: &Request) -> Reply {
@@ -294,7 +294,7 @@ impl Service for FcmConnection {
             return self.send(request);
         }
         count(&self.0.record.token_requests);
-        let usual = || self.0.oauth.grant(request, self.0.conductor.conduct().token_life_seconds);
+        let usual = || self.0.oauth.grant(request, self.0.controller.profile().token_life_seconds);
         match self.0.scripts.next(ProviderName::Fcm, OAUTH) {
             Some(answer) => answer.reply(usual, || json!({ "error": answer.reason }).to_string()),
             None => usual(),
@@ -312,7 +312,7 @@ impl Service for FcmConnection {
         self.0.record.keep("fcm", request, &device(request), reply);
     }
 
-    fn overrun(&self) -> (u32, &'static str) {
+    fn excess_go_away(&self) -> (u32, &'static str) {
         (1, "exceeded_max_concurrent_streams")
     }
 
@@ -320,11 +320,11 @@ impl Service for FcmConnection {
         count(&self.0.record.fcm_pings);
     }
 
-    fn overran(&self) {
+    fn count_excess_request(&self) {
         count(&self.0.record.excess_requests);
     }
 
-    fn struck(&self, open: usize) {
+    fn count_struck(&self, open: usize) {
         self.0.record.struck_requests.fetch_add(open as u64, Ordering::Relaxed);
     }
 }

@@ -7,9 +7,9 @@
 
 mod apns;
 mod clock;
-mod conduct;
 mod control;
 mod credentials;
+mod fault;
 mod fcm;
 mod http2;
 mod oauth;
@@ -20,8 +20,8 @@ mod record;
 mod script;
 mod simulator;
 
-pub use conduct::{Blow, Conduct, Door, Excess, Latency, ProviderName};
 pub use credentials::{APNS_KEY_ID, APNS_TEAM_ID, CredentialError, FCM_PROJECT};
+pub use fault::{AcceptMode, ExcessAction, Fault, FaultProfile, Latency, ProviderName};
 pub use record::{Received, Stats};
 pub use script::{Action, Script, ScriptedAnswer};
 pub use simulator::{Settings, Simulator, StartError};

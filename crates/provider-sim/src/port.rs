@@ -1,4 +1,4 @@
-//! A provider's TLS port: accepts connections and hands them to a service.
+//! TLS listener of a simulated provider: accepts connections and hands them to a service.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,19 +11,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::conduct::{Conductor, Door};
-use crate::http2::{Service, converse};
+use crate::fault::{AcceptMode, FaultController};
+use crate::http2::{Service, serve_connection};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failed accept, such as "too many open files".
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// One TLS port.
+/// TLS listener.
 #[derive(Clone)]
 pub(crate) struct Port {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) expired: TlsAcceptor,
-    pub(crate) conductor: Arc<Conductor>,
+    pub(crate) controller: Arc<FaultController>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) connections: Arc<AtomicU64>,
@@ -51,24 +51,24 @@ impl Port {
             self.tasks.spawn(async move {
                 tokio::select! {
                     () = port.stop.cancelled() => {}
-                    () = port.converse(stream, id, &*service) => {}
+                    () = port.serve_connection(stream, id, &*service) => {}
                 }
             });
         }
     }
 
-    async fn converse<S: Service>(
+    async fn serve_connection<S: Service>(
         &self,
         stream: TcpStream,
         id: u64,
         service: &(dyn Fn(Option<CertificateDer<'static>>) -> S + Send + Sync),
     ) {
         let _ = stream.set_nodelay(true);
-        let acceptor = match self.conductor.conduct().door {
-            Door::Open => &self.acceptor,
-            Door::Expired => &self.expired,
-            Door::Shut => return,
-            Door::Dark => return std::future::pending().await,
+        let acceptor = match self.controller.profile().door {
+            AcceptMode::Open => &self.acceptor,
+            AcceptMode::Expired => &self.expired,
+            AcceptMode::Shut => return,
+            AcceptMode::Dark => return std::future::pending().await,
         };
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
         let Ok(Ok(transport)) = handshake else {
@@ -81,7 +81,7 @@ impl Port {
         }
         let certificate = transport.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
         let service = service(certificate.map(CertificateDer::into_owned));
-        if let Err(error) = converse(transport, id, service, self.conductor.orders()).await {
+        if let Err(error) = serve_connection(transport, id, service, self.controller.subscribe()).await {
             debug!(connection = id, %error, "connection ended");
         }
     }

@@ -1,4 +1,4 @@
-//! Limits by the minute, as providers have them: a minute begins with the first push after the last one.
+//! Fixed-window rate limits: a minute begins with the first push after the last one.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

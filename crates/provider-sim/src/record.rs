@@ -1,4 +1,4 @@
-//! What was received: for tests that ask, and for the page.
+//! Request log and counters of the simulator, for tests and for the page.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::clock::VirtualClock;
-use crate::http2::{Fate, Reply, Request};
+use crate::http2::{Reply, ReplyAction, Request};
 
 /// Older notifications and ids are forgotten.
 const MAX_KEPT: usize = 10_000;
@@ -21,7 +21,7 @@ const MAX_IDS: usize = 1_000_000;
 /// An hour at a thousand a second, and a little more.
 const MAX_LEDGER: usize = 4_000_000;
 
-/// One request that a provider got.
+/// Received request, as it is kept and shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Received {
     /// Counts up from 1.
@@ -46,7 +46,7 @@ pub struct Received {
     pub status: u16,
 }
 
-/// Counts since the start or the last reset.
+/// Counters since the start or the last reset.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Requests to APNs.
@@ -73,7 +73,7 @@ pub struct Stats {
     pub fcm_pings: u64,
     /// Requests beyond those that may be open.
     pub excess_requests: u64,
-    /// Open requests that blows have hit.
+    /// Open requests that faults have hit.
     pub struck_requests: u64,
     /// Requests that were sent again before the `Retry-After` of their last answer had passed.
     pub early_resends: u64,
@@ -83,7 +83,7 @@ pub struct Stats {
     pub tunnels: BTreeMap<String, u64>,
 }
 
-/// Everything that was counted and kept.
+/// Request log with its counters.
 #[derive(Debug)]
 pub(crate) struct Record {
     clock: Arc<VirtualClock>,
@@ -108,7 +108,7 @@ struct Kept {
     delivered: HashSet<u64>,
     duplicates: u64,
     /// What the last answer to a message asked for, if it was no yes.
-    told: HashMap<u64, Told>,
+    resend_rule: HashMap<u64, ResendRule>,
     early_resends: u64,
     resends_after_refusal: u64,
     recent_connections: VecDeque<Instant>,
@@ -119,7 +119,7 @@ struct Kept {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Told {
+enum ResendRule {
     /// Not again before this time.
     NotBefore(Instant),
     /// Not again.
@@ -141,15 +141,15 @@ fn identity(request: &Request) -> u64 {
 }
 
 /// What an answer asks of whoever sent the request.
-fn told(provider: &str, reply: &Reply) -> Option<Told> {
+fn resend_rule(provider: &str, reply: &Reply) -> Option<ResendRule> {
     let header = reply.headers.iter().find(|(name, _)| *name == "retry-after");
     if let Some(seconds) = header.and_then(|(_, value)| value.parse::<u64>().ok()) {
-        return Some(Told::NotBefore(Instant::now() + Duration::from_secs(seconds.min(86_400))));
+        return Some(ResendRule::NotBefore(Instant::now() + Duration::from_secs(seconds.min(86_400))));
     }
     // Apple's 403 may ask for another connection, Google's never changes.
     let is_final =
         matches!(reply.status, 400 | 404 | 410 | 413) || (provider == "fcm" && reply.status == 403);
-    is_final.then_some(Told::Never)
+    is_final.then_some(ResendRule::Never)
 }
 
 impl Record {
@@ -179,12 +179,12 @@ impl Record {
         }
         let body = serde_json::from_slice(&request.body)
             .unwrap_or_else(|_| json!(String::from_utf8_lossy(&request.body)));
-        let answered = matches!(reply.fate, Fate::Answer | Fate::Half);
+        let answered = matches!(reply.action, ReplyAction::Answer | ReplyAction::Half);
         // A yes that gets lost on its way has been delivered all the same.
-        let delivered = reply.delivered.unwrap_or(reply.status == 200) && reply.fate.is_processed();
+        let delivered = reply.delivered.unwrap_or(reply.status == 200) && reply.action.is_processed();
         let identity = identity(request);
         let Ok(mut kept) = self.kept.lock() else { return };
-        kept.judge(identity, delivered, told(provider, reply));
+        kept.judge(identity, delivered, resend_rule(provider, reply));
         if delivered {
             count(&self.accepted);
             if kept.ledger.len() < MAX_LEDGER {
@@ -305,17 +305,17 @@ fn ack_id(body: &Value) -> Option<&str> {
 
 impl Kept {
     /// Counts what a well-behaved sender would not have done, and remembers what this answer asks for.
-    fn judge(&mut self, identity: u64, delivered: bool, told: Option<Told>) {
-        match self.told.remove(&identity) {
-            Some(Told::NotBefore(at)) if Instant::now() < at => self.early_resends += 1,
-            Some(Told::Never) => self.resends_after_refusal += 1,
-            Some(Told::NotBefore(_)) | None => {}
+    fn judge(&mut self, identity: u64, delivered: bool, resend_rule: Option<ResendRule>) {
+        match self.resend_rule.remove(&identity) {
+            Some(ResendRule::NotBefore(at)) if Instant::now() < at => self.early_resends += 1,
+            Some(ResendRule::Never) => self.resends_after_refusal += 1,
+            Some(ResendRule::NotBefore(_)) | None => {}
         }
-        if self.told.len() >= MAX_IDS {
-            self.told.clear();
+        if self.resend_rule.len() >= MAX_IDS {
+            self.resend_rule.clear();
         }
-        if let Some(told) = told {
-            self.told.insert(identity, told);
+        if let Some(resend_rule) = resend_rule {
+            self.resend_rule.insert(identity, resend_rule);
         }
         if delivered {
             if self.delivered.len() >= MAX_IDS {

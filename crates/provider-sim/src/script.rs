@@ -1,4 +1,4 @@
-//! What the simulator was told to answer.
+//! Scripted answers by device token, in place of what the checks would say.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -10,8 +10,8 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::conduct::ProviderName;
-use crate::http2::{Fate, Reply};
+use crate::fault::ProviderName;
+use crate::http2::{Reply, ReplyAction};
 
 /// The key of Google's token endpoint.
 pub(crate) const OAUTH: &str = "oauth";
@@ -62,7 +62,7 @@ pub struct ScriptedAnswer {
     pub delivered: bool,
 }
 
-/// What to answer for some device tokens.
+/// Script: the answers for some device tokens, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
@@ -167,17 +167,17 @@ impl ScriptedAnswer {
         }
         reply.delivered = self.delivered.then_some(true).or(reply.delivered);
         reply.delay = Duration::from_millis(self.delay_ms);
-        reply.fate = match self.action {
-            None => Fate::Answer,
-            Some(Action::Hang) => Fate::Hang,
-            Some(Action::Half) => Fate::Half,
-            Some(Action::Reset) => Fate::Reset,
-            Some(Action::Refuse) => Fate::Refuse,
-            Some(Action::Close) => Fate::Close,
-            Some(Action::GoAway) => Fate::GoAway,
-            Some(Action::GoAwayUnprocessed) => Fate::GoAwayUnprocessed,
-            Some(Action::BlackHole) => Fate::BlackHole,
-            Some(Action::Freeze) => Fate::Freeze,
+        reply.action = match self.action {
+            None => ReplyAction::Answer,
+            Some(Action::Hang) => ReplyAction::Hang,
+            Some(Action::Half) => ReplyAction::Half,
+            Some(Action::Reset) => ReplyAction::Reset,
+            Some(Action::Refuse) => ReplyAction::Refuse,
+            Some(Action::Close) => ReplyAction::Close,
+            Some(Action::GoAway) => ReplyAction::GoAway,
+            Some(Action::GoAwayUnprocessed) => ReplyAction::GoAwayUnprocessed,
+            Some(Action::BlackHole) => ReplyAction::BlackHole,
+            Some(Action::Freeze) => ReplyAction::Freeze,
         };
         reply
     }

@@ -1,4 +1,4 @@
-//! The three servers together.
+//! Simulator: the APNs, FCM, control and CONNECT-proxy servers, started and stopped together.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use tracing::info;
 
 use crate::apns::{Apns, ApnsConnection};
 use crate::clock::VirtualClock;
-use crate::conduct::{Blow, Conduct, Conductor, ProviderName};
 use crate::control::{self, Control};
 use crate::credentials::{
     APNS_KEY_ID, APNS_TEAM_ID, CredentialError, Credentials, FCM_PROJECT, Files, topics_of,
 };
+use crate::fault::{Fault, FaultController, FaultProfile, ProviderName};
 use crate::fcm::{Fcm, FcmConnection};
 use crate::oauth::OAuth;
 use crate::port::Port;
@@ -28,7 +28,7 @@ use crate::rates::RateWindows;
 use crate::record::{Received, Record, Stats};
 use crate::script::{Script, Scripts};
 
-/// Where to listen and what to be.
+/// Settings of the simulator: addresses, apps, speed.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where APNs is.
@@ -112,17 +112,17 @@ impl Simulator {
         let expired = TlsAcceptor::from(Arc::clone(&credentials.tls_expired));
         let parts = assemble(settings, credentials, fcm);
         let connections = Arc::<AtomicU64>::default();
-        let port = |tls, conductor| Port {
+        let port = |tls, controller| Port {
             acceptor: TlsAcceptor::from(tls),
             expired: expired.clone(),
-            conductor,
+            controller,
             stop: stop.clone(),
             tasks: tasks.clone(),
             connections: Arc::clone(&connections),
         };
         let (apple, google) = (Arc::clone(&parts.apple), Arc::clone(&parts.google));
-        let apple_port = port(tls_with_client, Arc::clone(&apple.conductor));
-        let google_port = port(tls, Arc::clone(&google.conductor));
+        let apple_port = port(tls_with_client, Arc::clone(&apple.controller));
+        let google_port = port(tls, Arc::clone(&google.controller));
         tasks.spawn(apple_port.serve(apns_listener, move |certificate| {
             let topics = certificate.map(|certificate| topics_of(&certificate));
             ApnsConnection::new(Arc::clone(&apple), topics)
@@ -247,16 +247,16 @@ ca_file = "{ca}"
     }
 
     /// Changes how a provider treats its connections.
-    pub fn conduct(&self, provider: ProviderName, change: impl FnOnce(&mut Conduct)) {
-        let conductor = self.parts.conductor(provider);
-        let mut conduct = Conduct::clone(&conductor.conduct());
-        change(&mut conduct);
-        conductor.set(conduct);
+    pub fn adjust_profile(&self, provider: ProviderName, change: impl FnOnce(&mut FaultProfile)) {
+        let controller = self.parts.controller(provider);
+        let mut profile = FaultProfile::clone(&controller.profile());
+        change(&mut profile);
+        controller.set(profile);
     }
 
     /// Strikes the connections that are open at the moment.
-    pub fn strike(&self, provider: ProviderName, blow: Blow) {
-        self.parts.conductor(provider).strike(blow);
+    pub fn inject_fault(&self, provider: ProviderName, fault: Fault) {
+        self.parts.controller(provider).inject_fault(fault);
     }
 
     /// Moves the providers' clock forward.
@@ -295,20 +295,20 @@ fn assemble(settings: Settings, credentials: Credentials, fcm: SocketAddr) -> Co
     let clock = Arc::<VirtualClock>::default();
     let (record, scripts) = (Arc::new(Record::new(Arc::clone(&clock))), Arc::<Scripts>::default());
     let rtt_ms = u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX);
-    let conductor = |usual: Conduct| {
-        let conduct = if accept_all {
-            Conduct::indifferent(usual.streams, rtt_ms)
+    let controller = |usual: FaultProfile| {
+        let profile = if accept_all {
+            FaultProfile::unlimited(usual.streams, rtt_ms)
         } else {
-            Conduct { rtt_ms, ..usual }
+            FaultProfile { rtt_ms, ..usual }
         };
-        Arc::new(Conductor::new(conduct))
+        Arc::new(FaultController::new(profile))
     };
     let apple = Arc::new(Apns {
         topics: Mutex::new(Arc::new(topics)),
         key: credentials.apns_public,
         record: Arc::clone(&record),
         scripts: Arc::clone(&scripts),
-        conductor: conductor(Conduct::apple()),
+        controller: controller(FaultProfile::apple()),
         clock: Arc::clone(&clock),
         devices: RateWindows::default(),
         accept_all,
@@ -319,7 +319,7 @@ fn assemble(settings: Settings, credentials: Credentials, fcm: SocketAddr) -> Co
         oauth: OAuth::new(credentials.fcm_public, audience, Arc::clone(&clock)),
         record: Arc::clone(&record),
         scripts: Arc::clone(&scripts),
-        conductor: conductor(Conduct::google()),
+        controller: controller(FaultProfile::google()),
         clock: Arc::clone(&clock),
         rates: RateWindows::default(),
         accept_all,

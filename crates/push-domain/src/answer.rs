@@ -1,8 +1,8 @@
-//! What the customer's server is told.
+//! Answers to the customer's server, and the failure reasons that they carry.
 
 use std::fmt;
 
-/// Why a push was not delivered, in a stable code. Listed in docs/API.md.
+/// Failure reason: why a push was not delivered, as a stable code. Listed in docs/API.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailReason {
     /// The request itself is wrong.
@@ -172,7 +172,7 @@ impl fmt::Display for FailReason {
     }
 }
 
-/// What the customer's server is told about one push.
+/// Answer to the customer's server about one push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The provider accepted it.

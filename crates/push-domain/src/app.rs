@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::TenantId;
 
-/// Who delivers to the phone.
+/// Push provider: who delivers to the phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
@@ -33,7 +33,7 @@ impl Provider {
     }
 }
 
-/// Which of Apple's two worlds an app's tokens belong to.
+/// APNs environment that an app's tokens belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PushEnvironment {
@@ -44,7 +44,7 @@ pub enum PushEnvironment {
     Sandbox,
 }
 
-/// Names one set of provider credentials in configuration, logs and metrics.
+/// App id: names one set of provider credentials in configuration, logs and metrics.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AppId(Arc<str>);
 
@@ -74,7 +74,7 @@ impl fmt::Debug for AppId {
     }
 }
 
-/// Who may push to an app.
+/// Audience of an app: who may push to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// Every tenant: the app that the operator publishes.
@@ -98,7 +98,7 @@ pub struct App {
     pub topic: String,
 }
 
-/// All apps of a process, found by caller and platform name. Apps come and go while it is in use.
+/// Catalogue of all apps of a process, by caller and platform name. Apps come and go while it is in use.
 ///
 /// Two tenants' different apps arrive under the same platform name, so the platform alone finds nothing.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! Wall-clock time as an argument, so that every rule about time can be tested in no time.
+//! Clock trait and implementations: wall-clock time as an argument, so that tests can set it.
 //!
 //! Durations are measured with `tokio::time`, which tests can pause.
 
@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Milliseconds since 1970-01-01 UTC.
+/// Timestamp: milliseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -59,7 +59,7 @@ impl Timestamp {
     }
 }
 
-/// Tells the wall-clock time.
+/// Clock: tells the wall-clock time, and for how long the machine was suspended.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns the time now.
     fn now(&self) -> Timestamp;

@@ -1,4 +1,4 @@
-//! Ids: parsed once, never mistaken for one another, readable in a log line.
+//! Typed ids: parsed once, never mistaken for one another, readable in a log line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -109,7 +109,7 @@ impl TenantId {
     }
 }
 
-/// A device as we may remember it: a keyed hash of tenant, app and token, never the token.
+/// Device id: a keyed hash of tenant, app and token, never the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceId([u8; 32]);
 

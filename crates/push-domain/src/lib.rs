@@ -1,4 +1,4 @@
-//! The words that every crate of `hpns` speaks: who pushes ([`TenantId`]), to what ([`App`],
+//! Domain types that every crate of `hpns` shares: who pushes ([`TenantId`]), to what ([`App`],
 //! [`DeviceToken`]), what ([`Notification`], [`ProviderRequest`]), what the provider decided
 //! ([`Outcome`]) and what the customer's server is told ([`Answer`]).
 //!
@@ -9,13 +9,13 @@ mod answer;
 mod app;
 mod clock;
 mod id;
+mod log_sampler;
 mod notification;
 mod outcome;
 mod pacing;
 mod privacy;
 mod proxy;
 mod request;
-mod sampled;
 mod secret;
 mod sender;
 mod setting;
@@ -26,7 +26,8 @@ pub use answer::{Answer, FailReason};
 pub use app::{AmbiguousApp, App, AppCatalogue, AppId, Audience, Provider, PushEnvironment};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use id::{DeviceId, InvalidId, JobId, LicenceId, TenantId};
-pub use notification::{Class, Kind, Notification};
+pub use log_sampler::LogSampler;
+pub use notification::{Kind, Notification, TrafficClass};
 pub use outcome::{Outcome, Reason, RetryScope};
 pub use pacing::{Backoff, Gcra, Turn};
 pub use privacy::Privacy;
@@ -35,7 +36,6 @@ pub use request::{
     ApnsRequest, CollapseId, FcmRequest, InvalidRequest, MAX_PAYLOAD_BYTES, MAX_VOIP_PAYLOAD_BYTES, Priority,
     ProviderRequest, PushType,
 };
-pub use sampled::Sampled;
 pub use secret::{Content, DeviceToken, InvalidToken, SecretBytes};
 pub use sender::{Attempt, PushSender};
 pub use setting::InvalidSetting;

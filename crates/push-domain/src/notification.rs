@@ -1,12 +1,12 @@
-//! One push to one device, parsed and valid, as every crate but its face knows it.
+//! Notification: one push to one device, parsed and valid, the same for every face.
 
 use std::sync::Arc;
 
 use crate::{App, DeviceId, JobId, ProviderRequest, TenantId};
 
-/// What kind of attention a push gets, in every dialect: decides which goes first, and what is promised for it.
+/// Traffic class of a push, in every dialect: decides which goes first, and what is promised for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
+pub enum TrafficClass {
     /// Rings: before all others.
     Call,
     /// Shows something to a person.
@@ -15,7 +15,7 @@ pub enum Class {
     Background,
 }
 
-/// What a push is for. Bounded, so that it can be a metric label.
+/// Kind of a push: what it is for. Bounded, so that it can be a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A message that a user should see.
@@ -61,11 +61,11 @@ impl Kind {
 
     /// Says what kind of attention it gets.
     #[must_use]
-    pub const fn class(self) -> Class {
+    pub const fn class(self) -> TrafficClass {
         match self {
-            Self::Call => Class::Call,
-            Self::Message | Self::Session | Self::Test | Self::Other => Class::Message,
-            Self::Clear | Self::UpdateBadge => Class::Background,
+            Self::Call => TrafficClass::Call,
+            Self::Message | Self::Session | Self::Test | Self::Other => TrafficClass::Message,
+            Self::Clear | Self::UpdateBadge => TrafficClass::Background,
         }
     }
 
@@ -76,7 +76,7 @@ impl Kind {
     }
 }
 
-/// One push to one device.
+/// Notification: one push to one device.
 #[derive(Debug, Clone)]
 pub struct Notification {
     /// Its id from acceptance to answer; re-sends keep it.

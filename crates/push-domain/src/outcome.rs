@@ -1,4 +1,4 @@
-//! What a provider decided about one attempt.
+//! Outcome of one delivery attempt, as the provider decided it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -56,7 +56,7 @@ impl fmt::Debug for Reason {
     }
 }
 
-/// What must wait when a provider says "later".
+/// Scope of a retry: what must wait when a provider says "later".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetryScope {
     /// This attempt only; another connection may fare better at once.
@@ -67,7 +67,7 @@ pub enum RetryScope {
     Credential,
 }
 
-/// What a push provider decided about one attempt.
+/// Outcome of one attempt: what the push provider decided.
 ///
 /// Faults of ours are not outcomes; neither is what we decide without asking (see [`crate::FailReason`]).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
-//! Privacy policies.
+//! Privacy policies: how much of a message is passed on to Apple and Google.
 
 use std::str::FromStr;
 
-/// How much of a message may leave the service towards Apple and Google.
+/// Privacy policy: how much of a message may leave the service towards Apple and Google.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Privacy {
     /// What the tenant's server sends.

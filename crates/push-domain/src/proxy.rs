@@ -1,4 +1,4 @@
-//! The way out through a company's border.
+//! `ProxyResolver` HTTP proxy, for a service that reaches the providers through one.
 
 use secrecy::SecretString;
 

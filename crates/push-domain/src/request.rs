@@ -1,4 +1,4 @@
-//! The exact request that a provider will get. Faces build it, senders send it, nobody changes it.
+//! Provider requests, exactly as they are sent. Faces build them, senders send them, nobody changes them.
 
 use crate::{Content, DeviceToken, JobId, Provider, Timestamp};
 
@@ -132,7 +132,7 @@ pub struct FcmRequest {
     pub data_bytes: usize,
 }
 
-/// The one request that fits the app's provider.
+/// Provider request: for APNs or for FCM, as the app's provider is.
 #[derive(Debug, Clone)]
 pub enum ProviderRequest {
     /// To Apple.

@@ -1,4 +1,4 @@
-//! Types that cannot be printed, logged or serialised by accident.
+//! Secret types: device tokens, content and keys that cannot be printed, logged or serialised by accident.
 
 use std::fmt;
 

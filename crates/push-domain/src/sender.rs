@@ -1,4 +1,4 @@
-//! The seam between the worker and the providers.
+//! Sender trait: the interface between the worker and a provider's client.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{Outcome, ProviderRequest};
 
-/// The circumstances of one attempt.
+/// Parameters of one attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
     /// 1 for the first.
@@ -19,7 +19,7 @@ pub struct Attempt {
     pub isolate: bool,
 }
 
-/// Hands one request to one provider under one app's credentials.
+/// Sender of requests to one provider, under one app's credentials.
 #[async_trait]
 pub trait PushSender: Send + Sync + fmt::Debug {
     /// Sends and waits for the provider's decision, at most until `attempt.deadline`.

@@ -1,4 +1,4 @@
-//! What a text may hold that people read and others choose.
+//! Text validation: invisible and misleading characters in names that people read and others choose.
 
 /// Says whether a character is not seen, or changes how others are: control characters, marks that turn text around
 /// (Unicode UAX #9), blanks without width and tags. The joiners of scripts that need them are none.

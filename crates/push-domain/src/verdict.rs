@@ -1,10 +1,10 @@
-//! What a worker decided about one push, and whose fault it is if it failed.
+//! Verdict of a worker about one push, its timing, and whose fault it is if it failed.
 
 use std::time::Duration;
 
 use crate::{Answer, FailReason, Reason};
 
-/// How long the parts of one push took.
+/// Timing of one push, by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
     /// From acceptance until a worker started.
@@ -15,7 +15,7 @@ pub struct Timing {
     pub provider: Duration,
 }
 
-/// What a worker decided about one job.
+/// Verdict of a worker about one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// What the caller will be told.
@@ -36,7 +36,7 @@ impl Verdict {
     }
 }
 
-/// Who answers for a push that was not delivered.
+/// Party that answers for a push that was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
     /// This service, and who runs it: its capacity, its credentials, its faults.

@@ -5,7 +5,7 @@ use push_domain::{TenantId, Timestamp};
 
 use crate::Keys;
 
-/// Something that somebody did.
+/// Audit event: one link of the hash chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
     /// Its place in the chain, counted from 1.
@@ -52,11 +52,11 @@ impl AuditEvent {
         ];
         if self.hash_key > 0 && !self.rights.is_empty() {
             let parts = [&[&b"hpns audit v3"[..], &hash_key], &fields[..], &[&self.rights[..]]].concat();
-            return keys.audit_code(self.hash_key, &parts);
+            return keys.audit_mac(self.hash_key, &parts);
         }
         if self.hash_key > 0 {
             return keys
-                .audit_code(self.hash_key, &[&[&b"hpns audit v2"[..], &hash_key], &fields[..]].concat());
+                .audit_mac(self.hash_key, &[&[&b"hpns audit v2"[..], &hash_key], &fields[..]].concat());
         }
         let mut digest = Context::new(&SHA256);
         for bytes in std::iter::once(&b"hpns audit v1"[..]).chain(fields) {
@@ -70,11 +70,11 @@ impl AuditEvent {
 }
 
 /// A code over the end of the log, so that nobody without the key puts the end elsewhere.
-pub(crate) fn head_code(keys: &Keys, hash_key: u32, seq: u64, hash: &[u8]) -> Option<[u8; 32]> {
-    keys.audit_code(hash_key, &[b"hpns audit head v1", &seq.to_be_bytes(), hash])
+pub(crate) fn head_mac(keys: &Keys, hash_key: u32, seq: u64, hash: &[u8]) -> Option<[u8; 32]> {
+    keys.audit_mac(hash_key, &[b"hpns audit head v1", &seq.to_be_bytes(), hash])
 }
 
-/// What a check of the whole chain shows.
+/// Report on the whole chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditReport {
     /// How many events there are.
@@ -90,7 +90,7 @@ pub struct AuditReport {
     pub cut_through: u64,
 }
 
-/// Where a chain is broken.
+/// Fault of the chain, and the event where it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditFault {
     /// An event was changed.
@@ -112,10 +112,10 @@ pub enum AuditFault {
 }
 
 /// The action of an event that tells that the log was tampered with before it.
-pub(crate) const BROKEN: &str = "audit.broken";
+pub(crate) const TAMPERED_ACTION: &str = "audit.broken";
 
 /// The action of an event that tells that the log begins later than it did.
-pub(crate) const CUT: &str = "audit.cut";
+pub(crate) const CUT_ACTION: &str = "audit.cut";
 
 /// What such an event says: the last event that was cut off, and its hash.
 pub(crate) fn cut_detail(seq: u64, hash: &[u8]) -> serde_json::Value {
@@ -128,15 +128,15 @@ pub(crate) fn is_end(keys: &Keys, seq: u64, hash: &[u8], code: &[u8], last: Opti
         None => seq == 0 && hash.is_empty(),
         Some((last, key)) => {
             let key = u32::try_from(key).unwrap_or(u32::MAX);
-            let is_ours = || head_code(keys, key, seq, hash).is_some_and(|it| it == code);
+            let is_ours = || head_mac(keys, key, seq, hash).is_some_and(|it| it == code);
             // One that was dropped cannot be asked; what comes next is under another.
-            let is_unknown = key > 0 && head_code(keys, key, seq, hash).is_none();
+            let is_unknown = key > 0 && head_mac(keys, key, seq, hash).is_none();
             last == hash && (key == 0 || is_unknown || is_ours())
         }
     }
 }
 
-/// The end of a log, as its head says it or as somebody noted it down.
+/// Head of the audit log: its last event and hash, as stored or as noted down elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditHead {
     /// The last event.
@@ -145,7 +145,7 @@ pub struct AuditHead {
     pub hash: Vec<u8>,
 }
 
-/// Checks events one after the other, in order.
+/// Verifier of the hash chain: takes events one after the other, in order.
 #[derive(Debug)]
 pub struct AuditCheck<'a> {
     keys: &'a Keys,
@@ -180,7 +180,7 @@ impl<'a> AuditCheck<'a> {
             if event.hash_key < self.hash_key {
                 return Some(AuditFault::Unkeyed(event.seq));
             }
-            if event.action == BROKEN {
+            if event.action == TAMPERED_ACTION {
                 return Some(AuditFault::Found(event.seq));
             }
             let Some(hash) = event.computed_hash(self.keys) else {
@@ -198,12 +198,12 @@ impl<'a> AuditCheck<'a> {
         }
         if let Some((_, detail, is_told)) = &mut self.cut {
             // One under a key that is not here proves nothing.
-            *is_told |= event.action == CUT
+            *is_told |= event.action == CUT_ACTION
                 && event.hash_key > 0
                 && event.computed_hash(self.keys).is_some_and(|hash| event.hash == hash)
                 && serde_json::from_str(&event.detail).ok().as_ref() == Some(detail);
         }
-        if event.hash_key > 0 && self.keys.audit_code(event.hash_key, &[]).is_some() {
+        if event.hash_key > 0 && self.keys.audit_mac(event.hash_key, &[]).is_some() {
             self.keyed_from.get_or_insert((event.seq, event.at));
         }
         (self.seq, self.hash_key) = (event.seq, event.hash_key);
@@ -217,7 +217,7 @@ impl<'a> AuditCheck<'a> {
         let cut = is_cut_untold || (head.seq, &head.hash) != (self.seq, &self.hash);
         let unkeyed = (self.seq > 0 && self.hash_key == 0).then_some(AuditFault::Unkeyed(self.seq));
         let is_proven = self.hash_key == 0
-            || head_code(self.keys, self.hash_key, head.seq, &head.hash).is_some_and(|it| it == code);
+            || head_mac(self.keys, self.hash_key, head.seq, &head.hash).is_some_and(|it| it == code);
         let lacks_noted =
             self.noted.filter(|noted| noted.seq > self.seq).map(|noted| AuditFault::Noted(noted.seq));
         let fault = self
@@ -280,7 +280,7 @@ mod tests {
         for event in chain {
             check.take(event);
         }
-        let code = head_code(&keys, 1, head.seq, &head.hash).unwrap();
+        let code = head_mac(&keys, 1, head.seq, &head.hash).unwrap();
         check.finish(&AuditHead { seq: head.seq, hash: head.hash.clone() }, &code).fault
     }
 
@@ -304,7 +304,7 @@ mod tests {
         let mut check = AuditCheck::new(&keys, None);
         chain[..3].iter().for_each(|event| check.take(event));
         let moved = AuditHead { seq: 3, hash: chain[2].hash.clone() };
-        let old_code = head_code(&keys, 1, 5, &chain[4].hash).unwrap();
+        let old_code = head_mac(&keys, 1, 5, &chain[4].hash).unwrap();
         assert_eq!(check.finish(&moved, &old_code).fault, Some(AuditFault::Head));
     }
 

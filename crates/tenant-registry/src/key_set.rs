@@ -1,4 +1,4 @@
-//! The service's own keys by purpose, as they stand in files: each role is given those that it needs and no others.
+//! Key set: the service's own keys by purpose, as they stand in files; a role gets only those it needs.
 //!
 //! ```text
 //! control 2 6c0f…   a pepper of licence keys, wherever these open anything
@@ -22,7 +22,7 @@ use push_domain::SecretBytes;
 
 const KEY_LEN: usize = 32;
 
-/// What a key is for.
+/// Purpose of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyPurpose {
     /// Peppers of licence keys.

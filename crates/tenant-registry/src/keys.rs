@@ -1,4 +1,4 @@
-//! The keyed hashes: of licence keys, of devices, and of devices in log lines.
+//! Keyed hashes (HMAC-SHA256) of licence keys, admin tokens, devices, and devices in log lines.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::{AdminToken, KeyPurpose, KeySet};
 
 /// The service's own keys, of those purposes that this process has. Cheap to clone.
 #[derive(Clone)]
-pub struct Keys(Arc<Known>);
+pub struct Keys(Arc<KeyRings>);
 
 /// A key is about a kilobyte: its hash states are computed ahead. Of each purpose the newest comes last.
-struct Known {
+struct KeyRings {
     control: Vec<(u32, Key)>,
     devices: Vec<(u32, Key)>,
     logs: Vec<(u32, Key)>,
@@ -37,7 +37,7 @@ impl Keys {
         // Without random bytes nothing is kept that anybody could open.
         let is_random = aws_lc_rs::rand::fill(&mut none).is_ok();
         debug_assert!(is_random, "the system has no random bytes");
-        Self(Arc::new(Known {
+        Self(Arc::new(KeyRings {
             control: ring(KeyPurpose::Control),
             devices: ring(KeyPurpose::Devices),
             logs: ring(KeyPurpose::Log),
@@ -135,7 +135,7 @@ impl Keys {
     }
 
     /// Codes a licence key as the version before does.
-    pub(crate) fn mac_of_before(&self, key: &str) -> ([u8; 32], u32) {
+    pub(crate) fn legacy_mac(&self, key: &str) -> ([u8; 32], u32) {
         let (number, newest) = self.newest(&self.0.control);
         (tag_bytes(&hmac::sign(newest, key.as_bytes())), number)
     }
@@ -165,7 +165,7 @@ impl Keys {
     }
 
     /// Makes a code of the audit log under one key; `None` if this process does not have it.
-    pub(crate) fn audit_code(&self, number: u32, parts: &[&[u8]]) -> Option<[u8; 32]> {
+    pub(crate) fn audit_mac(&self, number: u32, parts: &[&[u8]]) -> Option<[u8; 32]> {
         let (_, key) = self.0.operators.iter().find(|(known, _)| *known == number)?;
         let mut context = hmac::Context::with_key(&Key::new(HMAC_SHA256, derived(key, "audit log").as_ref()));
         for part in parts {

@@ -1,4 +1,4 @@
-//! What a tenant has bought, and whether it holds at a moment.
+//! Licence: its terms, its standing at a moment, and the records of its keys.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use push_domain::{LicenceId, Privacy, TenantId, Timestamp};
 
 use crate::{KeyDigest, LicenceKey};
 
-/// The kind of a licence.
+/// Plan of a licence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Plan {
     /// Free, no service level.
@@ -45,7 +45,7 @@ impl FromStr for Plan {
     }
 }
 
-/// What is agreed for a licence.
+/// Terms of a licence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LicenceDraft {
     /// Whose it is.
@@ -99,7 +99,7 @@ impl LicenceDraft {
     }
 }
 
-/// That the terms were accepted.
+/// Acceptance of the terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acceptance {
     /// Which version of them.
@@ -110,7 +110,7 @@ pub struct Acceptance {
     pub by: String,
 }
 
-/// That an operator has switched a licence off.
+/// Suspension of a licence by an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspension {
     /// When.
@@ -121,7 +121,7 @@ pub struct Suspension {
     pub reason: String,
 }
 
-/// A tenant's right to push.
+/// Licence: a tenant's right to push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Licence {
     /// Its id.
@@ -138,7 +138,7 @@ pub struct Licence {
     pub revision: u64,
 }
 
-/// Whether a licence holds.
+/// Standing of a licence: whether it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It holds.
@@ -220,7 +220,7 @@ pub struct KeyUse {
     pub digest: Option<KeyDigest>,
 }
 
-/// What operators see of a licence key.
+/// Licence key as operators see it: dates, no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySummary {
     /// The public part of the key.

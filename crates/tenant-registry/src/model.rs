@@ -1,4 +1,4 @@
-//! What the registry keeps.
+//! Data model of tenants and devices.
 
 use push_domain::{DeviceId, TenantId, Timestamp};
 
@@ -21,7 +21,7 @@ pub struct Tenant {
     pub revision: u64,
 }
 
-/// What an operator says of a tenant.
+/// Editable fields of a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantDraft {
     /// Its name; no two tenants share one.
@@ -40,7 +40,7 @@ impl TenantDraft {
     }
 }
 
-/// Which tenants to list, in the order of their names.
+/// Query for tenants: filter and page, in the order of their names.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TenantQuery<'a> {
     /// Only those whose name contains this, in whatever case.
@@ -51,7 +51,7 @@ pub struct TenantQuery<'a> {
     pub limit: u32,
 }
 
-/// How many devices there are of a kind.
+/// Device count by app, platform and state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceCount {
     /// The app that they run.
@@ -64,7 +64,7 @@ pub struct DeviceCount {
     pub count: u64,
 }
 
-/// That a tenant has more new devices than usual.
+/// Unusual growth of a tenant's devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewDevices {
     /// Whose.
@@ -75,7 +75,7 @@ pub struct NewDevices {
     pub week_before: u64,
 }
 
-/// What we know of a device.
+/// State of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceState {
     /// Its provider accepted the last push.
@@ -95,9 +95,9 @@ impl DeviceState {
     }
 }
 
-/// What one push taught us about a device.
+/// Device activity: what one push tells about a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct DeviceActivity {
     /// Whose device.
     pub tenant: TenantId,
     /// Which device, as a keyed hash.
@@ -114,7 +114,7 @@ pub struct Sighting {
     pub reason: Option<String>,
 }
 
-/// What a ledger remembers of one device.
+/// Ledger row of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSummary {
     /// The app that it runs.

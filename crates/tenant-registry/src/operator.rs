@@ -1,4 +1,4 @@
-//! Who runs the service: roles, admin tokens, and on whose behalf something is done.
+//! Operators: roles, admin tokens, and the audit context of a change.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use push_domain::{TenantId, Timestamp};
 
 use crate::{InvalidKey, LicenceKey};
 
-/// What somebody may do. Which role may call what is a table of the admin API.
+/// Role of an operator. Which role may call what is a table of the admin API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Looks at everything but the audit log.
@@ -52,28 +52,28 @@ impl FromStr for Role {
     }
 }
 
-/// Who does something to the registry, and when. What is done and this stand in the audit log together.
+/// Audit context: who changes the registry, and when. The audit log holds it with what was done.
 #[derive(Debug, Clone, Copy)]
-pub struct Act<'a> {
+pub struct AuditContext<'a> {
     /// Who: `token:<id>`, `oidc:<subject>`, or the command that does it.
     pub by: &'a str,
     /// When.
     pub at: Timestamp,
     /// The caller's own key of a request that creates something: sent again, it creates nothing more.
-    pub once: Option<Once<'a>>,
+    pub idempotency_key: Option<IdempotencyKey<'a>>,
 }
 
-impl<'a> Act<'a> {
+impl<'a> AuditContext<'a> {
     /// Something that is done now, by somebody.
     #[must_use]
     pub const fn new(by: &'a str, at: Timestamp) -> Self {
-        Self { by, at, once: None }
+        Self { by, at, idempotency_key: None }
     }
 }
 
-/// A caller's own key of a request.
+/// Idempotency key: a caller's own key of a request.
 #[derive(Debug, Clone, Copy)]
-pub struct Once<'a> {
+pub struct IdempotencyKey<'a> {
     /// The key, unique among those of one actor.
     pub key: &'a str,
     /// A hash of what is asked: the same key may not ask for something else.
@@ -120,7 +120,7 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// What is asked of a new admin token.
+/// Terms of a new admin token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminTokenDraft {
     /// What it is for.

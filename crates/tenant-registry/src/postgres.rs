@@ -16,22 +16,22 @@ use tokio::sync::Mutex;
 
 use crate::digest::KeyDigest;
 use crate::rights::{
-    self, Bucket, Granting, GrantingRow, Kind, Proof, RightsReport, Root, RowHash, RowName, StoredRoot,
+    self, Bucket, GrantKind, GrantRow, Proof, RightsReport, Root, RowHash, RowName, StoredRoot, TreeKind,
 };
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LastEvent, LicenceRow,
     NewDevicesRow, TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
-    Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
-    name_taken, new_salt, operator_sql, pattern, read_sql, readable, renew_sql, rights_sql, seal_sql,
-    seed_sql, stored_revision, tenant_sql, unchanged,
+    AuditEntry, Change, bind_terms, commit_sql, decode_rows, device_sql, insert_sql, licence_sql,
+    like_pattern, name_taken, new_salt, operator_sql, read_sql, renew_sql, require_found, require_revision,
+    rights_sql, seal_sql, seed_sql, stored_revision, tenant_sql, terms_json,
 };
 use crate::{
-    Acceptance, Act, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent,
-    AuditHead, AuditReport, Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey,
-    KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError,
-    Sighting, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
+    Acceptance, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditContext,
+    AuditEvent, AuditHead, AuditReport, Changes, DeliveryLedger, DeviceActivity, DeviceCount, DeviceSummary,
+    IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey,
+    NewDevices, RegistryError, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
 };
 
 const LEAST_RIGHTS: &str = include_str!("postgres/least_rights.sql");
@@ -40,10 +40,11 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 const SIGNED_SINCE: i64 = 6;
 const CHANNEL: &str = "hpns_licences";
 /// A connection that tells of changes is made again after so long.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+const LISTEN_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Most devices that one statement forgets: none may hold the others up.
-const FORGET_AT_ONCE: i64 = 5000;
+const DELETE_BATCH_ROWS: i64 = 5000;
 
+// Sorted, so that two workers that write the same devices lock the rows in one order: no deadlock.
 const RECORD_DEVICES: &str = "
 INSERT INTO device (tenant_id, id, app, platform, first_seen, last_seen, state, reason)
 SELECT tenant, id, app, platform, day, day, state, reason
@@ -56,21 +57,21 @@ WHERE excluded.last_seen >= device.last_seen
     AND (device.last_seen, device.state, device.reason)
         IS DISTINCT FROM (excluded.last_seen, excluded.state, excluded.reason)";
 
-const FORGET_SILENT: &str = "
+const DELETE_INACTIVE_DEVICES: &str = "
 DELETE FROM device WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM device WHERE last_seen < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
-const FORGET_REMOVED: &str = "
+const DELETE_REMOVED_DEVICES: &str = "
 DELETE FROM device WHERE (tenant_id, id) IN (
     SELECT tenant_id, id FROM device WHERE state = 'removed' AND last_seen < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
-/// Tenants and licences, for those who read or sell them.
+/// Registry of tenants and licences on PostgreSQL, for gateways and operators.
 pub struct PostgresRegistry {
     pool: PgPool,
     keys: Keys,
     listener: Mutex<Option<PgListener>>,
 }
 
-/// Devices, for those who deliver.
+/// Device ledger on PostgreSQL, for workers.
 #[derive(Clone)]
 pub struct PostgresLedger {
     pool: PgPool,
@@ -84,15 +85,15 @@ impl PostgresRegistry {
         address: &str,
         keys: &Keys,
         finish: bool,
-        act: Act<'_>,
+        audit: AuditContext<'_>,
     ) -> Result<bool, RegistryError> {
         let registry = Self { pool: pool(address, None)?, keys: keys.clone(), listener: Mutex::default() };
-        let migrated = registry.bring_up_to_date(finish, act).await;
+        let migrated = registry.bring_up_to_date(finish, audit).await;
         registry.close().await;
         migrated
     }
 
-    async fn bring_up_to_date(&self, finish: bool, act: Act<'_>) -> Result<bool, RegistryError> {
+    async fn bring_up_to_date(&self, finish: bool, audit: AuditContext<'_>) -> Result<bool, RegistryError> {
         let before: Option<String> =
             sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&self.pool).await?;
         let version: Option<i64> = match before {
@@ -118,7 +119,7 @@ impl PostgresRegistry {
         .await?;
         let is_due = is_new || version.is_none_or(|version| version < SIGNED_SINCE);
         if is_due && self.keys.can_sign_rights() && !self.is_sealed().await? {
-            self.seal_rights(true, act).await?;
+            self.seal_rights(true, audit).await?;
         }
         self.is_sealed().await
     }
@@ -138,7 +139,7 @@ impl PostgresRegistry {
     }
 
     /// Starts what changes no licence, and whatever else is to be done is done after it.
-    async fn deed(&self) -> Result<Transaction<'static, Postgres>, RegistryError> {
+    async fn begin_audited(&self) -> Result<Transaction<'static, Postgres>, RegistryError> {
         let mut transaction = self.pool.begin_with("BEGIN").await?;
         sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *transaction).await?;
         Ok(transaction)
@@ -146,7 +147,7 @@ impl PostgresRegistry {
 
     /// Starts a change of tenants, licences or keys. One goes after the other, so that whoever has seen a
     /// revision has seen all before it.
-    async fn change(&self) -> Result<Change<Postgres>, RegistryError> {
+    async fn begin_change(&self) -> Result<Change<Postgres>, RegistryError> {
         let mut transaction = self.pool.begin().await?;
         let revision: i64 = sqlx::query_scalar("UPDATE revision SET number = number + 1 RETURNING number")
             .fetch_one(&mut *transaction)
@@ -173,7 +174,7 @@ impl PostgresRegistry {
 
     /// The transaction itself has told everybody.
     #[expect(clippy::unused_self, reason = "the other database has something to do here")]
-    const fn tell(&self) {}
+    const fn notify_readers(&self) {}
 
     async fn wait_for_change(&self) {
         let mut kept = self.listener.lock().await;
@@ -184,7 +185,7 @@ impl PostgresRegistry {
                     *kept = Some(new);
                     return;
                 }
-                Err(_) => return tokio::time::sleep(LISTEN_AGAIN).await,
+                Err(_) => return tokio::time::sleep(LISTEN_RETRY_DELAY).await,
             }
         }
         if let Some(listener) = kept.as_mut()
@@ -192,7 +193,7 @@ impl PostgresRegistry {
         {
             *kept = None;
             drop(kept);
-            tokio::time::sleep(LISTEN_AGAIN).await;
+            tokio::time::sleep(LISTEN_RETRY_DELAY).await;
         }
     }
 
@@ -284,23 +285,23 @@ seed_sql!(PostgresRegistry);
 licence_sql!(PostgresRegistry, Postgres);
 device_sql!(PostgresRegistry);
 operator_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-conclude_sql!(PostgresRegistry, Postgres);
+commit_sql!(PostgresRegistry, Postgres);
 rights_sql!(PostgresRegistry, Postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 seal_sql!(PostgresRegistry, Postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 renew_sql!(PostgresRegistry, Postgres);
 
 #[async_trait]
 impl DeliveryLedger for PostgresLedger {
-    async fn record(&self, sightings: &[Sighting]) -> Result<(), RegistryError> {
-        // One statement may touch a row only once: the last sighting of a device stands for all.
-        let mut last: HashMap<(TenantId, DeviceId), &Sighting> = HashMap::new();
-        for seen in sightings {
+    async fn record(&self, activities: &[DeviceActivity]) -> Result<(), RegistryError> {
+        // One statement may touch a row only once: the last activity of a device stands for all.
+        let mut last: HashMap<(TenantId, DeviceId), &DeviceActivity> = HashMap::new();
+        for seen in activities {
             let known = last.entry((seen.tenant, seen.device)).or_insert(seen);
             if seen.day >= known.day {
                 *known = seen;
             }
         }
-        let rows: Vec<&Sighting> = last.into_values().collect();
+        let rows: Vec<&DeviceActivity> = last.into_values().collect();
         sqlx::query(RECORD_DEVICES)
             .bind(rows.iter().map(|seen| seen.tenant.uuid()).collect::<Vec<_>>())
             .bind(rows.iter().map(|seen| seen.device.as_bytes().to_vec()).collect::<Vec<_>>())
@@ -316,9 +317,11 @@ impl DeliveryLedger for PostgresLedger {
 
     async fn forget(&self, seen_before: u32, removed_before: u32) -> Result<u64, RegistryError> {
         let mut forgotten = 0;
-        for (statement, before) in [(FORGET_SILENT, seen_before), (FORGET_REMOVED, removed_before)] {
+        for (statement, before) in
+            [(DELETE_INACTIVE_DEVICES, seen_before), (DELETE_REMOVED_DEVICES, removed_before)]
+        {
             let done =
-                sqlx::query(statement).bind(i64::from(before)).bind(FORGET_AT_ONCE).execute(&self.pool);
+                sqlx::query(statement).bind(i64::from(before)).bind(DELETE_BATCH_ROWS).execute(&self.pool);
             forgotten += done.await?.rows_affected();
         }
         Ok(forgotten)

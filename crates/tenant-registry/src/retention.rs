@@ -12,15 +12,15 @@ use crate::{DeliveryLedger, RegistryError};
 /// A device is forgotten so many days after its last push, and so many after its token was called dead.
 const DEVICE_DAYS: u32 = 90;
 const REMOVED_DEVICE_DAYS: u32 = 7;
-const FORGET: Duration = Duration::from_hours(1);
+const FORGET_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Forgets devices whose time is over, every hour until `stop`. Every worker does it; not all at the same moment.
-pub async fn keep_forgetting(
+pub async fn run_device_retention(
     ledger: Arc<dyn DeliveryLedger>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
-    let mut wait = FORGET.mul_f64(a_fraction());
+    let mut wait = FORGET_INTERVAL.mul_f64(a_fraction());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -29,7 +29,7 @@ pub async fn keep_forgetting(
         if let Err(error) = forget(&*ledger, clock.now()).await {
             warn!(%error, "devices whose time is over cannot be forgotten; they will be tried again");
         }
-        wait = FORGET;
+        wait = FORGET_INTERVAL;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What grants anything is signed: licences, keys and operators' tokens count only as those who sell them wrote them.
+//! Signed rights: licences, keys and operators' tokens count only as those who sell them wrote them.
 //!
 //! Each row has a hash over all that it grants, its revision too. Hashes lie in buckets by the row's name, a root holds the
 //! hashes of all buckets, and one Ed25519 signature (RFC 8032) is over the root and its revision. A change costs two buckets
@@ -23,14 +23,14 @@ const ENTRY_LEN: usize = NAME_LEN + HASH_LEN;
 
 /// What a tree of hashes is over. Each has its own, because they are changed by different transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TreeKind {
     /// Licences and their keys, which gateways read.
     Licences,
     /// Operators' tokens, which they do not.
     Tokens,
 }
 
-impl Kind {
+impl TreeKind {
     pub(crate) const ALL: [Self; 2] = [Self::Licences, Self::Tokens];
 
     /// Its name in storage.
@@ -98,7 +98,7 @@ impl Bucket {
 /// What is signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Root {
-    pub(crate) kind: Kind,
+    pub(crate) kind: TreeKind,
     pub(crate) revision: u64,
     hashes: Vec<RowHash>,
 }
@@ -114,12 +114,16 @@ pub(crate) struct StoredRoot {
 
 impl Root {
     /// The root over nothing.
-    pub(crate) fn empty(kind: Kind) -> Self {
+    pub(crate) fn empty(kind: TreeKind) -> Self {
         Self { kind, revision: 0, hashes: vec![Bucket::default().hash(); kind.buckets()] }
     }
 
     /// Takes what is stored, if it bears a signature under a known key.
-    pub(crate) fn opened(kind: Kind, stored: &StoredRoot, keys: &RightsKeys) -> Result<Self, RegistryError> {
+    pub(crate) fn opened(
+        kind: TreeKind,
+        stored: &StoredRoot,
+        keys: &RightsKeys,
+    ) -> Result<Self, RegistryError> {
         let (hashes, rest) = stored.hashes.as_chunks::<HASH_LEN>();
         let revision = u64::try_from(stored.revision).map_err(|_| RegistryError::RightsUnproven)?;
         let root = Self { kind, revision, hashes: hashes.to_vec() };
@@ -170,8 +174,8 @@ pub(crate) fn signed_digest(signatures: &[Option<Vec<u8>>]) -> Vec<u8> {
 }
 
 /// The part of such a digest that is of one kind.
-pub(crate) fn part_of(kind: Kind, digest: &[u8]) -> Option<&[u8]> {
-    let place = Kind::ALL.iter().position(|it| *it == kind)?;
+pub(crate) fn part_of(kind: TreeKind, digest: &[u8]) -> Option<&[u8]> {
+    let place = TreeKind::ALL.iter().position(|it| *it == kind)?;
     digest.chunks_exact(HASH_LEN).nth(place)
 }
 
@@ -227,7 +231,7 @@ impl Proof {
     }
 
     /// Whether a row is as it was written.
-    pub(crate) fn covers(&mut self, kind: Kind, name: RowName, hash: &RowHash) -> bool {
+    pub(crate) fn covers(&mut self, kind: TreeKind, name: RowName, hash: &RowHash) -> bool {
         self.seen.insert(name);
         let bucket = self.buckets.get(&name.bucket(kind));
         bucket.and_then(|bucket| bucket.get(name)).is_some_and(|known| known == *hash)
@@ -241,7 +245,7 @@ impl Proof {
 
 /// What a row that grants something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Granting {
+pub(crate) enum GrantKind {
     Licence,
     Key,
     KeySet,
@@ -250,14 +254,14 @@ pub(crate) enum Granting {
 
 /// A row that grants something: its public name, its name in a tree, and its hash.
 #[derive(Clone)]
-pub(crate) struct GrantingRow {
-    pub(crate) what: Granting,
+pub(crate) struct GrantRow {
+    pub(crate) what: GrantKind,
     pub(crate) public: String,
     pub(crate) name: RowName,
     pub(crate) hash: RowHash,
 }
 
-/// What a look at everything that grants something has found.
+/// Report on everything that grants something.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RightsReport {
     /// Licences, keys and tokens that are not as they were written, by their public names.

@@ -1,9 +1,9 @@
-//! Rows as the databases have them, and the checked way from there to what the registry speaks of.
+//! SQL row types, and their checked conversion into the data model.
 
 use push_domain::{LicenceId, TenantId, Timestamp};
 use uuid::Uuid;
 
-use crate::rights::{Kind, RowName};
+use crate::rights::{RowName, TreeKind};
 use crate::{
     Acceptance, AdminTokenDraft, AdminTokenRecord, AuditEvent, DeviceCount, DeviceState, DeviceSummary,
     KeyRecord, KeySummary, Licence, LicenceDraft, NewDevices, RegistryError, Suspension, Tenant,
@@ -131,7 +131,7 @@ impl KeyRow {
     /// The buckets that it falls into.
     pub(super) fn buckets(&self) -> [usize; 2] {
         let licence = LicenceId::from_uuid(self.licence_id);
-        [RowName::key(&self.kid), RowName::keys_of(licence)].map(|name| name.bucket(Kind::Licences))
+        [RowName::key(&self.kid), RowName::keys_of(licence)].map(|name| name.bucket(TreeKind::Licences))
     }
 
     /// Whether the key still opens anything.

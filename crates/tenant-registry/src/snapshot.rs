@@ -1,4 +1,4 @@
-//! All licences as they were at one moment, in memory: callers are checked without a database.
+//! In-memory snapshot of all licences at one moment: callers are checked without a database.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use push_domain::{LicenceId, TenantId, Timestamp};
 
 use crate::digest::KeyDigest;
-use crate::rights::{self, Kind, Proof, RowHash, RowName};
-use crate::sql::{by_licence, tell_deleted, tell_unproven};
+use crate::rights::{self, Proof, RowHash, RowName, TreeKind};
+use crate::sql::{by_licence, report_deleted_rows, report_unproven_row};
 use crate::{DeviceKey, KeyRecord, KeyUse, Keys, Licence, LicenceKey, Standing, Tenant};
 
-/// What a caller with a good key may do.
+/// Permit: what a caller with a good key may do.
 #[derive(Debug, Clone)]
 pub struct Permit {
     /// Who it is.
@@ -28,7 +28,7 @@ pub struct Permit {
     pub first_use: Option<KeyUse>,
 }
 
-/// Why a key opens nothing.
+/// Refusal of a licence key, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Not one of ours, or revoked.
@@ -43,7 +43,7 @@ pub enum Refusal {
     WrongRegion,
 }
 
-/// What has changed in a registry since a revision.
+/// Change set of a registry since a revision.
 #[derive(Debug)]
 pub struct Changes {
     /// The revision that they lead to.
@@ -75,7 +75,7 @@ impl Changes {
     pub(crate) fn touched(&self) -> impl Iterator<Item = usize> {
         let licences = self.licences.iter().map(|licence| RowName::licence(licence.id));
         let keys = self.keys.iter().flat_map(|key| [RowName::key(&key.kid), RowName::keys_of(key.licence)]);
-        licences.chain(keys).map(|name| name.bucket(Kind::Licences))
+        licences.chain(keys).map(|name| name.bucket(TreeKind::Licences))
     }
 
     /// Keeps what is as it was written; tells of the rest, and, where everything was read, of what is missing.
@@ -88,9 +88,9 @@ impl Changes {
         }
         self.licences.retain(|licence| {
             let hash = rights::licence_hash(licence, servers.get(&licence.id).map_or(&[], Vec::as_slice));
-            let is_proven = proof.covers(Kind::Licences, RowName::licence(licence.id), &hash);
+            let is_proven = proof.covers(TreeKind::Licences, RowName::licence(licence.id), &hash);
             if !is_proven {
-                tell_unproven("licence", &licence.id.to_string());
+                report_unproven_row("licence", &licence.id.to_string());
                 unproven.push(licence.id);
             }
             is_proven
@@ -98,9 +98,9 @@ impl Changes {
         let kept: HashSet<LicenceId> = self.licences.iter().map(|licence| licence.id).collect();
         self.servers.retain(|(licence, _)| kept.contains(licence));
         self.keys.retain(|key| {
-            let is_proven = proof.covers(Kind::Licences, RowName::key(&key.kid), &rights::key_hash(key));
+            let is_proven = proof.covers(TreeKind::Licences, RowName::key(&key.kid), &rights::key_hash(key));
             if !is_proven {
-                tell_unproven("licence key", &key.kid);
+                report_unproven_row("licence key", &key.kid);
                 revoked.push(key.kid.clone());
             }
             is_proven
@@ -108,20 +108,20 @@ impl Changes {
         for (licence, kids) in sets {
             let hash = rights::key_set_hash(kids.iter().map(String::as_str));
             let name = RowName::keys_of(licence);
-            if !hash.is_some_and(|hash| proof.covers(Kind::Licences, name, &hash)) {
-                tell_unproven("keys of licence", &licence.to_string());
+            if !hash.is_some_and(|hash| proof.covers(TreeKind::Licences, name, &hash)) {
+                report_unproven_row("keys of licence", &licence.to_string());
                 self.keys.retain(|key| key.licence != licence);
             }
         }
         self.unproven = unproven;
         self.revoked.extend(revoked);
         if is_whole {
-            tell_deleted(proof.unseen());
+            report_deleted_rows(proof.unseen());
         }
     }
 }
 
-/// All live keys and what they open. A copy with changes shares what is as before.
+/// Snapshot of all live keys and what they grant. A copy with changes shares what is as before.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     revision: u64,
@@ -129,13 +129,13 @@ pub struct Snapshot {
     device_keys: HashMap<TenantId, DeviceKey>,
     licences: HashMap<LicenceId, Arc<Licence>>,
     servers: HashMap<LicenceId, Arc<HashSet<String>>>,
-    doors: HashMap<Box<str>, Door>,
+    keys_by_kid: HashMap<Box<str>, KeyEntry>,
     /// The signed hashes of all buckets.
     signed: Option<Arc<[RowHash]>>,
 }
 
 #[derive(Debug, Clone)]
-struct Door {
+struct KeyEntry {
     licence: LicenceId,
     mac: [u8; 32],
     pepper: u32,
@@ -145,7 +145,7 @@ struct Door {
     used_on: Arc<AtomicU32>,
 }
 
-impl Door {
+impl KeyEntry {
     /// Notes a use on a day. Nearly always that costs one read.
     fn is_first_use(&self, day: u32) -> bool {
         self.used_on.load(Ordering::Relaxed) != day && self.used_on.swap(day, Ordering::Relaxed) != day
@@ -156,8 +156,8 @@ impl Snapshot {
     /// Makes a snapshot of nothing.
     #[must_use]
     pub fn empty(keys: &Keys) -> Self {
-        let (device_keys, licences, servers, doors, signed) = Default::default();
-        Self { revision: 0, keys: keys.clone(), device_keys, licences, servers, doors, signed }
+        let (device_keys, licences, servers, keys_by_kid, signed) = Default::default();
+        Self { revision: 0, keys: keys.clone(), device_keys, licences, servers, keys_by_kid, signed }
     }
 
     /// Takes changes in.
@@ -176,11 +176,11 @@ impl Snapshot {
             Arc::make_mut(self.servers.entry(licence).or_default()).insert(server);
         }
         for KeyRecord { kid, licence, mac, pepper, hashed, ends_at, revision: _ } in changes.keys {
-            let door = Door { licence, mac, pepper, hashed, ends_at, used_on: Arc::default() };
-            self.doors.insert(kid.into(), door);
+            let entry = KeyEntry { licence, mac, pepper, hashed, ends_at, used_on: Arc::default() };
+            self.keys_by_kid.insert(kid.into(), entry);
         }
         for kid in changes.revoked {
-            self.doors.remove(&*kid);
+            self.keys_by_kid.remove(&*kid);
         }
         for licence in changes.unproven {
             self.licences.remove(&licence);
@@ -223,13 +223,13 @@ impl Snapshot {
     ///
     /// A wrong key takes as long as a right one: an unknown kid is checked against nothing.
     pub fn open(&self, key: &LicenceKey, region: &str, now: Timestamp) -> Result<Permit, Refusal> {
-        let door = self.doors.get(key.kid());
+        let entry = self.keys_by_kid.get(key.kid());
         let (mac, pepper, hashed) =
-            door.map_or((&[0; 32], 1, true), |door| (&door.mac, door.pepper, door.hashed));
+            entry.map_or((&[0; 32], 1, true), |entry| (&entry.mac, entry.pepper, entry.hashed));
         let matches = self.keys.mac_matches(key.expose(), pepper, hashed, mac);
-        let lives = |door: &&Door| matches && door.ends_at.is_none_or(|end| now < end);
-        let door = door.filter(lives).ok_or(Refusal::Unknown)?;
-        let licence = self.licences.get(&door.licence).ok_or(Refusal::Unknown)?;
+        let lives = |entry: &&KeyEntry| matches && entry.ends_at.is_none_or(|end| now < end);
+        let entry = entry.filter(lives).ok_or(Refusal::Unknown)?;
+        let licence = self.licences.get(&entry.licence).ok_or(Refusal::Unknown)?;
         let tenant = licence.terms.tenant;
         let device_key = self.device_keys.get(&tenant).ok_or(Refusal::Unknown)?;
         let grace = match licence.standing(now) {
@@ -243,9 +243,9 @@ impl Snapshot {
             return Err(Refusal::WrongRegion);
         }
         let servers = self.servers.get(&licence.id).cloned();
-        let first_use = door.is_first_use(now.day()).then(|| KeyUse {
+        let first_use = entry.is_first_use(now.day()).then(|| KeyUse {
             kid: key.kid().to_owned(),
-            digest: (!door.hashed).then(|| KeyDigest::of(key.expose())),
+            digest: (!entry.hashed).then(|| KeyDigest::of(key.expose())),
         });
         let (licence, device_key) = (Arc::clone(licence), device_key.clone());
         Ok(Permit { tenant, licence, device_key, servers, grace, first_use })
@@ -254,15 +254,15 @@ impl Snapshot {
     /// Returns the regions in which the licence of a key holds.
     #[must_use]
     pub fn regions(&self, key: &LicenceKey) -> Option<&[String]> {
-        let licence = self.licences.get(&self.doors.get(key.kid())?.licence)?;
+        let licence = self.licences.get(&self.keys_by_kid.get(key.kid())?.licence)?;
         Some(&licence.terms.regions)
     }
 
     /// Takes over which keys were used today.
     pub fn keep_use(&mut self, old: &Self) {
-        for (kid, door) in &mut self.doors {
-            if let Some(known) = old.doors.get(kid) {
-                door.used_on = Arc::clone(&known.used_on);
+        for (kid, entry) in &mut self.keys_by_kid {
+            if let Some(known) = old.keys_by_kid.get(kid) {
+                entry.used_on = Arc::clone(&known.used_on);
             }
         }
     }

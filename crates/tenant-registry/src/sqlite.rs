@@ -16,22 +16,22 @@ use tokio::sync::Notify;
 
 use crate::digest::KeyDigest;
 use crate::rights::{
-    self, Bucket, Granting, GrantingRow, Kind, Proof, RightsReport, Root, RowHash, RowName, StoredRoot,
+    self, Bucket, GrantKind, GrantRow, Proof, RightsReport, Root, RowHash, RowName, StoredRoot, TreeKind,
 };
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LastEvent, LicenceRow,
     NewDevicesRow, TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
-    Change, Deed, bind_terms, conclude_sql, described, device_sql, found, insert_sql, licence_sql,
-    name_taken, new_salt, operator_sql, pattern, read_sql, readable, renew_sql, rights_sql, seal_sql,
-    seed_sql, stored_revision, tenant_sql, unchanged,
+    AuditEntry, Change, bind_terms, commit_sql, decode_rows, device_sql, insert_sql, licence_sql,
+    like_pattern, name_taken, new_salt, operator_sql, read_sql, renew_sql, require_found, require_revision,
+    rights_sql, seal_sql, seed_sql, stored_revision, tenant_sql, terms_json,
 };
 use crate::{
-    Acceptance, Act, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditEvent,
-    AuditHead, AuditReport, Changes, DeliveryLedger, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey,
-    KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey, NewDevices, RegistryError,
-    Sighting, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
+    Acceptance, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditContext,
+    AuditEvent, AuditHead, AuditReport, Changes, DeliveryLedger, DeviceActivity, DeviceCount, DeviceSummary,
+    IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey,
+    NewDevices, RegistryError, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -41,13 +41,13 @@ const SECURE_SINCE: i64 = 5;
 /// That since which what grants anything is signed.
 const SIGNED_SINCE: i64 = 6;
 /// Somebody else may read the file just then.
-const SCRUB_TRIES: u32 = 5;
-const SCRUB_AGAIN: Duration = Duration::from_millis(50);
+const MAX_CHECKPOINT_ATTEMPTS: u32 = 5;
+const CHECKPOINT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Most devices that one statement records.
-const RECORD_AT_ONCE: usize = 500;
+const RECORD_BATCH_ROWS: usize = 500;
 
-const APART: &str = "
+const ATTACH_SALTS: &str = "
 PRAGMA apart.secure_delete = ON;
 PRAGMA apart.cache_size = -64;
 PRAGMA apart.journal_mode = WAL;
@@ -95,7 +95,7 @@ impl SqliteRegistry {
             let apart = apart.clone();
             Box::pin(async move {
                 sqlx::query("ATTACH DATABASE $1 AS apart").bind(apart).execute(&mut *connection).await?;
-                sqlx::raw_sql(APART).execute(connection).await.map(drop)
+                sqlx::raw_sql(ATTACH_SALTS).execute(connection).await.map(drop)
             })
         });
         let pool = pool.connect_with(options).await?;
@@ -113,11 +113,11 @@ impl SqliteRegistry {
         let registry = Self { pool, keys, changes: Arc::default() };
         registry.check_keys().await?;
         registry.seal_audit().await?;
-        let act = Act::new("hpns", push_domain::Clock::now(&push_domain::SystemClock));
+        let audit = AuditContext::new("hpns", push_domain::Clock::now(&push_domain::SystemClock));
         if before.is_none_or(|version| version < SIGNED_SINCE) && registry.keys.can_sign_rights() {
-            registry.seal_rights(true, act).await?;
+            registry.seal_rights(true, audit).await?;
         }
-        registry.try_to_make_salts(act).await;
+        registry.make_missing_salts_or_warn(audit).await;
         if before.is_some_and(|version| version < SECURE_SINCE) {
             registry.scrub().await;
         }
@@ -155,13 +155,13 @@ impl SqliteRegistry {
 
     /// Leaves nothing of what was deleted in the log of the file.
     async fn scrub(&self) {
-        for _ in 0..SCRUB_TRIES {
+        for _ in 0..MAX_CHECKPOINT_ATTEMPTS {
             let busy =
                 sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool);
             if matches!(busy.await, Ok((0, ..))) {
                 return;
             }
-            tokio::time::sleep(SCRUB_AGAIN).await;
+            tokio::time::sleep(CHECKPOINT_RETRY_DELAY).await;
         }
         metrics::counter!("registry_wal_not_truncated_total").increment(1);
         tracing::warn!(
@@ -179,14 +179,14 @@ impl SqliteRegistry {
     }
 
     /// Starts what changes no licence, and whatever else is to be done is done after it.
-    async fn deed(&self) -> Result<Transaction<'static, Sqlite>, RegistryError> {
+    async fn begin_audited(&self) -> Result<Transaction<'static, Sqlite>, RegistryError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *transaction).await?;
         Ok(transaction)
     }
 
     /// Starts a change of tenants, licences or keys: the revision grows with it.
-    async fn change(&self) -> Result<Change<Sqlite>, RegistryError> {
+    async fn begin_change(&self) -> Result<Change<Sqlite>, RegistryError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let revision = sqlx::query_scalar("UPDATE revision SET number = number + 1 RETURNING number")
             .fetch_one(&mut *transaction)
@@ -199,7 +199,7 @@ impl SqliteRegistry {
         self.changes.notified().await;
     }
 
-    fn tell(&self) {
+    fn notify_readers(&self) {
         self.changes.notify_one();
     }
 }
@@ -211,16 +211,16 @@ seed_sql!(SqliteRegistry);
 licence_sql!(SqliteRegistry, Sqlite);
 device_sql!(SqliteRegistry);
 operator_sql!(SqliteRegistry, "BEGIN");
-conclude_sql!(SqliteRegistry, Sqlite);
+commit_sql!(SqliteRegistry, Sqlite);
 rights_sql!(SqliteRegistry, Sqlite, "BEGIN");
 seal_sql!(SqliteRegistry, Sqlite, "BEGIN");
 renew_sql!(SqliteRegistry, Sqlite);
 
 #[async_trait]
 impl DeliveryLedger for SqliteRegistry {
-    async fn record(&self, sightings: &[Sighting]) -> Result<(), RegistryError> {
+    async fn record(&self, activities: &[DeviceActivity]) -> Result<(), RegistryError> {
         // Some at once: the statement's text, and what the database reads from it, cost memory that stays.
-        for some in sightings.chunks(RECORD_AT_ONCE) {
+        for some in activities.chunks(RECORD_BATCH_ROWS) {
             let rows: Vec<_> = some
                 .iter()
                 .map(|seen| {

@@ -1,4 +1,4 @@
-//! Apps, queues, and a push to try a key out.
+//! API handlers of apps, queues and test pushes.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -33,7 +33,7 @@ pub(super) async fn test_push(
     caller: Caller,
     input: Input<TestPushInput>,
 ) -> Result<Response, Failure> {
-    Ok(ok(admin.test_push(input.value, caller.act(admin.now())).await?))
+    Ok(ok(admin.test_push(input.value, caller.audit_context(admin.now())).await?))
 }
 
 /// Show what waits, and where

@@ -1,4 +1,4 @@
-//! The audit log.
+//! API handlers of the audit log: list and verify.
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use super::tenants::page_length;
 use super::{Caller, ok};
 use crate::failure::{Failure, invalid};
-use crate::operations::{cursor, place};
+use crate::operations::{decode_cursor, encode_cursor};
 use crate::state::Admin;
 use crate::wire::{AuditVerification, AuditView, Page, ProblemBody};
 
@@ -33,14 +33,14 @@ impl Admin {
         let limit = page_length(query.limit)?;
         let before = match query.cursor {
             None => u64::MAX,
-            Some(text) => place(&text)?
+            Some(text) => decode_cursor(&text)?
                 .parse()
                 .map_err(|_| invalid("cursor", "has to be one that a page before has given"))?,
         };
         let mut events = self.registry.audit(tenant, before, limit + 1).await?;
         let more = events.len() > limit as usize;
         events.truncate(limit as usize);
-        let next_cursor = events.last().filter(|_| more).map(|last| cursor(&last.seq.to_string()));
+        let next_cursor = events.last().filter(|_| more).map(|last| encode_cursor(&last.seq.to_string()));
         Ok(Page { items: events.into_iter().map(AuditView::from).collect(), next_cursor })
     }
 }

@@ -1,4 +1,4 @@
-//! Devices: counted, looked up by token, forgotten. Tokens are hashed on arrival.
+//! API handlers of devices: count, look-up by token, erasure. Tokens are hashed on arrival.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -44,7 +44,7 @@ pub(super) async fn erase_all(
     Path(tenant): Path<String>,
 ) -> Result<Response, Failure> {
     let tenant = admin.find_tenant(&caller, &tenant).await?;
-    let erased = admin.registry.erase_all_devices(tenant.id, caller.act(admin.now())).await?;
+    let erased = admin.registry.erase_all_devices(tenant.id, caller.audit_context(admin.now())).await?;
     Ok(ok(Erased { erased }))
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn look_up(
     // Who looked is noted, not for what.
     let detail = json!({ "app": app, "found": found.is_some() });
     let object = tenant.id.to_string();
-    admin.note("device.look_up", &object, Some(tenant.id), detail, caller.act(admin.now())).await?;
+    admin.note("device.look_up", &object, Some(tenant.id), detail, caller.audit_context(admin.now())).await?;
     let (known, device) = found.ok_or_else(|| missing("device"))?;
     let reference = admin.keys.log_key(admin.now().day()).reference(&device);
     Ok(ok(DeviceView::new(known, reference)))
@@ -97,6 +97,6 @@ pub(super) async fn erase(
     let devices: Vec<Vec<_>> =
         given.into_iter().map(|device| admin.devices(&tenant, device)).collect::<Result<_, _>>()?;
     let devices = devices.concat();
-    let erased = admin.registry.erase_devices(tenant.id, &devices, caller.act(admin.now())).await?;
+    let erased = admin.registry.erase_devices(tenant.id, &devices, caller.audit_context(admin.now())).await?;
     Ok(ok(Erased { erased }))
 }

@@ -1,4 +1,4 @@
-//! The description of the API: as a document for programs, and as a page for people.
+//! `OpenAPI` document of the admin API, and its HTML rendering.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(crate) fn routes(document: &OpenApi) -> Router<Admin> {
 }
 
 fn readable(page: &str) -> Response {
-    console::secured(axum::response::Html(page.to_owned()).into_response())
+    console::with_security_headers(axum::response::Html(page.to_owned()).into_response())
 }
 
 fn page(document: &Value) -> Markup {

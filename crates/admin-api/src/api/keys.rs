@@ -1,10 +1,10 @@
-//! Licence keys.
+//! API handlers of licence keys.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
 
-use super::{Caller, created, done, ok, once};
+use super::{Caller, created, idempotency_key, no_content, ok};
 use crate::failure::{Failure, missing};
 use crate::input::Input;
 use crate::state::Admin;
@@ -50,8 +50,8 @@ pub(super) async fn issue(
     input: Input<KeyInput>,
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
-    let act = caller.act_once(admin.now(), once(&headers)?, &input.fingerprint);
-    Ok(created(admin.new_key(licence.id, input.value.overlap_hours, act).await?))
+    let audit = caller.idempotent_context(admin.now(), idempotency_key(&headers)?, &input.fingerprint);
+    Ok(created(admin.new_key(licence.id, input.value.overlap_hours, audit).await?))
 }
 
 /// Revoke a key
@@ -71,6 +71,6 @@ pub(super) async fn revoke(
     if !kid.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(missing("licence key"));
     }
-    admin.registry.revoke_key(&kid, caller.act(admin.now())).await?;
-    Ok(done())
+    admin.registry.revoke_key(&kid, caller.audit_context(admin.now())).await?;
+    Ok(no_content())
 }

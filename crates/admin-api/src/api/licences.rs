@@ -1,12 +1,12 @@
-//! Licences, and the servers that they are bound to.
+//! API handlers of licences, and of the servers that they are bound to.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
 
-use super::{Caller, created, done, ok, once, tagged};
+use super::{Caller, created, idempotency_key, no_content, ok, with_etag};
 use crate::failure::Failure;
-use crate::input::{Input, looked_at};
+use crate::input::{Input, if_match_revision};
 use crate::rules;
 use crate::state::Admin;
 use crate::wire::{LicenceInput, LicenceView, ProblemBody, SuspensionInput, TermsInput};
@@ -51,10 +51,10 @@ pub(super) async fn create(
     let tenant = admin.find_tenant(&caller, &tenant).await?;
     let now = admin.now();
     let draft = input.value.checked(tenant.id, now)?;
-    let act = caller.act_once(now, once(&headers)?, &input.fingerprint);
-    let licence = admin.registry.create_licence(draft, act).await?;
+    let audit = caller.idempotent_context(now, idempotency_key(&headers)?, &input.fingerprint);
+    let licence = admin.registry.create_licence(draft, audit).await?;
     let revision = licence.revision;
-    Ok(tagged(created(LicenceView::new(licence, now)), revision))
+    Ok(with_etag(created(LicenceView::new(licence, now)), revision))
 }
 
 /// Show a licence
@@ -71,7 +71,7 @@ pub(super) async fn show(
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
     let revision = licence.revision;
-    Ok(tagged(ok(LicenceView::new(licence, admin.now())), revision))
+    Ok(with_etag(ok(LicenceView::new(licence, admin.now())), revision))
 }
 
 /// Change a licence
@@ -99,10 +99,10 @@ pub(super) async fn update(
     if input.value.not_before.is_none() {
         draft.not_before = known.terms.not_before;
     }
-    let revision = looked_at(&headers)?;
-    let licence = admin.registry.update_licence(known.id, draft, revision, caller.act(now)).await?;
+    let revision = if_match_revision(&headers)?;
+    let licence = admin.registry.update_licence(known.id, draft, revision, caller.audit_context(now)).await?;
     let revision = licence.revision;
-    Ok(tagged(ok(LicenceView::new(licence, now)), revision))
+    Ok(with_etag(ok(LicenceView::new(licence, now)), revision))
 }
 
 /// Note that the terms are accepted
@@ -122,9 +122,9 @@ pub(super) async fn accept_terms(
     let version = rules::text("version", &input.value.version, 1, 40)?;
     let by = rules::text("accepted_by", &input.value.accepted_by, 1, 200)?;
     let now = admin.now();
-    let licence = admin.registry.accept_terms(licence.id, &version, &by, caller.act(now)).await?;
+    let licence = admin.registry.accept_terms(licence.id, &version, &by, caller.audit_context(now)).await?;
     let revision = licence.revision;
-    Ok(tagged(ok(LicenceView::new(licence, now)), revision))
+    Ok(with_etag(ok(LicenceView::new(licence, now)), revision))
 }
 
 /// Suspend a licence
@@ -143,9 +143,10 @@ pub(super) async fn suspend(
     let licence = admin.find_licence(&caller, &licence).await?;
     let reason = rules::text("reason", &input.value.reason, 1, 500)?;
     let now = admin.now();
-    let licence = admin.registry.suspend_licence(licence.id, Some(&reason), caller.act(now)).await?;
+    let licence =
+        admin.registry.suspend_licence(licence.id, Some(&reason), caller.audit_context(now)).await?;
     let revision = licence.revision;
-    Ok(tagged(ok(LicenceView::new(licence, now)), revision))
+    Ok(with_etag(ok(LicenceView::new(licence, now)), revision))
 }
 
 /// Resume a licence
@@ -162,9 +163,9 @@ pub(super) async fn resume(
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
     let now = admin.now();
-    let licence = admin.registry.suspend_licence(licence.id, None, caller.act(now)).await?;
+    let licence = admin.registry.suspend_licence(licence.id, None, caller.audit_context(now)).await?;
     let revision = licence.revision;
-    Ok(tagged(ok(LicenceView::new(licence, now)), revision))
+    Ok(with_etag(ok(LicenceView::new(licence, now)), revision))
 }
 
 /// List the servers of a licence
@@ -200,8 +201,8 @@ pub(super) async fn bind_server(
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
     let server = rules::server(&server)?;
-    admin.registry.bind_server(licence.id, server, true, caller.act(admin.now())).await?;
-    Ok(done())
+    admin.registry.bind_server(licence.id, server, true, caller.audit_context(admin.now())).await?;
+    Ok(no_content())
 }
 
 /// Let a server go
@@ -219,6 +220,6 @@ pub(super) async fn unbind_server(
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
     let server = rules::server(&server)?;
-    admin.registry.bind_server(licence.id, server, false, caller.act(admin.now())).await?;
-    Ok(done())
+    admin.registry.bind_server(licence.id, server, false, caller.audit_context(admin.now())).await?;
+    Ok(no_content())
 }

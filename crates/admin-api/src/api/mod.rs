@@ -1,4 +1,4 @@
-//! The API, and the document that describes it. The document is made from the routes themselves.
+//! REST API router, and its `OpenAPI` document, which is generated from the routes themselves.
 
 mod apps;
 mod audit;
@@ -25,7 +25,7 @@ use crate::state::Admin;
 
 pub(crate) use document::routes as document_routes;
 
-/// Who calls; a request without anybody has not come this far.
+/// Extractor of the authenticated caller; a request without one has been refused before.
 type Caller = Extension<Identity>;
 
 /// Returns the routes and their description.
@@ -74,12 +74,12 @@ fn answer<T: Serialize>(status: StatusCode, value: T) -> Response {
     response
 }
 
-fn done() -> Response {
+fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
 /// Adds the `ETag` that a change has to bring.
-fn tagged(mut response: Response, revision: u64) -> Response {
+fn with_etag(mut response: Response, revision: u64) -> Response {
     if let Ok(tag) = HeaderValue::try_from(format!("\"{revision}\"")) {
         response.headers_mut().insert(ETAG, tag);
     }
@@ -87,7 +87,7 @@ fn tagged(mut response: Response, revision: u64) -> Response {
 }
 
 /// What a request that creates something brings beside its body.
-fn once(headers: &HeaderMap) -> Result<Option<&str>, crate::failure::Failure> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, crate::failure::Failure> {
     crate::input::request_key(headers)
 }
 

@@ -1,4 +1,4 @@
-//! Who calls, and the service at a glance.
+//! API handlers of the caller's identity (`/v1/me`), the overview and the alerts.
 
 use axum::extract::State;
 use axum::response::Response;

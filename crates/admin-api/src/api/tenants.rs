@@ -1,4 +1,4 @@
-//! Tenants.
+//! API handlers of tenants.
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -6,10 +6,10 @@ use http::HeaderMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Caller, created, ok, once, tagged};
+use super::{Caller, created, idempotency_key, ok, with_etag};
 use crate::failure::{Failure, invalid};
-use crate::input::{Input, looked_at};
-use crate::operations::{LONGEST_PAGE, place};
+use crate::input::{Input, if_match_revision};
+use crate::operations::{LONGEST_PAGE, decode_cursor};
 use crate::state::Admin;
 use crate::wire::{Page, ProblemBody, TenantInput, TenantRow, TenantView, UsageView};
 
@@ -53,7 +53,7 @@ pub(super) async fn list(
     if query.search.chars().count() > 100 || query.search.contains('\0') {
         return Err(invalid("search", "has to be up to 100 characters"));
     }
-    let after = query.cursor.as_deref().map(place).transpose()?.unwrap_or_default();
+    let after = query.cursor.as_deref().map(decode_cursor).transpose()?.unwrap_or_default();
     let limit = page_length(query.limit)?;
     Ok(ok(admin.list_tenants(query.search.trim(), &after, limit).await?))
 }
@@ -75,10 +75,10 @@ pub(super) async fn create(
     input: Input<TenantInput>,
 ) -> Result<Response, Failure> {
     let draft = input.value.checked()?;
-    let act = caller.act_once(admin.now(), once(&headers)?, &input.fingerprint);
-    let tenant = admin.registry.create_tenant(&draft, act).await?;
+    let audit = caller.idempotent_context(admin.now(), idempotency_key(&headers)?, &input.fingerprint);
+    let tenant = admin.registry.create_tenant(&draft, audit).await?;
     let revision = tenant.revision;
-    Ok(tagged(created(TenantView::from(tenant)), revision))
+    Ok(with_etag(created(TenantView::from(tenant)), revision))
 }
 
 /// Show a tenant
@@ -95,7 +95,7 @@ pub(super) async fn show(
 ) -> Result<Response, Failure> {
     let tenant = admin.find_tenant(&caller, &tenant).await?;
     let revision = tenant.revision;
-    Ok(tagged(ok(TenantView::from(tenant)), revision))
+    Ok(with_etag(ok(TenantView::from(tenant)), revision))
 }
 
 /// Change a tenant
@@ -117,10 +117,11 @@ pub(super) async fn update(
 ) -> Result<Response, Failure> {
     let draft = input.value.checked()?;
     let tenant = admin.find_tenant(&caller, &tenant).await?;
-    let revision = looked_at(&headers)?;
-    let tenant = admin.registry.update_tenant(tenant.id, &draft, revision, caller.act(admin.now())).await?;
+    let revision = if_match_revision(&headers)?;
+    let tenant =
+        admin.registry.update_tenant(tenant.id, &draft, revision, caller.audit_context(admin.now())).await?;
     let revision = tenant.revision;
-    Ok(tagged(ok(TenantView::from(tenant)), revision))
+    Ok(with_etag(ok(TenantView::from(tenant)), revision))
 }
 
 /// Show what a tenant uses

@@ -1,10 +1,10 @@
-//! Admin tokens.
+//! API handlers of admin tokens.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
 
-use super::{Caller, created, done, ok, once};
+use super::{Caller, created, idempotency_key, no_content, ok};
 use crate::failure::{Failure, missing};
 use crate::input::Input;
 use crate::state::Admin;
@@ -40,8 +40,8 @@ pub(super) async fn issue(
 ) -> Result<Response, Failure> {
     let now = admin.now();
     let draft = input.value.checked(now)?;
-    let act = caller.act_once(now, once(&headers)?, &input.fingerprint);
-    let issued = admin.registry.issue_admin_token(draft, act).await?;
+    let audit = caller.idempotent_context(now, idempotency_key(&headers)?, &input.fingerprint);
+    let issued = admin.registry.issue_admin_token(draft, audit).await?;
     let token = issued.token.expose().to_owned();
     Ok(created(NewAdminToken { token, record: AdminTokenView::new(issued.record, now) }))
 }
@@ -63,6 +63,6 @@ pub(super) async fn revoke(
     if !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(missing("admin token"));
     }
-    admin.registry.revoke_admin_token(&id, caller.act(admin.now())).await?;
-    Ok(done())
+    admin.registry.revoke_admin_token(&id, caller.audit_context(admin.now())).await?;
+    Ok(no_content())
 }

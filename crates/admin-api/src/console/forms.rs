@@ -1,4 +1,4 @@
-//! What forms bring: the key that proves that they are ours, and fields as people fill them in.
+//! Form extractors: CSRF protection (the form key), and parsing of fields as people fill them in.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::Response;
@@ -19,12 +19,12 @@ impl<S: Send + Sync> FromRequestParts<S> for View {
         let caller = parts.extensions.get::<Identity>().cloned();
         match caller {
             Some(caller) => Ok(Self { caller, language: Language::of_request(&parts.headers) }),
-            None => Err(super::layout::see("/sign-in")),
+            None => Err(super::layout::redirect_to("/sign-in")),
         }
     }
 }
 
-/// The fields of a form that is ours.
+/// Extractor of a form whose CSRF key is right.
 pub(super) struct Form<T>(pub(super) T);
 
 #[derive(serde::Deserialize)]
@@ -44,7 +44,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
             // Browsers say where a form comes from; older ones do not, hence the key.
             let elsewhere = parts.headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");
             let keyed: Keyed = fields(&body)?;
-            let ours = view.caller.form_key.as_deref().is_some_and(|key| same(key, &keyed.form_key));
+            let ours =
+                view.caller.form_key.as_deref().is_some_and(|key| constant_time_eq(key, &keyed.form_key));
             if elsewhere || !ours {
                 let text = "the form is not one of this session; open the page again";
                 return Err(Failure(Problem::new(ErrorKind::Forbidden, "foreign_form", text)));
@@ -68,7 +69,7 @@ fn uri_of(body: &[u8]) -> Result<http::Uri, Failure> {
 }
 
 /// Compares without telling how much is right.
-fn same(a: &str, b: &str) -> bool {
+fn constant_time_eq(a: &str, b: &str) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
 }
 

@@ -1,4 +1,4 @@
-//! Licence keys: shown once, and revoked.
+//! Console handlers of licence keys: issued and shown once, and revoked.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::forms::Form;
-use super::layout::{View, see};
+use super::layout::{View, redirect_to};
 use super::overview::test_form;
 use super::sign_in::Nothing;
 use crate::failure::{Failure, missing};
@@ -27,7 +27,8 @@ pub(super) async fn issue_key(
 ) -> Response {
     let made = async {
         let licence = admin.find_licence(&view.caller, &licence).await?;
-        let key = admin.new_key(licence.id, form.overlap_hours, view.caller.act(admin.now())).await?;
+        let key =
+            admin.new_key(licence.id, form.overlap_hours, view.caller.audit_context(admin.now())).await?;
         Ok::<_, Failure>((licence, key))
     };
     match made.await {
@@ -65,12 +66,12 @@ pub(super) async fn revoke_key(
 ) -> Response {
     let revoked = async {
         let licence = admin.registry.licence_of_key(&kid).await?;
-        admin.registry.revoke_key(&kid, view.caller.act(admin.now())).await?;
+        admin.registry.revoke_key(&kid, view.caller.audit_context(admin.now())).await?;
         let licence = licence.ok_or_else(|| missing("licence key"))?;
         Ok::<_, Failure>(admin.find_licence(&view.caller, &licence.to_string()).await?.terms.tenant)
     };
     match revoked.await {
-        Ok(tenant) => see(&format!("/tenants/{tenant}")),
+        Ok(tenant) => redirect_to(&format!("/tenants/{tenant}")),
         Err(failure) => view.refusal(&failure),
     }
 }

@@ -1,4 +1,4 @@
-//! English, and Korean: every sentence of the console in both.
+//! Translations: every sentence of the console in English and Korean.
 
 use http::HeaderMap;
 use http::header::ACCEPT_LANGUAGE;

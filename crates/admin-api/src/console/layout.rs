@@ -1,4 +1,4 @@
-//! What every page has around it.
+//! Page layout of the console, and the per-request view context.
 
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{Method, StatusCode};
@@ -9,7 +9,7 @@ use super::shown;
 use crate::failure::Failure;
 use crate::identity::Identity;
 
-/// Whom a page is for, and in which language.
+/// View context of a page: the caller and the language.
 pub(super) struct View {
     pub(super) caller: Identity,
     pub(super) language: Language,
@@ -123,12 +123,12 @@ impl View {
 }
 
 /// Sends the browser to a page, so that reloading it does nothing again.
-pub(super) fn see(path: &str) -> Response {
-    super::secured(Redirect::to(path).into_response())
+pub(super) fn redirect_to(path: &str) -> Response {
+    super::with_security_headers(Redirect::to(path).into_response())
 }
 
 /// A life line: from the beginning to the end of something, and where we are.
-pub(super) fn life_line(
+pub(super) fn timeline(
     view: &View,
     from: u64,
     end: Option<u64>,

@@ -1,9 +1,9 @@
-//! What a tenant's page shows of a licence, and what can be done with it there.
+//! View component of a licence on a tenant's page, with the forms that change it.
 
 use http::Method;
 use maud::{Markup, html};
 
-use super::layout::{View, life_line};
+use super::layout::{View, timeline};
 use super::tenants::date;
 use crate::wire::{KeyView, LicenceView};
 
@@ -23,7 +23,7 @@ pub(super) fn card(
                 (licence.plan) " " span class={ "state " (licence.standing) } { (view.language.state(&licence.standing)) }
                 " " (licence.regions.join(", "))
             }
-            (life_line(view, licence.not_before.0.millis(), millis(licence.expires_at), millis(licence.grace_until), now))
+            (timeline(view, licence.not_before.0.millis(), millis(licence.expires_at), millis(licence.grace_until), now))
             dl {
                 dt { (view.t("Holds")) }
                 dd {

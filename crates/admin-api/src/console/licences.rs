@@ -1,4 +1,4 @@
-//! Licences: sold, changed, switched off, bound to servers.
+//! Console handlers of licences: create, change, suspend, bind to servers.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::forms::{Form, day, words};
-use super::layout::{View, see};
+use super::layout::{View, redirect_to};
 use super::tenants::date;
 use crate::failure::{Failure, invalid};
 use crate::rules;
@@ -140,14 +140,14 @@ pub(super) async fn create(
             let by = rules::text("accepted_by", &form.accepted_by, 1, 200)?;
             Some((rules::text("terms_version", &form.terms_version, 1, 40)?, by))
         };
-        let licence = admin.registry.create_licence(draft, view.caller.act(now)).await?;
+        let licence = admin.registry.create_licence(draft, view.caller.audit_context(now)).await?;
         if let Some((version, by)) = accepted {
-            admin.registry.accept_terms(licence.id, &version, &by, view.caller.act(now)).await?;
+            admin.registry.accept_terms(licence.id, &version, &by, view.caller.audit_context(now)).await?;
         }
         Ok::<_, Failure>(tenant.id)
     };
     match made.await {
-        Ok(tenant) => see(&format!("/tenants/{tenant}")),
+        Ok(tenant) => redirect_to(&format!("/tenants/{tenant}")),
         Err(failure) => view.refusal(&failure),
     }
 }
@@ -184,7 +184,7 @@ async fn with_licence(
         Ok::<_, Failure>(tenant)
     };
     match done.await {
-        Ok(tenant) => see(&format!("/tenants/{tenant}")),
+        Ok(tenant) => redirect_to(&format!("/tenants/{tenant}")),
         Err(failure) => view.refusal(&failure),
     }
 }
@@ -209,8 +209,8 @@ pub(super) async fn update(
         {
             draft.expires_at = Some(old);
         }
-        let act = view.caller.act(now);
-        admin.registry.update_licence(licence.id, draft, form.revision, act).await?;
+        let audit = view.caller.audit_context(now);
+        admin.registry.update_licence(licence.id, draft, form.revision, audit).await?;
         Ok(())
     })
     .await
@@ -231,7 +231,10 @@ pub(super) async fn accept_terms(
     with_licence(&admin, &view, &licence, async |licence| {
         let version = rules::text("version", &form.version, 1, 40)?;
         let by = rules::text("accepted_by", &form.accepted_by, 1, 200)?;
-        admin.registry.accept_terms(licence.id, &version, &by, view.caller.act(admin.now())).await?;
+        admin
+            .registry
+            .accept_terms(licence.id, &version, &by, view.caller.audit_context(admin.now()))
+            .await?;
         Ok(())
     })
     .await
@@ -256,7 +259,7 @@ pub(super) async fn suspend(
             return Err(invalid("reason", "has to be 1 to 500 characters long"));
         }
         let reason = (!reason.is_empty()).then_some(&*reason);
-        admin.registry.suspend_licence(licence.id, reason, view.caller.act(admin.now())).await?;
+        admin.registry.suspend_licence(licence.id, reason, view.caller.audit_context(admin.now())).await?;
         Ok(())
     })
     .await
@@ -276,7 +279,10 @@ pub(super) async fn bind_server(
 ) -> Response {
     with_licence(&admin, &view, &licence, async |licence| {
         let server = rules::server(form.server.trim())?;
-        admin.registry.bind_server(licence.id, server, form.bound, view.caller.act(admin.now())).await?;
+        admin
+            .registry
+            .bind_server(licence.id, server, form.bound, view.caller.audit_context(admin.now()))
+            .await?;
         Ok(())
     })
     .await

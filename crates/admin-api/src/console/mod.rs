@@ -1,4 +1,4 @@
-//! The console: pages over the same operations as the API. Server-rendered; the script only makes them handier.
+//! Web console: server-rendered pages over the operations of the API; the script only makes them handier.
 
 mod forms;
 mod keys;
@@ -57,11 +57,11 @@ async fn asset(Path(file): Path<String>) -> Response {
         "mark.svg" => ("image/svg+xml", include_str!("mark.svg")),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
-    secured(([(CONTENT_TYPE, kind)], text).into_response())
+    with_security_headers(([(CONTENT_TYPE, kind)], text).into_response())
 }
 
 /// Adds what keeps a page to itself.
-pub(crate) fn secured(mut response: Response) -> Response {
+pub(crate) fn with_security_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let set = [
         (CONTENT_SECURITY_POLICY, POLICY),
@@ -77,7 +77,7 @@ pub(crate) fn secured(mut response: Response) -> Response {
 }
 
 fn shown(status: StatusCode, page: Markup) -> Response {
-    secured((status, Html(page.into_string())).into_response())
+    with_security_headers((status, Html(page.into_string())).into_response())
 }
 
 /// A page without anybody signed in.

@@ -1,4 +1,4 @@
-//! The service at a glance, its apps and queues, a push to try, and the audit log.
+//! Console handlers of the overview, apps, queues, test pushes and the audit log.
 
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::forms::Form;
 use super::layout::View;
 use crate::failure::Failure;
-use crate::operations::{cursor, place};
+use crate::operations::{decode_cursor, encode_cursor};
 use crate::state::Admin;
 use crate::wire::{
     AlertView, AppView, AuditVerification, AuditView, QueuesView, TestPushInput, TestPushView,
@@ -25,7 +25,7 @@ fn result(view: &View, title: &'static str, content: Result<Markup, Failure>) ->
 pub(super) async fn page(State(admin): State<Admin>, view: View) -> Response {
     // A tenant's first page is its own.
     if let Some(tenant) = view.caller.tenant {
-        return super::layout::see(&format!("/tenants/{tenant}"));
+        return super::layout::redirect_to(&format!("/tenants/{tenant}"));
     }
     let content = admin.overview().await.map(|overview| {
         let lanes = match overview.lanes {
@@ -246,7 +246,7 @@ pub(super) async fn send_test_push(
     let (key, platform) = (form.key.clone(), form.platform.clone());
     let input =
         TestPushInput { key: form.key, platform: form.platform, token: form.token, message: form.message };
-    let sent = admin.test_push(input, view.caller.act(admin.now())).await;
+    let sent = admin.test_push(input, view.caller.audit_context(admin.now())).await;
     let content = sent.map(|sent| {
         html! {
             h1 { (view.t("Test push")) }
@@ -283,11 +283,11 @@ pub(super) async fn audit(State(admin): State<Admin>, view: View, Query(page): Q
     let read = async {
         let before = match &*page.cursor {
             "" => u64::MAX,
-            text => place(text)?.parse().unwrap_or(u64::MAX),
+            text => decode_cursor(text)?.parse().unwrap_or(u64::MAX),
         };
         let events = admin.registry.audit(None, before, LENGTH).await?;
-        let older =
-            (events.len() == LENGTH as usize).then(|| events.last().map(|it| cursor(&it.seq.to_string())));
+        let older = (events.len() == LENGTH as usize)
+            .then(|| events.last().map(|it| encode_cursor(&it.seq.to_string())));
         let report = match page.check {
             Some(_) => Some(AuditVerification::new(&admin.registry.verify_audit(None).await?, false)),
             None => None,

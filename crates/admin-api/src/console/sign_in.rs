@@ -1,4 +1,4 @@
-//! In and out of the console.
+//! Sign-in and sign-out of the console, and the choice of language.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use http::header::{HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
-use tenant_registry::{Act, AdminSession, AdminToken};
+use tenant_registry::{AdminSession, AdminToken, AuditContext};
 
 use super::forms::Form;
 use super::language::{COOKIE as LANGUAGE_COOKIE, Language};
-use super::layout::{head, see};
+use super::layout::{head, redirect_to};
 use super::shown;
 use crate::failure::Failure;
 use crate::identity::{self, Identity, Session, cookie_name};
@@ -86,11 +86,11 @@ pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Res
     }
     let signed_in = match open(&admin, request).await {
         Ok(signed_in) => signed_in,
-        Err(failure) => return super::secured(failure.into_response()),
+        Err(failure) => return super::with_security_headers(failure.into_response()),
     };
     let Some(session) = signed_in else {
         admin.failed.count(source.first().copied().unwrap_or_default());
-        if admin.failures.lets_through(&source) {
+        if admin.failures.check(&source) {
             return form(
                 language,
                 StatusCode::FORBIDDEN,
@@ -102,7 +102,7 @@ pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Res
     };
     let seconds = session.expires_at.since(admin.now()).as_secs();
     let value = session.signed(&admin.session_keys).unwrap_or_default();
-    cookie(see("/"), &session_cookie(is_tls, &value, seconds))
+    cookie(redirect_to("/"), &session_cookie(is_tls, &value, seconds))
 }
 
 async fn open(admin: &Admin, request: Request) -> Result<Option<Session>, Failure> {
@@ -119,7 +119,7 @@ async fn open(admin: &Admin, request: Request) -> Result<Option<Session>, Failur
     let end = now.plus(Duration::from_hours(admin.config.session_hours.into())).min(record.terms.expires_at);
     let Some(session) = Session::begin(record.id.clone(), end) else { return Ok(None) };
     let row = AdminSession { id: session.id(), token: record.id, expires_at: end };
-    admin.registry.begin_session(&row, Act::new(&actor, now)).await?;
+    admin.registry.begin_session(&row, AuditContext::new(&actor, now)).await?;
     Ok(Some(session))
 }
 
@@ -136,17 +136,18 @@ pub(super) async fn sign_out(State(admin): State<Admin>, request: Request) -> Re
         return refusal;
     }
     if let Some(session) = session
-        && let Err(error) = admin.registry.end_session(&session.id(), Act::new(&actor, admin.now())).await
+        && let Err(error) =
+            admin.registry.end_session(&session.id(), AuditContext::new(&actor, admin.now())).await
     {
-        return super::secured(Failure::from(error).into_response());
+        return super::with_security_headers(Failure::from(error).into_response());
     }
-    cookie(see("/sign-in"), &session_cookie(is_tls, "", 0))
+    cookie(redirect_to("/sign-in"), &session_cookie(is_tls, "", 0))
 }
 
 /// Remembers the language in the browser.
 pub(super) async fn choose_language(Form(choice): Form<Choice>) -> Response {
     let code = Language::named(&choice.language).unwrap_or_default().code();
-    cookie(see("/"), &format!("{LANGUAGE_COOKIE}={code}; Path=/; SameSite=Strict; Max-Age=31536000"))
+    cookie(redirect_to("/"), &format!("{LANGUAGE_COOKIE}={code}; Path=/; SameSite=Strict; Max-Age=31536000"))
 }
 
 fn cookie(mut response: Response, value: &str) -> Response {

@@ -1,4 +1,4 @@
-//! Tenants: the list, one of them, a new one.
+//! Console handlers of tenants: list, page, create, change, erase devices.
 
 use std::fmt::Write as _;
 
@@ -10,10 +10,10 @@ use serde::Deserialize;
 use tenant_registry::{Licence, Tenant};
 
 use super::forms::Form;
-use super::layout::{View, see};
+use super::layout::{View, redirect_to};
 use super::overview::{answers, events_table};
 use crate::failure::Failure;
-use crate::operations::place;
+use crate::operations::decode_cursor;
 use crate::state::Admin;
 use crate::wire::{AuditView, KeyView, LicenceView, Page, TenantInput, TenantRow, UsageView};
 
@@ -31,7 +31,7 @@ pub(super) struct ListPage {
 
 pub(super) async fn list(State(admin): State<Admin>, view: View, Query(page): Query<ListPage>) -> Response {
     let search: String = page.search.trim().chars().filter(|it| !it.is_control()).take(100).collect();
-    let after = if page.cursor.is_empty() { Ok(String::new()) } else { place(&page.cursor) };
+    let after = if page.cursor.is_empty() { Ok(String::new()) } else { decode_cursor(&page.cursor) };
     let rows = match after {
         Ok(after) => admin.list_tenants(&search, &after, PAGE).await,
         Err(failure) => Err(failure),
@@ -150,10 +150,10 @@ impl TenantForm {
 pub(super) async fn create(State(admin): State<Admin>, view: View, Form(form): Form<TenantForm>) -> Response {
     let made = async {
         let draft = form.input().checked()?;
-        Ok::<_, Failure>(admin.registry.create_tenant(&draft, view.caller.act(admin.now())).await?)
+        Ok::<_, Failure>(admin.registry.create_tenant(&draft, view.caller.audit_context(admin.now())).await?)
     };
     match made.await {
-        Ok(tenant) => see(&format!("/tenants/{}/licences/new", tenant.id)),
+        Ok(tenant) => redirect_to(&format!("/tenants/{}/licences/new", tenant.id)),
         Err(failure) => view.refusal(&failure),
     }
 }
@@ -169,11 +169,14 @@ pub(super) async fn update(
         let revision = form.revision;
         let draft = form.input().checked()?;
         Ok::<_, Failure>(
-            admin.registry.update_tenant(known.id, &draft, revision, view.caller.act(admin.now())).await?,
+            admin
+                .registry
+                .update_tenant(known.id, &draft, revision, view.caller.audit_context(admin.now()))
+                .await?,
         )
     };
     match changed.await {
-        Ok(tenant) => see(&format!("/tenants/{}", tenant.id)),
+        Ok(tenant) => redirect_to(&format!("/tenants/{}", tenant.id)),
         Err(failure) => view.refusal(&failure),
     }
 }
@@ -196,17 +199,17 @@ pub(super) async fn erase(
         if form.name.trim() != known.name {
             return Err(crate::failure::invalid("name", "has to be the tenant's name, written out"));
         }
-        admin.registry.erase_all_devices(known.id, view.caller.act(admin.now())).await?;
+        admin.registry.erase_all_devices(known.id, view.caller.audit_context(admin.now())).await?;
         Ok(known)
     };
     match erased.await {
-        Ok(tenant) => see(&format!("/tenants/{}", tenant.id)),
+        Ok(tenant) => redirect_to(&format!("/tenants/{}", tenant.id)),
         Err(failure) => view.refusal(&failure),
     }
 }
 
-/// Everything that stands on a tenant's page.
-struct Known {
+/// Data of a tenant's page.
+struct TenantPage {
     tenant: Tenant,
     licences: Vec<(LicenceView, Vec<KeyView>, Vec<String>)>,
     usage: UsageView,
@@ -214,7 +217,7 @@ struct Known {
 }
 
 impl Admin {
-    async fn known(&self, view: &View, tenant: &str) -> Result<Known, Failure> {
+    async fn known(&self, view: &View, tenant: &str) -> Result<TenantPage, Failure> {
         let tenant = self.find_tenant(&view.caller, tenant).await?;
         let now = self.now();
         let mut licences = Vec::new();
@@ -231,7 +234,7 @@ impl Admin {
         } else {
             None
         };
-        Ok(Known { tenant, licences, usage, audit })
+        Ok(TenantPage { tenant, licences, usage, audit })
     }
 }
 
@@ -245,8 +248,8 @@ pub(super) async fn show(State(admin): State<Admin>, view: View, Path(tenant): P
     }
 }
 
-fn known_page(view: &View, known: &Known, now: u64) -> Markup {
-    let Known { tenant, licences, usage, audit } = known;
+fn known_page(view: &View, known: &TenantPage, now: u64) -> Markup {
+    let TenantPage { tenant, licences, usage, audit } = known;
     let path = format!("/tenants/{}", tenant.id);
     html! {
         h1 { (tenant.name) }

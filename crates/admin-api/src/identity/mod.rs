@@ -1,4 +1,4 @@
-//! Who calls: an admin token or an `OpenID` access token as `Authorization: Bearer`, or a signed-in browser.
+//! Authentication: an admin token or `OpenID` access token as `Authorization: Bearer`, or a browser session.
 //!
 //! A request is let through only if the table of routes says so; whoever fails to say who he is too often is refused
 //! by where he comes from.
@@ -16,7 +16,7 @@ use http::header::{
 };
 use http_edge::{ErrorKind, Peer, Problem, networks};
 use push_domain::{TenantId, Timestamp};
-use tenant_registry::{Act, AdminToken, AdminTokenRecord, Once, RegistryError, Role};
+use tenant_registry::{AdminToken, AdminTokenRecord, AuditContext, IdempotencyKey, RegistryError, Role};
 
 pub(crate) use oidc::Oidc;
 pub(crate) use session::{Session, cookie, cookie_name};
@@ -25,7 +25,7 @@ use crate::access::{self, Access};
 use crate::failure::{Failure, missing};
 use crate::state::Admin;
 
-/// Somebody who may call something.
+/// Authenticated caller with its role.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     /// As the audit log calls it.
@@ -57,30 +57,33 @@ impl Identity {
     }
 
     /// What it does now.
-    pub(crate) fn act(&self, now: Timestamp) -> Act<'_> {
-        Act::new(&self.actor, now)
+    pub(crate) fn audit_context(&self, now: Timestamp) -> AuditContext<'_> {
+        AuditContext::new(&self.actor, now)
     }
 
     /// The same under the caller's own key of the request.
-    pub(crate) fn act_once<'a>(
+    pub(crate) fn idempotent_context<'a>(
         &'a self,
         now: Timestamp,
         key: Option<&'a str>,
         fingerprint: &'a [u8; 32],
-    ) -> Act<'a> {
-        Act { once: key.map(|key| Once { key, fingerprint }), ..self.act(now) }
+    ) -> AuditContext<'a> {
+        AuditContext {
+            idempotency_key: key.map(|key| IdempotencyKey { key, fingerprint }),
+            ..self.audit_context(now)
+        }
     }
 }
 
-/// Why nobody is let in.
-enum Refused {
-    Nobody,
-    Wrong,
-    Unknowable(RegistryError),
+/// Authentication failure.
+enum AuthFailure {
+    NoCredential,
+    InvalidCredential,
+    RegistryFailed(RegistryError),
 }
 
 /// Lets a request through to its route, or not.
-pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn authorize(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     // What has no route is answered by the router itself.
     let Some(route) = route else { return next.run(request).await };
@@ -98,15 +101,15 @@ pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next
     let source = source(&admin, &request);
     let identity = match identify(&admin, request.headers(), is_api, is_tls).await {
         Ok(identity) => Some(identity),
-        Err(Refused::Unknowable(error)) => return Failure::from(error).into_response(),
-        Err(Refused::Wrong) => {
+        Err(AuthFailure::RegistryFailed(error)) => return Failure::from(error).into_response(),
+        Err(AuthFailure::InvalidCredential) => {
             admin.failed.count(source.first().copied().unwrap_or_default());
-            if !admin.failures.lets_through(&source) {
+            if !admin.failures.check(&source) {
                 return throttled();
             }
             None
         }
-        Err(Refused::Nobody) => None,
+        Err(AuthFailure::NoCredential) => None,
     };
     match (access, &identity) {
         (Access::Roles(_), None) if is_api => return unauthenticated(),
@@ -184,15 +187,15 @@ async fn identify(
     headers: &HeaderMap,
     is_api: bool,
     is_tls: bool,
-) -> Result<Identity, Refused> {
+) -> Result<Identity, AuthFailure> {
     if let Some(bearer) = bearer(headers) {
         return bearer_identity(admin, bearer).await;
     }
     // A browser brings its cookie to whoever leads it here: the API does not take it.
     if is_api {
-        return Err(Refused::Nobody);
+        return Err(AuthFailure::NoCredential);
     }
-    let session = session::presented(headers, is_tls).ok_or(Refused::Nobody)?;
+    let session = session::presented(headers, is_tls).ok_or(AuthFailure::NoCredential)?;
     signed_in(admin, session).await
 }
 
@@ -201,15 +204,16 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-async fn bearer_identity(admin: &Admin, bearer: &str) -> Result<Identity, Refused> {
+async fn bearer_identity(admin: &Admin, bearer: &str) -> Result<Identity, AuthFailure> {
     let now = admin.clock.now();
     if let Ok(token) = AdminToken::parse(bearer) {
-        let opened = admin.registry.open_admin_token(&token, now).await.map_err(Refused::Unknowable)?;
-        return opened.map(|record| Identity::of_token(&record)).ok_or(Refused::Wrong);
+        let opened =
+            admin.registry.open_admin_token(&token, now).await.map_err(AuthFailure::RegistryFailed)?;
+        return opened.map(|record| Identity::of_token(&record)).ok_or(AuthFailure::InvalidCredential);
     }
     match &admin.oidc {
-        Some(oidc) => oidc.identity(&admin.client, bearer, now).await.ok_or(Refused::Wrong),
-        None => Err(Refused::Wrong),
+        Some(oidc) => oidc.identity(&admin.client, bearer, now).await.ok_or(AuthFailure::InvalidCredential),
+        None => Err(AuthFailure::InvalidCredential),
     }
 }
 
@@ -219,11 +223,12 @@ pub(crate) fn presented_session(admin: &Admin, headers: &HeaderMap, is_tls: bool
 }
 
 /// The session and the token behind it are looked up every time: both may have ended.
-async fn signed_in(admin: &Admin, cookie: &str) -> Result<Identity, Refused> {
+async fn signed_in(admin: &Admin, cookie: &str) -> Result<Identity, AuthFailure> {
     let now = admin.clock.now();
-    let session = Session::read(cookie, &admin.session_keys, now).ok_or(Refused::Nobody)?;
-    let record = admin.registry.session_token(&session.id(), now).await.map_err(Refused::Unknowable)?;
-    let record = record.filter(|record| record.id == session.token).ok_or(Refused::Nobody)?;
+    let session = Session::read(cookie, &admin.session_keys, now).ok_or(AuthFailure::NoCredential)?;
+    let record =
+        admin.registry.session_token(&session.id(), now).await.map_err(AuthFailure::RegistryFailed)?;
+    let record = record.filter(|record| record.id == session.token).ok_or(AuthFailure::NoCredential)?;
     let form_key = Some(HEXLOWER.encode(&session.form_key()));
     Ok(Identity { form_key, ..Identity::of_token(&record) })
 }

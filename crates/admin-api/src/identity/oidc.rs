@@ -1,4 +1,4 @@
-//! Access tokens of an `OpenID` provider: JWTs that are proven with its public keys (RFC 9068, RFC 7517).
+//! `OpenID` access-token verifier: JWTs checked with the provider's public keys (RFC 9068, RFC 7517).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,9 +17,9 @@ use super::Identity;
 use crate::OidcConfig;
 
 /// Keys are read again after so long, and for a key that is not known after so long at least.
-const KEYS_LIVE: Duration = Duration::from_mins(10);
-const KEYS_AGAIN: Duration = Duration::from_mins(1);
-const PATIENCE: Duration = Duration::from_secs(5);
+const JWKS_TTL: Duration = Duration::from_mins(10);
+const JWKS_RETRY_INTERVAL: Duration = Duration::from_mins(1);
+const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest set of keys that is read.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
 /// The longest subject (`OpenID` Connect Core, 2).
@@ -27,7 +27,7 @@ const MAX_SUBJECT_BYTES: usize = 255;
 /// Two machines' clocks.
 const LEEWAY_SECONDS: f64 = 30.0;
 
-/// Proves access tokens of one provider.
+/// Access-token verifier for one provider, with a cache of its keys (JWKS).
 pub(crate) struct Oidc {
     config: OidcConfig,
     keys: Mutex<Keys>,
@@ -42,8 +42,8 @@ struct ProviderKey {
     algorithm: Option<KeyAlgorithm>,
 }
 
-/// What is known of a key.
-enum Look {
+/// Result of a look-up in the key cache.
+enum KeyLookup {
     Found(ProviderKey),
     /// It is time to ask again; until then the key holds.
     Old(ProviderKey),
@@ -119,19 +119,19 @@ impl Oidc {
     /// Returns a key of the provider's. Whoever brings a known one does not wait while others ask for theirs.
     async fn key(&self, client: &reqwest::Client, kid: &str) -> Option<ProviderKey> {
         let turn = match self.look(kid) {
-            Look::Found(key) => return Some(key),
-            Look::Unknown => return None,
-            Look::Old(key) => match self.asking.try_lock() {
+            KeyLookup::Found(key) => return Some(key),
+            KeyLookup::Unknown => return None,
+            KeyLookup::Old(key) => match self.asking.try_lock() {
                 Ok(turn) => turn,
                 Err(_) => return Some(key),
             },
-            Look::Ask => self.asking.lock().await,
+            KeyLookup::Ask => self.asking.lock().await,
         };
         // Somebody may have asked in the meantime.
         match self.look(kid) {
-            Look::Found(key) => return Some(key),
-            Look::Unknown => return None,
-            Look::Old(_) | Look::Ask => {}
+            KeyLookup::Found(key) => return Some(key),
+            KeyLookup::Unknown => return None,
+            KeyLookup::Old(_) | KeyLookup::Ask => {}
         }
         let read = self.read_keys(client).await;
         if read.is_none() {
@@ -148,20 +148,20 @@ impl Oidc {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, kid: &str) -> Look {
+    fn look(&self, kid: &str) -> KeyLookup {
         let keys = self.keys();
         let age = keys.asked_at.map(|at| at.elapsed());
-        let is_old = age.is_none_or(|age| age >= KEYS_LIVE);
+        let is_old = age.is_none_or(|age| age >= JWKS_TTL);
         match keys.known.get(kid).cloned() {
-            Some(key) if is_old => Look::Old(key),
-            Some(key) => Look::Found(key),
-            None if age.is_none_or(|age| age >= KEYS_AGAIN) => Look::Ask,
-            None => Look::Unknown,
+            Some(key) if is_old => KeyLookup::Old(key),
+            Some(key) => KeyLookup::Found(key),
+            None if age.is_none_or(|age| age >= JWKS_RETRY_INTERVAL) => KeyLookup::Ask,
+            None => KeyLookup::Unknown,
         }
     }
 
     async fn read_keys(&self, client: &reqwest::Client) -> Option<HashMap<String, ProviderKey>> {
-        let mut response = client.get(&self.config.jwks_url).timeout(PATIENCE).send().await.ok()?;
+        let mut response = client.get(&self.config.jwks_url).timeout(JWKS_TIMEOUT).send().await.ok()?;
         if !response.status().is_success() {
             return None;
         }

@@ -1,4 +1,4 @@
-//! A signed-in browser: a cookie that names an admin token, a session and an end, under our signature. The registry keeps a
+//! Browser sessions: a signed cookie with an admin token's id, a session and its end. The registry keeps a
 //! hash of the session, so that it ends here when somebody signs out.
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -13,7 +13,7 @@ pub(crate) const fn cookie_name(is_tls: bool) -> &'static str {
     if is_tls { "__Host-hpns_session" } else { "hpns_session" }
 }
 
-/// Who is signed in, and until when.
+/// Browser session: the admin token behind it, its secret and its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Session {
     /// The public part of the admin token.

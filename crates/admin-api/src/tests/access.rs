@@ -4,7 +4,7 @@ use http::StatusCode;
 use http_edge::Peer;
 use tenant_registry::Role;
 
-use super::{Place, a_place};
+use super::{Fixture, fixture};
 use crate::access::{Access, TABLE};
 use crate::identity::cookie_name;
 
@@ -20,7 +20,7 @@ fn path(route: &str, tenant: &str, licence: &str) -> String {
 }
 
 /// Asks with nothing that a change could be made of.
-async fn ask(place: &Place, method: &str, path: &str, bearer: Option<&str>) -> StatusCode {
+async fn ask(place: &Fixture, method: &str, path: &str, bearer: Option<&str>) -> StatusCode {
     let mut headers = vec![("if-match", "*")];
     headers.extend(bearer.map(|bearer| ("authorization", bearer)));
     place.ask(method, path, &headers, "").await.status
@@ -28,7 +28,7 @@ async fn ask(place: &Place, method: &str, path: &str, bearer: Option<&str>) -> S
 
 #[tokio::test]
 async fn every_route_is_there_for_the_roles_of_the_table_and_for_no_other() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (tenant, licence) = place.tenant("acme").await;
     let (tenant_text, licence) = (tenant.to_string(), licence.to_string());
     for role in Role::ALL {
@@ -56,7 +56,7 @@ async fn every_route_is_there_for_the_roles_of_the_table_and_for_no_other() {
 
 #[tokio::test]
 async fn nobody_is_let_in_without_saying_who_he_is() {
-    let place = a_place().await;
+    let place = fixture().await;
     for (method, route, access) in TABLE.iter().filter(|(.., access)| *access != Access::Open) {
         let path = path(route, "ten_x", "lic_x");
         let answer = place.ask(method, &path, &[("if-match", "*")], "").await;
@@ -76,7 +76,7 @@ async fn nobody_is_let_in_without_saying_who_he_is() {
 #[tokio::test]
 async fn a_tenant_sees_its_own_and_of_others_not_even_that_they_exist() {
     const TENANTS: usize = 36;
-    let place = a_place().await;
+    let place = fixture().await;
     let mut tenants = Vec::new();
     for number in 0..TENANTS {
         let (tenant, licence) = place.tenant(&format!("tenant {number}")).await;
@@ -116,7 +116,7 @@ async fn a_tenant_sees_its_own_and_of_others_not_even_that_they_exist() {
 
 #[tokio::test]
 async fn what_another_has_and_what_nobody_has_look_the_same() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (own, _) = place.tenant("own").await;
     let (other, licence) = place.tenant("other").await;
     let bearer = place.bearer(Role::Tenant, Some(own)).await;
@@ -135,7 +135,7 @@ async fn what_another_has_and_what_nobody_has_look_the_same() {
 
 #[tokio::test]
 async fn a_token_or_session_that_came_in_the_clear_is_refused_unless_it_came_from_near() {
-    let place = a_place().await;
+    let place = fixture().await;
     let bearer = place.bearer(Role::Viewer, None).await;
     let cookie = format!("{}=anything", cookie_name(false));
     for (address, is_tls, status) in [

@@ -4,17 +4,17 @@ use http::StatusCode;
 use serde_json::json;
 use tenant_registry::{OperatorAdmin, Role};
 
-use super::{Place, a_place};
-use crate::audit_watch::ToldHead;
+use super::{Fixture, fixture};
+use crate::audit_watch::PublishedAuditHead;
 
-async fn actions(place: &Place, action: &str) -> Vec<String> {
+async fn actions(place: &Fixture, action: &str) -> Vec<String> {
     let events = place.registry.audit(None, u64::MAX, 10_000).await.unwrap();
     events.into_iter().filter(|event| event.action == action).map(|event| event.detail).collect()
 }
 
 #[tokio::test]
 async fn a_token_that_only_reads_writes_thirty_events_and_then_one_a_second() {
-    let place = a_place().await;
+    let place = fixture().await;
     let token = place.token(Role::Viewer, None).await;
     let mut refused = 0;
     for _ in 0..200 {
@@ -29,7 +29,7 @@ async fn a_token_that_only_reads_writes_thirty_events_and_then_one_a_second() {
 
 #[tokio::test]
 async fn every_look_up_stands_in_the_log_without_the_token() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (tenant, _) = place.tenant("acme").await;
     let bearer = place.bearer(Role::Support, None).await;
     let body = json!({ "app": "android", "token": "canary-token" }).to_string();
@@ -41,7 +41,7 @@ async fn every_look_up_stands_in_the_log_without_the_token() {
 
 #[tokio::test]
 async fn failed_sign_ins_are_told_in_sum_however_many_they_are() {
-    let place = a_place().await;
+    let place = fixture().await;
     for number in 0..300 {
         place.ask("POST", "/sign-in", &[], &format!("token=hpns_admin_{number}")).await;
     }
@@ -53,7 +53,7 @@ async fn failed_sign_ins_are_told_in_sum_however_many_they_are() {
 
 #[tokio::test]
 async fn a_check_names_what_it_cannot_know_and_finds_an_end_that_was_noted() {
-    let place = a_place().await;
+    let place = fixture().await;
     place.tenant("acme").await;
     let bearer = place.bearer(Role::Auditor, None).await;
     let check = async |query: &str| {
@@ -74,7 +74,7 @@ async fn a_check_names_what_it_cannot_know_and_finds_an_end_that_was_noted() {
 
 #[tokio::test]
 async fn a_session_that_was_signed_out_opens_nothing_wherever_its_cookie_is() {
-    let place = a_place().await;
+    let place = fixture().await;
     let token = place.token(Role::Viewer, None).await;
     let answer = place.ask("POST", "/sign-in", &[], &format!("token={token}")).await;
     let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
@@ -92,17 +92,17 @@ async fn a_session_that_was_signed_out_opens_nothing_wherever_its_cookie_is() {
 
 #[tokio::test]
 async fn the_end_of_the_log_is_told_and_looked_for_again() {
-    let place = a_place().await;
+    let place = fixture().await;
     place.tenant("acme").await;
-    let mut told = ToldHead::default();
-    place.admin.tell_head(&mut told).await;
+    let mut told = PublishedAuditHead::default();
+    place.admin.publish_audit_head(&mut told).await;
     let first = told.seq().unwrap();
     place.tenant("globex").await;
-    place.admin.tell_head(&mut told).await;
+    place.admin.publish_audit_head(&mut told).await;
     assert_eq!(told.seq(), Some(first), "once an hour");
     told.make_old();
 
-    place.admin.tell_head(&mut told).await;
+    place.admin.publish_audit_head(&mut told).await;
 
     assert!(told.seq() > Some(first) && !told.was_lost());
 }

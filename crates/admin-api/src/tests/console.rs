@@ -5,14 +5,14 @@ use std::time::Duration;
 use http::StatusCode;
 use tenant_registry::{OperatorAdmin, Role, TenantAdmin};
 
-use super::{Answer, Place, a_place};
+use super::{Answer, Fixture, fixture};
 
-async fn sign_in(place: &Place, token: &str) -> Answer {
+async fn sign_in(place: &Fixture, token: &str) -> Answer {
     place.ask("POST", "/sign-in", &[], &format!("token={token}")).await
 }
 
 /// Signs in, and returns the cookie and the form key of a page.
-async fn signed_in(place: &Place, role: Role) -> (String, String) {
+async fn signed_in(place: &Fixture, role: Role) -> (String, String) {
     let answer = sign_in(place, &place.token(role, None).await).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
     let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
@@ -23,7 +23,7 @@ async fn signed_in(place: &Place, role: Role) -> (String, String) {
 
 #[tokio::test]
 async fn a_session_is_for_this_host_alone_and_out_of_reach_of_scripts() {
-    let place = a_place().await;
+    let place = fixture().await;
 
     let answer = sign_in(&place, &place.token(Role::Viewer, None).await).await;
 
@@ -37,7 +37,7 @@ async fn a_session_is_for_this_host_alone_and_out_of_reach_of_scripts() {
 
 #[tokio::test]
 async fn a_session_cookie_that_a_neighbour_could_set_is_not_taken_over_tls() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (cookie, _) = signed_in(&place, Role::Viewer).await;
     let neighbours = cookie.replace("__Host-", "");
 
@@ -47,7 +47,7 @@ async fn a_session_cookie_that_a_neighbour_could_set_is_not_taken_over_tls() {
 
 #[tokio::test]
 async fn a_sign_in_that_another_site_sends_makes_no_session() {
-    let place = a_place().await;
+    let place = fixture().await;
     let token = place.token(Role::Viewer, None).await;
     for (site, status) in [
         ("cross-site", StatusCode::FORBIDDEN),
@@ -64,7 +64,7 @@ async fn a_sign_in_that_another_site_sends_makes_no_session() {
 
 #[tokio::test]
 async fn answers_over_tls_ask_for_tls_from_now_on_and_others_do_not() {
-    let place = a_place().await;
+    let place = fixture().await;
     for (address, is_tls, proto, asks) in [
         ("192.0.2.1", true, "", true),
         ("127.0.0.1", false, "", false),
@@ -83,7 +83,7 @@ async fn answers_over_tls_ask_for_tls_from_now_on_and_others_do_not() {
 
 #[tokio::test]
 async fn every_page_keeps_to_itself() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (cookie, _) = signed_in(&place, Role::SecurityAdmin).await;
     let (tenant, licence) = place.tenant("acme").await;
     for path in [
@@ -114,7 +114,7 @@ async fn every_page_keeps_to_itself() {
 
 #[tokio::test]
 async fn a_form_that_is_not_of_this_session_changes_nothing() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (cookie, key) = signed_in(&place, Role::Operator).await;
     let (_, foreign) = signed_in(&place, Role::Operator).await;
     let post = async |key: &str, site: &str| {
@@ -135,7 +135,7 @@ async fn a_form_that_is_not_of_this_session_changes_nothing() {
 
 #[tokio::test]
 async fn a_session_ends_with_its_token_with_its_time_and_on_request() {
-    let place = a_place().await;
+    let place = fixture().await;
     let token = place.token(Role::Viewer, None).await;
     let answer = sign_in(&place, &token).await;
     let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
@@ -150,13 +150,13 @@ async fn a_session_ends_with_its_token_with_its_time_and_on_request() {
     let page = async || place.ask("GET", "/apps", &[("cookie", &cookie)], "").await.status;
     assert_eq!(page().await, StatusCode::OK);
     let id = tenant_registry::AdminToken::parse(&token).unwrap().id().to_owned();
-    place.registry.revoke_admin_token(&id, super::ACT).await.unwrap();
+    place.registry.revoke_admin_token(&id, super::TEST_CONTEXT).await.unwrap();
     assert_eq!(page().await, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]
 async fn a_browsers_cookie_opens_pages_and_not_the_api() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (cookie, _) = signed_in(&place, Role::SecurityAdmin).await;
 
     let api = place.ask("GET", "/v1/tenants", &[("cookie", &cookie)], "").await;
@@ -166,7 +166,7 @@ async fn a_browsers_cookie_opens_pages_and_not_the_api() {
 
 #[tokio::test]
 async fn failed_sign_ins_are_limited_by_address() {
-    let place = a_place().await;
+    let place = fixture().await;
 
     let mut told = 0;
     for _ in 0..200 {
@@ -180,7 +180,7 @@ async fn failed_sign_ins_are_limited_by_address() {
 
 #[tokio::test]
 async fn what_others_wrote_is_text_on_every_page() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (cookie, _) = signed_in(&place, Role::SecurityAdmin).await;
     let evil = "<script>alert(1)</script>\"' onload=x";
     let (tenant, _) = place.tenant(evil).await;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::a_place;
+use super::fixture;
 
 async fn events(registry: &dyn Administration) -> usize {
     registry.audit(None, u64::MAX, 100).await.unwrap().len()
@@ -18,7 +18,7 @@ async fn events(registry: &dyn Administration) -> usize {
 
 #[tokio::test]
 async fn every_field_has_its_limits_and_unknown_ones_are_refused() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (tenant, licence) = place.tenant("acme").await;
     let bearer = place.bearer(Role::SecurityAdmin, None).await;
     let licences = format!("/v1/tenants/{tenant}/licences");
@@ -76,7 +76,7 @@ async fn every_field_has_its_limits_and_unknown_ones_are_refused() {
 
 #[tokio::test]
 async fn what_is_no_json_is_refused() {
-    let place = a_place().await;
+    let place = fixture().await;
     let bearer = place.bearer(Role::Operator, None).await;
 
     let junk = place.ask_as(&bearer, "POST", "/v1/tenants", "canary").await;
@@ -87,7 +87,7 @@ async fn what_is_no_json_is_refused() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_or_comes_too_slowly_is_refused() {
-    let place = a_place().await;
+    let place = fixture().await;
     let bearer = place.bearer(Role::Operator, None).await;
     let listener = http_edge::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let address = listener.local_addr().unwrap();
@@ -115,7 +115,7 @@ async fn a_body_that_is_too_large_or_comes_too_slowly_is_refused() {
 
 #[tokio::test]
 async fn a_change_needs_the_etag_of_what_was_looked_at() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (tenant, _) = place.tenant("acme").await;
     let bearer = place.bearer(Role::Operator, None).await;
     let path = format!("/v1/tenants/{tenant}");
@@ -142,7 +142,7 @@ async fn a_change_needs_the_etag_of_what_was_looked_at() {
 
 #[tokio::test]
 async fn a_request_that_is_sent_again_creates_one_thing() {
-    let place = a_place().await;
+    let place = fixture().await;
     let bearer = place.bearer(Role::Operator, None).await;
     let post = async |key: &str, path: &str, body: &str| {
         place.ask("POST", path, &[("authorization", &bearer), ("idempotency-key", key)], body).await
@@ -167,7 +167,7 @@ async fn a_request_that_is_sent_again_creates_one_thing() {
 
 #[tokio::test]
 async fn ten_thousand_wrong_tokens_of_one_address_are_told_little_and_nobody_else_suffers() {
-    let place = a_place().await;
+    let place = fixture().await;
     let bearer = place.bearer(Role::Viewer, None).await;
     let wrong = format!("Bearer {}", tenant_registry::AdminToken::generate().expose());
 
@@ -186,10 +186,10 @@ async fn ten_thousand_wrong_tokens_of_one_address_are_told_little_and_nobody_els
 
 #[tokio::test]
 async fn no_answer_holds_a_stored_secret() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (tenant, licence) = place.tenant("acme").await;
     let bearer = place.bearer(Role::SecurityAdmin, None).await;
-    let key = place.registry.issue_key(licence, "us", Duration::ZERO, super::ACT).await.unwrap();
+    let key = place.registry.issue_key(licence, "us", Duration::ZERO, super::TEST_CONTEXT).await.unwrap();
     let known = place.registry.tenant(tenant).await.unwrap().unwrap();
     let salt = data_encoding::HEXLOWER.encode(&known.device_salt);
     let mac = data_encoding::HEXLOWER.encode(&key.record.mac);
@@ -213,7 +213,7 @@ async fn no_answer_holds_a_stored_secret() {
 
 #[tokio::test]
 async fn lists_come_a_page_at_a_time() {
-    let place = a_place().await;
+    let place = fixture().await;
     let bearer = place.bearer(Role::Viewer, None).await;
     for number in 0..7 {
         place.tenant(&format!("tenant {number}")).await;
@@ -234,7 +234,7 @@ async fn lists_come_a_page_at_a_time() {
 
 #[tokio::test]
 async fn a_change_of_a_licence_that_says_nothing_of_privacy_leaves_it() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (_, licence) = place.tenant("acme").await;
     let bearer = place.bearer(Role::Operator, None).await;
     let path = format!("/v1/licences/{licence}");

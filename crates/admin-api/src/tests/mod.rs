@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use dispatch_stream::Board;
+use dispatch_stream::PeerDirectory;
 use http::{HeaderMap, Request, StatusCode};
 use http_edge::{Peer, TrustedProxies};
 use push_domain::{
@@ -21,18 +21,18 @@ use push_domain::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tenant_registry::{
-    Act, AdminTokenDraft, Keys, LicenceAdmin, LicenceDraft, OperatorAdmin, Plan, Role, SqliteRegistry,
-    TenantAdmin, TenantDraft,
+    AdminTokenDraft, AuditContext, Keys, LicenceAdmin, LicenceDraft, OperatorAdmin, Plan, Role,
+    SqliteRegistry, TenantAdmin, TenantDraft,
 };
 use tower::ServiceExt;
 
 use crate::{Admin, Config, OidcConfig, Parts};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-const ACT: Act<'static> = Act::new("test", NOW);
+const TEST_CONTEXT: AuditContext<'static> = AuditContext::new("test", NOW);
 
 /// The API over a registry in a directory of its own.
-pub(super) struct Place {
+pub(super) struct Fixture {
     pub(super) admin: Admin,
     router: Router,
     pub(super) registry: Arc<SqliteRegistry>,
@@ -58,11 +58,11 @@ impl Answer {
     }
 }
 
-pub(super) async fn a_place() -> Place {
-    a_place_with(None).await
+pub(super) async fn fixture() -> Fixture {
+    fixture_with(None).await
 }
 
-pub(super) async fn a_place_with(oidc: Option<OidcConfig>) -> Place {
+pub(super) async fn fixture_with(oidc: Option<OidcConfig>) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
     let registry = SqliteRegistry::open(&directory.path().join("r.db"), keys.clone()).await.unwrap();
@@ -89,15 +89,15 @@ pub(super) async fn a_place_with(oidc: Option<OidcConfig>) -> Place {
         own_gateway: None,
         registry: registry.clone(),
         keys,
-        board: Arc::new(Board::alone("test")),
+        peers: Arc::new(PeerDirectory::alone("test")),
         apps: Arc::new(AppCatalogue::new([app]).unwrap()),
         clock: clock.clone(),
     });
     let admin = admin.unwrap();
-    Place { router: crate::router(admin.clone()), admin, registry, clock, directory }
+    Fixture { router: crate::router(admin.clone()), admin, registry, clock, directory }
 }
 
-impl Place {
+impl Fixture {
     /// Makes a token, and returns what stands in the header.
     pub(super) async fn bearer(&self, role: Role, tenant: Option<TenantId>) -> String {
         format!("Bearer {}", self.token(role, tenant).await)
@@ -106,14 +106,14 @@ impl Place {
     pub(super) async fn token(&self, role: Role, tenant: Option<TenantId>) -> String {
         let expires_at = NOW.plus(Duration::from_hours(24));
         let draft = AdminTokenDraft { name: "test".into(), role, tenant, expires_at };
-        self.registry.issue_admin_token(draft, ACT).await.unwrap().token.expose().to_owned()
+        self.registry.issue_admin_token(draft, TEST_CONTEXT).await.unwrap().token.expose().to_owned()
     }
 
     /// Makes a tenant with a licence.
     pub(super) async fn tenant(&self, name: &str) -> (TenantId, LicenceId) {
-        let tenant = self.registry.create_tenant(&TenantDraft::named(name), ACT).await.unwrap();
+        let tenant = self.registry.create_tenant(&TenantDraft::named(name), TEST_CONTEXT).await.unwrap();
         let draft = LicenceDraft::new(tenant.id, Plan::Professional, "us", NOW);
-        let licence = self.registry.create_licence(draft, ACT).await.unwrap();
+        let licence = self.registry.create_licence(draft, TEST_CONTEXT).await.unwrap();
         (tenant.id, licence.id)
     }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{NOW, Place, a_place_with};
+use super::{Fixture, NOW, fixture_with};
 use crate::OidcConfig;
 
 /// A provider with one key, and how often it was asked for it.
@@ -70,15 +70,15 @@ impl Provider {
         encode(header, claims, &key).unwrap()
     }
 
-    async fn place(&self) -> Place {
+    async fn place(&self) -> Fixture {
         let oidc =
             json!({ "issuer": "https://login.example.com", "audience": "hpns-admin", "jwks_url": self.url });
         let oidc: OidcConfig = serde_json::from_value(oidc).unwrap();
-        a_place_with(Some(oidc)).await
+        fixture_with(Some(oidc)).await
     }
 }
 
-async fn status(place: &Place, token: &str) -> StatusCode {
+async fn status(place: &Fixture, token: &str) -> StatusCode {
     place.ask_as(&format!("Bearer {token}"), "GET", "/v1/me", "").await.status
 }
 

@@ -2,18 +2,18 @@
 
 use push_domain::{Clock, Timestamp};
 use sqlx::Connection;
-use tenant_registry::{Act, OperatorAdmin, Role};
+use tenant_registry::{AuditContext, OperatorAdmin, Role};
 
-use super::{Place, a_place};
+use super::{Fixture, fixture};
 
-async fn kinds(place: &Place) -> Vec<String> {
+async fn kinds(place: &Fixture) -> Vec<String> {
     let bearer = place.bearer(Role::Viewer, None).await;
     let alerts = place.ask("GET", "/v1/alerts", &[("authorization", &bearer)], "").await.json();
     let alerts = alerts.as_array().or(alerts["items"].as_array()).unwrap();
     alerts.iter().map(|alert| alert["kind"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn tamper(place: &Place, statement: &'static str) {
+async fn tamper(place: &Fixture, statement: &'static str) {
     let file = format!("sqlite:{}", place.directory.path().join("r.db").display());
     let mut connection = sqlx::SqliteConnection::connect(&file).await.unwrap();
     sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
@@ -21,13 +21,13 @@ async fn tamper(place: &Place, statement: &'static str) {
 
 #[tokio::test]
 async fn a_registry_that_was_changed_from_outside_is_an_alert_until_it_is_put_right() {
-    let place = a_place().await;
+    let place = fixture().await;
     let (_, licence) = place.tenant("acme").await;
-    place.admin.look_at_rights().await;
+    place.admin.check_rights().await;
     assert!(!kinds(&place).await.contains(&"rights_changed".to_owned()));
 
     tamper(&place, "UPDATE licence SET burst = 1000000").await;
-    place.admin.look_at_rights().await;
+    place.admin.check_rights().await;
     assert!(kinds(&place).await.contains(&"rights_changed".to_owned()));
     // Nobody goes on from there by mistake.
     let bearer = place.bearer(Role::Operator, None).await;
@@ -37,20 +37,24 @@ async fn a_registry_that_was_changed_from_outside_is_an_alert_until_it_is_put_ri
     assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (409, Some("rights_changed")));
 
     tamper(&place, "UPDATE licence SET burst = 200").await;
-    place.admin.look_at_rights().await;
+    place.admin.check_rights().await;
     assert!(!kinds(&place).await.contains(&"rights_changed".to_owned()));
 }
 
 #[tokio::test]
 async fn audit_events_are_kept_for_their_days() {
-    let place = a_place().await;
+    let place = fixture().await;
     let long_ago = Timestamp::from_millis(place.clock.now().millis() - 401 * 86_400_000);
     for (at, object) in [(long_ago, "old"), (place.clock.now(), "new")] {
-        place.registry.note("test", object, None, serde_json::json!({}), Act::new("test", at)).await.unwrap();
+        place
+            .registry
+            .note("test", object, None, serde_json::json!({}), AuditContext::new("test", at))
+            .await
+            .unwrap();
     }
 
-    place.admin.care_for_registry().await;
-    place.admin.care_for_registry().await;
+    place.admin.maintain_registry().await;
+    place.admin.maintain_registry().await;
 
     let events = place.registry.audit(None, u64::MAX, 10).await.unwrap();
     let told: Vec<_> = events.iter().map(|event| (&*event.action, &*event.object)).collect();

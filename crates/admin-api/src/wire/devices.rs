@@ -1,4 +1,4 @@
-//! Devices.
+//! API schemas of devices.
 
 use serde::{Deserialize, Serialize};
 use tenant_registry::{DeviceCount, DeviceSummary};

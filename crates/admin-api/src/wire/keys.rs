@@ -1,4 +1,4 @@
-//! Licence keys.
+//! API schemas of licence keys.
 
 use push_domain::Timestamp;
 use serde::{Deserialize, Serialize};

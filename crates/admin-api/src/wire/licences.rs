@@ -1,4 +1,4 @@
-//! Licences and what is agreed for them.
+//! API schemas of licences and their terms.
 
 use push_domain::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What the API takes and gives. Input and output are types of their own: no request sets what it should not, and no
+//! API schemas (DTOs). Input and output are types of their own: no request sets what it should not, and no
 //! answer holds a stored secret.
 
 mod devices;

@@ -1,4 +1,4 @@
-//! How the service does: use, apps, queues, test pushes, alerts.
+//! API schemas of usage, apps, queues, test pushes and alerts.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Those who run the service: their tokens, and what they did.
+//! API schemas of admin tokens, the audit log and the caller.
 
 use push_domain::Timestamp;
 use serde::{Deserialize, Serialize};

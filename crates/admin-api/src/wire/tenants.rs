@@ -1,4 +1,4 @@
-//! Tenants.
+//! API schemas of tenants.
 
 use serde::{Deserialize, Serialize};
 use tenant_registry::Tenant;

@@ -1,4 +1,4 @@
-//! What a lane's server must not do: keep anything, or drop anything to make room.
+//! Check of a Redis server's configuration: it must neither persist nor evict anything.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
-//! Which servers may be lanes, and what their users may do.
+//! Tests of the server check and of the shipped ACL users.
 
 use redis::cmd;
 
-use super::link::Link;
+use super::lane_connection::LaneConnection;
 use super::rig::Server;
 use super::{LaneFault, value};
 
@@ -39,7 +39,7 @@ async fn the_users_may_do_their_work_and_nothing_else() {
     server.admin(&cmd("PING")).await;
 
     for user in ["gateway", "worker"] {
-        let mut link = Link::commands(server.lane(user));
+        let mut link = LaneConnection::commands(server.lane(user));
         for command in [
             vec!["KEYS", "*"],
             vec!["GET", "other"],

@@ -1,4 +1,4 @@
-//! Hands jobs over: one script call carries all that waits, one call at a time.
+//! Producer of one lane: enqueues jobs in batches, one script call at a time.
 //!
 //! Each call has a number, and the lane keeps a book of them: when an answer is lost, the next call asks what became
 //! of it before any job is handed over again. A book that is gone tells that the lane has lost all.
@@ -16,28 +16,28 @@ use tracing::warn;
 
 use super::gateway::Shared;
 use super::keys::QUEUES;
-use super::link::{Link, described};
-use super::script::Step;
-use super::waiters::Event;
-use super::{KEPT, Lane, MAX_BATCH, value};
-use crate::seal::LaneMoment;
+use super::lane_connection::{LaneConnection, described};
+use super::pending_jobs::Event;
+use super::script::LuaScript;
+use super::{Lane, MAX_BATCH, REPLY_TTL, value};
+use crate::seal::LaneTimestamp;
 
 /// So often a lane is asked whether workers read it, when no job is handed over.
 const ASK: Duration = Duration::from_millis(500);
 
-/// One job for one lane.
+/// Sealed job for one lane.
 #[derive(Debug, Clone)]
-pub(super) struct Handover {
+pub(super) struct SealedJob {
     pub(super) job: JobId,
     /// The number of its queue.
     pub(super) queue: usize,
     pub(super) deadline: Instant,
     /// The deadline in the lane's time, under which it was sealed.
-    pub(super) sealed: LaneMoment,
+    pub(super) sealed: LaneTimestamp,
     pub(super) parcel: Bytes,
 }
 
-/// Which lane this is, on which thread it is served, and how many jobs one of its queues takes.
+/// Parameters of a lane's producer: the lane, its serving thread, and how many jobs one of its queues takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Here {
     pub(super) lane: usize,
@@ -45,15 +45,15 @@ pub(super) struct Here {
     pub(super) capacity: usize,
 }
 
-/// What the last call told of a server's clock.
+/// `ServerClock` of a server, as the last call showed it.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+struct ServerClock {
     /// When the call left.
     sent: Instant,
     server_ms: u64,
 }
 
-impl Clock {
+impl ServerClock {
     /// The server's time at a moment, or later by what the call took on its way there.
     fn at(self, moment: Instant) -> u64 {
         let since = moment.saturating_duration_since(self.sent).as_millis();
@@ -61,9 +61,9 @@ impl Clock {
     }
 }
 
-/// What a lane said.
+/// Reply of `enqueue.lua`.
 #[derive(Debug, Default)]
-struct Answer {
+struct EnqueueReply {
     server_ms: u64,
     /// The epoch of the lane's clock; 0 while no worker has told one.
     epoch: u64,
@@ -77,9 +77,9 @@ struct Answer {
     taken: Option<Vec<usize>>,
 }
 
-/// A call whose answer is not here: its number, and its jobs by queue.
+/// Call without a reply yet: its number, and its jobs by queue.
 #[derive(Debug)]
-struct Sent {
+struct UnansweredCall {
     number: u64,
     jobs: Vec<Vec<JobId>>,
 }
@@ -88,10 +88,10 @@ struct Sent {
 pub(super) async fn serve(
     lane: Lane,
     here: Here,
-    mut waiting: mpsc::UnboundedReceiver<Handover>,
+    mut waiting: mpsc::UnboundedReceiver<SealedJob>,
     gateway: Weak<Shared>,
 ) {
-    let mut calls = Calls::new(lane, here);
+    let mut calls = LaneProducer::new(lane, here);
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
         // The first call tells the server's time before any deadline is counted in it.
@@ -102,12 +102,12 @@ pub(super) async fn serve(
         let Some(shared) = gateway.upgrade() else { return };
         if let Err(error) = calls.hand_over(&batch, &shared).await {
             calls.clock = None;
-            shared.ways.set_clock(here.lane, None);
-            if shared.ways.failed(here.lane) {
+            shared.lane_selector.set_clock(here.lane, None);
+            if shared.lane_selector.mark_down(here.lane) {
                 let lane = calls.link.lane().name();
                 warn!(lane, error = described(&error), "a lane takes no pushes");
             }
-            shared.waiters.lane_failed(here.thread, here.lane);
+            shared.pending_jobs.lane_failed(here.thread, here.lane);
         }
         batch.clear();
         if calls.clock.is_none() {
@@ -116,31 +116,41 @@ pub(super) async fn serve(
     }
 }
 
-/// The calls to one lane.
-struct Calls {
-    step: Step,
-    link: Link,
+/// Producer of one lane: makes numbered calls of `enqueue.lua`, one at a time.
+struct LaneProducer {
+    step: LuaScript,
+    link: LaneConnection,
     here: Here,
-    clock: Option<Clock>,
+    clock: Option<ServerClock>,
     /// The epoch of the lane's clock.
     epoch: u64,
     /// How many calls were made.
     number: u64,
     /// How often the lane has lost all, as far as is known.
-    life: u64,
+    incarnation: u64,
     /// Whether the lane has a book of ours.
-    has_book: bool,
+    has_call_record: bool,
     /// The last call with jobs, while it is not known what became of it.
-    sent: Option<Sent>,
+    sent: Option<UnansweredCall>,
 }
 
-impl Calls {
+impl LaneProducer {
     fn new(lane: Lane, here: Here) -> Self {
-        let (step, link) = (Step::enqueue(), Link::commands(lane));
-        Self { step, link, here, clock: None, epoch: 0, number: 0, life: 0, has_book: false, sent: None }
+        let (step, link) = (LuaScript::enqueue(), LaneConnection::commands(lane));
+        Self {
+            step,
+            link,
+            here,
+            clock: None,
+            epoch: 0,
+            number: 0,
+            incarnation: 0,
+            has_call_record: false,
+            sent: None,
+        }
     }
 
-    async fn hand_over(&mut self, batch: &[Handover], shared: &Shared) -> RedisResult<()> {
+    async fn hand_over(&mut self, batch: &[SealedJob], shared: &Shared) -> RedisResult<()> {
         // Budgets are counted when the connection is there: making it may take its time.
         if self.link.open().await? {
             self.clock = None;
@@ -159,19 +169,20 @@ impl Calls {
     }
 
     /// Hands over what is due of a batch.
-    async fn call(&mut self, batch: &[Handover], shared: &Shared) -> RedisResult<()> {
+    async fn call(&mut self, batch: &[SealedJob], shared: &Shared) -> RedisResult<()> {
         let Here { lane, thread, .. } = self.here;
         let now = Instant::now();
-        let mut queues: [Vec<&Handover>; QUEUES] = Default::default();
+        let mut queues: [Vec<&SealedJob>; QUEUES] = Default::default();
         // What was sealed before the lane's clock was another has to be sealed again.
         let (batch, old): (Vec<_>, Vec<_>) = batch.iter().partition(|it| it.sealed.epoch == self.epoch);
-        let old = old.into_iter().filter(|it| shared.waiters.is_due(it.job, lane, self.life));
-        shared.waiters.tell(thread, old.map(|it| (it.job, Event::LaneFailed)));
+        let old = old.into_iter().filter(|it| shared.pending_jobs.is_due(it.job, lane, self.incarnation));
+        shared.pending_jobs.notify(thread, old.map(|it| (it.job, Event::LaneFailed)));
         // A job that was asked for again while this stood still is here twice.
         let mut seen = HashSet::new();
         // A caller that has left, or has been sent to another lane, waits for nothing here.
-        for job in
-            batch.into_iter().filter(|it| it.deadline > now && shared.waiters.is_due(it.job, lane, self.life))
+        for job in batch
+            .into_iter()
+            .filter(|it| it.deadline > now && shared.pending_jobs.is_due(it.job, lane, self.incarnation))
         {
             if seen.insert(job.job) {
                 queues[job.queue].push(job);
@@ -184,21 +195,21 @@ impl Calls {
             let jobs: Vec<Vec<_>> = jobs.map(|jobs| jobs.iter().map(|it| it.job).collect()).collect();
             // Before it is sent: news of a job may come sooner than the answer to this call.
             for jobs in &jobs {
-                shared.waiters.taken(jobs, lane, self.life);
+                shared.pending_jobs.taken(jobs, lane, self.incarnation);
             }
-            self.sent = Some(Sent { number: self.number, jobs });
+            self.sent = Some(UnansweredCall { number: self.number, jobs });
         }
-        let answer = Answer::read(self.step.run(&call, &mut self.link).await?);
-        self.clock = Some(Clock { sent: now, server_ms: answer.server_ms });
+        let answer = EnqueueReply::read(self.step.run(&call, &mut self.link).await?);
+        self.clock = Some(ServerClock { sent: now, server_ms: answer.server_ms });
         self.epoch = answer.epoch;
         // A lane whose clock has just stepped has no epoch until a worker has told one.
-        let shows = LaneMoment { millis: answer.server_ms, epoch: answer.epoch };
-        shared.ways.set_clock(lane, Some(shows).filter(|it| it.epoch > 0));
-        shared.ways.heard(lane, answer.beat, answer.server_ms);
-        let has_lost_all = self.has_book && answer.last.is_none();
-        self.has_book = true;
-        self.life += u64::from(has_lost_all);
-        let Some(Sent { number, jobs }) = self.sent.take() else { return Ok(()) };
+        let shows = LaneTimestamp { millis: answer.server_ms, epoch: answer.epoch };
+        shared.lane_selector.set_clock(lane, Some(shows).filter(|it| it.epoch > 0));
+        shared.lane_selector.note_heartbeat(lane, answer.beat, answer.server_ms);
+        let has_lost_all = self.has_call_record && answer.last.is_none();
+        self.has_call_record = true;
+        self.incarnation += u64::from(has_lost_all);
+        let Some(UnansweredCall { number, jobs }) = self.sent.take() else { return Ok(()) };
         // An earlier call is in the book, or cannot be done any more.
         let is_this = number == self.number;
         let before = Some(answer.before.1).filter(|_| number == answer.before.0);
@@ -207,30 +218,30 @@ impl Calls {
             let count = counts.as_ref().and_then(|counts| counts.get(queue)).copied().unwrap_or_default();
             let (taken, left) = jobs.split_at(count.min(jobs.len()));
             if has_lost_all {
-                shared.waiters.taken(taken, lane, self.life);
+                shared.pending_jobs.taken(taken, lane, self.incarnation);
             }
             for job in left {
-                shared.waiters.returned(*job, lane);
+                shared.pending_jobs.returned(*job, lane);
             }
             if is_this {
                 let event = if counts.is_some() { Event::Full } else { Event::LaneFailed };
-                shared.waiters.tell(thread, left.iter().map(|job| (*job, event.clone())));
+                shared.pending_jobs.notify(thread, left.iter().map(|job| (*job, event.clone())));
             }
         }
         Ok(())
     }
 
-    fn written(&self, queues: &[Vec<&Handover>; QUEUES], gateway: &str, now: Instant) -> Cmd {
+    fn written(&self, queues: &[Vec<&SealedJob>; QUEUES], gateway: &str, now: Instant) -> Cmd {
         let used = || queues.iter().enumerate().filter(|(_, jobs)| !jobs.is_empty());
         let keys = &self.link.lane().keys;
         let mut call = self.step.call(2 + used().count());
-        call.arg(keys.lane()).arg(keys.book(gateway));
+        call.arg(keys.lane()).arg(keys.call_record(gateway));
         for (queue, _) in used() {
             call.arg(keys.queue(queue));
         }
-        let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        let ttl = u64::try_from(REPLY_TTL.as_millis()).unwrap_or(u64::MAX);
         let written_at = self.clock.map_or(0, |clock| clock.at(now));
-        call.arg(self.number).arg(written_at).arg(self.here.capacity).arg(life);
+        call.arg(self.number).arg(written_at).arg(self.here.capacity).arg(ttl);
         for (_, jobs) in used() {
             call.arg(jobs.len());
         }
@@ -246,7 +257,7 @@ impl Calls {
     }
 }
 
-impl Answer {
+impl EnqueueReply {
     fn read(answer: redis::Value) -> Self {
         let mut texts = value::list(answer).into_iter().map(|it| value::text(it).unwrap_or_default());
         let mut text = || texts.next().unwrap_or_default();

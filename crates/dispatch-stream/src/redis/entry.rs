@@ -1,54 +1,56 @@
-//! One job that this worker has, and where its verdict goes.
+//! Claimed stream entry of this worker, and the sink for its verdict.
 
 use std::sync::Arc;
 
 use push_domain::{AppId, Provider, Verdict};
 
 use super::value::StreamEntry;
-use super::worker::End;
+use super::worker::LaneConsumer;
 use crate::wire::Parcel;
-use crate::{Job, JobSink, wire};
+use crate::{Job, VerdictSink, wire};
 
-/// Where an entry stands: the number of its queue, and its id.
-pub(super) type Place = (usize, String);
+/// Reference to a stream entry: the number of its queue, and its id.
+pub(super) type EntryRef = (usize, String);
 
 /// Reads what stands in an entry. Fields that are not known are those of a later version.
 pub(super) fn read_parcel(entry: &mut StreamEntry) -> Option<Parcel> {
     wire::read_parcel(entry.take(b"p")?).ok()
 }
 
-/// An entry that was claimed in one life of its worker and waits for a thread to open it.
+/// An entry that was claimed in one incarnation of its worker and waits for a thread to open it.
 #[derive(Debug)]
 pub(super) struct Claim {
-    pub(super) end: Arc<End>,
-    pub(super) place: Place,
+    pub(super) consumer: Arc<LaneConsumer>,
+    pub(super) place: EntryRef,
     pub(super) parcel: Parcel,
-    pub(super) life: u64,
+    pub(super) incarnation: u64,
 }
 
-/// The right to one entry, in one life of its worker.
-pub(super) struct Entry {
-    pub(super) end: Arc<End>,
-    pub(super) place: Place,
+/// Handle of a claimed entry; it holds for one incarnation of its worker.
+pub(super) struct EntryHandle {
+    pub(super) consumer: Arc<LaneConsumer>,
+    pub(super) place: EntryRef,
     pub(super) gateway: Arc<str>,
     pub(super) app: AppId,
     pub(super) provider: Provider,
-    pub(super) life: u64,
+    pub(super) incarnation: u64,
 }
 
-impl JobSink for Entry {
+impl VerdictSink for EntryHandle {
     fn finish(self: Box<Self>, job: &Job, verdict: Verdict) {
-        self.end.intake.finished(self.provider, &self.app);
+        self.consumer.claim_queue.finished(self.provider, &self.app);
         let verdict = wire::write_verdict(&verdict);
-        self.end.settle(self.place, self.gateway, job.notification.id, verdict);
+        self.consumer.settle(self.place, self.gateway, job.notification.id, verdict);
     }
 
     fn may_send(&self) -> bool {
-        self.end.heart.beats() && self.end.heart.life() == self.life
+        // In this order: a liveness that beats again after a gap is in another incarnation by then. Asked the
+        // other way round, a gap that ends between the two questions would go unnoticed.
+        self.consumer.liveness.is_alive() && self.consumer.liveness.incarnation() == self.incarnation
     }
 
     fn abandon(self: Box<Self>) {
-        self.end.intake.finished(self.provider, &self.app);
-        self.end.release(&self.place);
+        self.consumer.claim_queue.finished(self.provider, &self.app);
+        self.consumer.release(&self.place);
     }
 }

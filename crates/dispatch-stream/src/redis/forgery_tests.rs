@@ -1,4 +1,4 @@
-//! What somebody can do who has a lane's login and not the key ring.
+//! Forgery tests: what somebody can do who has a lane's login and not the key ring.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::rig::{Rig, Server, until};
 use super::tests::seconds;
 use super::value;
 use crate::conformance::{a_job, a_verdict, claim_all, submitted};
-use crate::seal::{Binding, LaneMoment};
-use crate::{Job, JobSource, Submit};
+use crate::seal::{Binding, LaneTimestamp};
+use crate::{Job, JobConsumer, JobProducer};
 
 /// What an envelope of a job would be bound to if it were sealed now, with ten seconds left.
 pub(super) async fn binding<'a>(rig: &Rig, job: &'a Job, gateway: &'a str) -> Binding<'a> {
     let epoch = value::text(rig.server.admin(cmd("HGET").arg("hpns:lane").arg("epoch")).await).unwrap();
     let deadline =
-        LaneMoment { millis: seconds(&rig.server).await * 1000 + 10_000, epoch: epoch.parse().unwrap() };
+        LaneTimestamp { millis: seconds(&rig.server).await * 1000 + 10_000, epoch: epoch.parse().unwrap() };
     Binding { job: job.notification.id, gateway, app: &job.notification.app.id, deadline }
 }
 
@@ -40,11 +40,11 @@ async fn an_envelope_that_is_put_back_after_its_deadline_is_never_sent() {
     let good = binding(&rig, &job, "another").await;
     assert_eq!(put_back(good, good).await, 1, "what is in time is sent");
 
-    let moment = |millis| LaneMoment { millis, ..good.deadline };
+    let moment = |millis| LaneTimestamp { millis, ..good.deadline };
     let late = Binding { deadline: moment(good.deadline.millis - 11_000), ..good };
     assert_eq!(put_back(late, late).await, 0, "late by a second");
     assert_eq!(put_back(late, good).await, 0, "with another deadline than it was sealed with");
-    let other = Binding { deadline: LaneMoment { epoch: 7, ..good.deadline }, ..good };
+    let other = Binding { deadline: LaneTimestamp { epoch: 7, ..good.deadline }, ..good };
     assert_eq!(put_back(other, other).await, 0, "of another life of the lane");
     assert_eq!(put_back(other, good).await, 0);
 }
@@ -57,16 +57,16 @@ async fn nobody_without_the_ring_answers_a_push() {
     let claimed = claim_all(&rig, 1).await;
     let removed = Verdict { answer: push_domain::Answer::Remove, ..a_verdict(1) };
     let mut told = Vec::new();
-    crate::wire::tell(&mut told, job.notification.id, &crate::wire::write_verdict(&removed));
+    crate::wire::append_verdict(&mut told, job.notification.id, &crate::wire::write_verdict(&removed));
     let other = crate::KeyRing::parse(
         "00000000000000a1 3333333333333333333333333333333333333333333333333333333333333333",
     );
-    let ours = crate::attest::Attestor::of_verdicts(&super::rig::ring());
+    let ours = crate::message_auth::MessageAuthenticator::of_verdicts(&super::rig::ring());
     let forged = [
         told.clone(),
-        crate::attest::Attestor::of_verdicts(&other.unwrap()).say("gw", &told),
-        ours.say("another", &told),
-        crate::BoardKeys::of(&super::rig::ring()).say("gw", &told),
+        crate::message_auth::MessageAuthenticator::of_verdicts(&other.unwrap()).sign("gw", &told),
+        ours.sign("another", &told),
+        crate::BoardKeys::of(&super::rig::ring()).sign("gw", &told),
     ];
     for said in forged {
         rig.server.admin(cmd("XADD").arg("hpns:r:gw").arg("*").arg("v").arg(said)).await;
@@ -90,7 +90,7 @@ async fn no_entry_that_was_not_sealed_for_it_makes_an_answer_to_a_push() {
     let claimed = claim_all(&rig, 1).await;
     // The push's own id, with an envelope that no worker opens, and with a deadline that is over.
     let bound = binding(&rig, &job, "gw").await;
-    let over = Binding { deadline: LaneMoment { millis: 1, ..bound.deadline }, ..bound };
+    let over = Binding { deadline: LaneTimestamp { millis: 1, ..bound.deadline }, ..bound };
     for binding in [bound, over] {
         let parcel = crate::wire::write_parcel(binding, b"junk");
         rig.server.admin(cmd("XADD").arg("hpns:jobs:fcm:other").arg("*").arg("p").arg(&parcel[..])).await;
@@ -107,7 +107,7 @@ async fn no_entry_that_was_not_sealed_for_it_makes_an_answer_to_a_push() {
 #[tokio::test]
 async fn an_endless_script_of_a_login_is_ended_and_the_lane_serves_again() {
     let rig = Rig::start(100).await;
-    let mut stranger = super::link::Link::commands(rig.server.lane("gateway"));
+    let mut stranger = super::lane_connection::LaneConnection::commands(rig.server.lane("gateway"));
     let loaded = stranger.query(cmd("SCRIPT").arg("LOAD").arg("while true do end")).await.unwrap();
     let _ = stranger.query(cmd("EVALSHA").arg(value::text(loaded).unwrap()).arg(0)).await;
 
@@ -133,14 +133,14 @@ async fn an_operator_ends_a_lane_whose_script_has_written_and_logins_may_not() {
     let script = "redis.call('SET', KEYS[1], 1) while true do end";
     let mut endless = cmd("EVAL");
     let endless = endless.arg(script).arg(1).arg("hpns:watched");
-    let mut stranger = super::link::Link::commands(server.lane("test"));
+    let mut stranger = super::lane_connection::LaneConnection::commands(server.lane("test"));
     let _ = stranger.query(endless).await;
-    let mut operator = super::link::Link::commands(server.lane("operator"));
+    let mut operator = super::lane_connection::LaneConnection::commands(server.lane("operator"));
     let killed = operator.query(cmd("SCRIPT").arg("KILL")).await.unwrap_err();
     assert_eq!(killed.code(), Some("UNKILLABLE"));
     let mut lane = server.lane("worker");
     lane.checks_server = false;
-    let mut worker = super::link::Link::commands(lane);
+    let mut worker = super::lane_connection::LaneConnection::commands(lane);
     assert_eq!(worker.query(cmd("SHUTDOWN").arg("NOSAVE")).await.unwrap_err().code(), Some("NOPERM"));
 
     let _ = operator.query(cmd("SHUTDOWN").arg("NOSAVE")).await;

@@ -1,4 +1,4 @@
-//! The gateway's end: owns each job until there is a verdict.
+//! Producer end over Redis, for gateways: owns each job until there is a verdict.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,27 +10,27 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::enqueue::{self, Handover};
-use super::waiters::{Event, Waiters, tell_callers};
-use super::ways::Ways;
+use super::enqueue::{self, SealedJob};
+use super::lane_selector::LaneSelector;
+use super::pending_jobs::{Event, PendingJobs, tell_callers};
 use super::{Lane, pause, replies};
-use crate::attest::Attestor;
-use crate::seal::{Binding, LaneMoment, Sealer};
-use crate::{Job, KeyRing, Submit, SubmitError, VitalTasks, wire};
+use crate::message_auth::MessageAuthenticator;
+use crate::seal::{Binding, LaneTimestamp, Sealer};
+use crate::{Job, JobProducer, KeyRing, SubmitError, VitalTasks, wire};
 
 /// A job without a verdict is submitted again after so long: its entry or its reply may be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Deadlines in a lane's time that differ by so many milliseconds are one.
-const RECKONED: u64 = 200;
+const DEADLINE_TOLERANCE_MS: u64 = 200;
 /// For so long a job is offered to other workers when those that took it cannot deliver it.
-const OFFERED: Duration = Duration::from_secs(1);
+const NOT_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Hands jobs over to the lanes, and gets their verdicts: one for a process, with one set of connections and one
+/// Producer end over Redis: submits jobs, gets verdicts. One a process, with one set of connections and one
 /// reply stream a lane. Each of its threads submits through an end of its own.
 pub struct RedisGateway {
     shared: Arc<Shared>,
     lanes: Vec<Lane>,
-    waiting: Mutex<Vec<Option<mpsc::UnboundedReceiver<Handover>>>>,
+    waiting: Mutex<Vec<Option<mpsc::UnboundedReceiver<SealedJob>>>>,
     sealer: Arc<Sealer>,
     capacity: usize,
     queue_capacity: usize,
@@ -40,13 +40,13 @@ pub struct RedisGateway {
 pub(super) struct Shared {
     /// Names this gateway for as long as it lives.
     pub(super) gateway: String,
-    pub(super) ways: Ways,
-    pub(super) waiters: Waiters,
+    pub(super) lane_selector: LaneSelector,
+    pub(super) pending_jobs: PendingJobs,
     /// Knows what workers say from what others do.
-    pub(super) verdicts: Attestor,
+    pub(super) verdicts: MessageAuthenticator,
 }
 
-/// One serving thread's end.
+/// Producer handle of one serving thread.
 #[derive(Debug)]
 pub struct GatewayThread {
     thread: usize,
@@ -69,10 +69,10 @@ impl RedisGateway {
         queue_capacity: usize,
     ) -> Self {
         let (senders, waiting): (Vec<_>, Vec<_>) = lanes.iter().map(|_| mpsc::unbounded_channel()).unzip();
-        let ways = Ways::new(&gateway, senders);
-        let (waiters, verdicts) = (Waiters::default(), Attestor::of_verdicts(&ring));
+        let lane_selector = LaneSelector::new(&gateway, senders);
+        let (pending_jobs, verdicts) = (PendingJobs::default(), MessageAuthenticator::of_verdicts(&ring));
         Self {
-            shared: Arc::new(Shared { gateway, ways, waiters, verdicts }),
+            shared: Arc::new(Shared { gateway, lane_selector, pending_jobs, verdicts }),
             lanes: lanes.to_vec(),
             waiting: Mutex::new(waiting.into_iter().map(Some).collect()),
             sealer: Arc::new(Sealer::new(ring)),
@@ -85,7 +85,7 @@ impl RedisGateway {
     /// on `tasks` until the gateway and all its ends are dropped. Call it once a thread, on the thread.
     pub fn serve(&self, thread: usize, threads: usize, tasks: &VitalTasks) -> GatewayThread {
         let (news, told) = mpsc::unbounded_channel();
-        self.shared.waiters.add_thread(thread, news);
+        self.shared.pending_jobs.add_thread(thread, news);
         tasks.spawn(tell_callers(told));
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, lane) in self.lanes.iter().enumerate().filter(|(number, _)| number % threads == thread) {
@@ -105,24 +105,24 @@ impl RedisGateway {
     /// Says whether any lane answers. While none is read by workers, jobs are refused as what they are.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        (0..self.lanes.len()).any(|lane| self.shared.ways.is_up(lane))
+        (0..self.lanes.len()).any(|lane| self.shared.lane_selector.is_up(lane))
     }
 
     /// Says whether any lane answers and is read by workers.
     #[must_use]
     pub fn is_served(&self) -> bool {
-        self.shared.ways.any()
+        self.shared.lane_selector.any()
     }
 }
 
 impl GatewayThread {
     /// Seals a job for one lane.
-    fn sealed(&self, job: &Job, deadline: LaneMoment) -> Option<Handover> {
+    fn sealed(&self, job: &Job, deadline: LaneTimestamp) -> Option<SealedJob> {
         let push = &job.notification;
         let binding = Binding { job: push.id, gateway: &self.shared.gateway, app: &push.app.id, deadline };
         let envelope = self.sealer.seal(binding, &wire::write_push(job));
         let envelope = envelope.inspect_err(|fault| error!(%fault, "a push cannot be sealed")).ok()?;
-        Some(Handover {
+        Some(SealedJob {
             job: push.id,
             queue: super::keys::queue_of(push.request.provider(), push.kind.is_call()),
             deadline: job.deadline,
@@ -137,15 +137,15 @@ impl GatewayThread {
     /// again.
     fn for_lane(
         &self,
-        sealed: &mut Option<(usize, Handover)>,
+        sealed: &mut Option<(usize, SealedJob)>,
         job: &Job,
         lane: usize,
-        deadline: LaneMoment,
-    ) -> Option<Handover> {
-        let is_for = |(of, it): &(usize, Handover)| {
+        deadline: LaneTimestamp,
+    ) -> Option<SealedJob> {
+        let is_for = |(of, it): &(usize, SealedJob)| {
             *of == lane
                 && it.sealed.epoch == deadline.epoch
-                && it.sealed.millis.abs_diff(deadline.millis) <= RECKONED
+                && it.sealed.millis.abs_diff(deadline.millis) <= DEADLINE_TOLERANCE_MS
         };
         if !sealed.as_ref().is_some_and(is_for) {
             *sealed = self.sealed(job, deadline).map(|it| (lane, it));
@@ -155,10 +155,10 @@ impl GatewayThread {
 }
 
 #[async_trait]
-impl Submit for GatewayThread {
+impl JobProducer for GatewayThread {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
-        let Shared { ways, waiters, .. } = &*self.shared;
-        let place = waiters.register(job.notification.id, self.thread, self.capacity)?;
+        let Shared { lane_selector: lanes, pending_jobs, .. } = &*self.shared;
+        let place = pending_jobs.register(job.notification.id, self.thread, self.capacity)?;
         let (mut lane, mut sealed) = (None, None);
         // Whether a lane may have it already; lanes that were full; since when workers cannot deliver it.
         let (mut is_repeated, mut full, mut unserved_since) = (false, 0, None);
@@ -166,17 +166,17 @@ impl Submit for GatewayThread {
             if let Some(verdict) = place.verdict() {
                 return Ok(verdict);
             }
-            lane = ways.choose(lane);
+            lane = lanes.choose(lane);
             let Some(number) = lane else {
-                if !is_repeated && ways.is_dark() {
-                    return Err(SubmitError::NoWay);
+                if !is_repeated && lanes.is_all_down() {
+                    return Err(SubmitError::NoLane);
                 }
                 pause().await;
                 continue;
             };
-            let Some(deadline) = ways.moment(number, job.deadline) else {
+            let Some(deadline) = lanes.moment(number, job.deadline) else {
                 // One whose clock is not known has just come back, or is about to be found gone.
-                lane = ways.other_than(number).filter(|other| ways.moment(*other, job.deadline).is_some());
+                lane = lanes.other_than(number).filter(|it| lanes.moment(*it, job.deadline).is_some());
                 if lane.is_none() {
                     pause().await;
                 }
@@ -186,7 +186,7 @@ impl Submit for GatewayThread {
                 return Ok(Verdict::unsent(FailReason::Internal));
             };
             let event = place.wait_on(number);
-            if !ways.hand_over(number, handover) {
+            if !lanes.hand_over(number, handover) {
                 return Err(SubmitError::Closed);
             }
             let patience = job.deadline.min(Instant::now() + ASK_AGAIN);
@@ -194,8 +194,10 @@ impl Submit for GatewayThread {
                 Ok(Ok(Event::Verdict(verdict))) => return Ok(verdict),
                 Ok(Ok(Event::Full)) => {
                     full += 1;
-                    lane = ways.other_than(number);
-                    if full >= ways.len() || lane.is_none() {
+                    lane = lanes.other_than(number);
+                    if full >= lanes.len() || lane.is_none() {
+                        // A lane that was tried before may have it, and it may be sent yet:
+                        // `Full` would tell the caller that it is not.
                         if !is_repeated {
                             return Err(SubmitError::Full);
                         }
@@ -209,10 +211,10 @@ impl Submit for GatewayThread {
                 }
                 Ok(Ok(Event::NotServed)) => {
                     let since = *unserved_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= OFFERED {
+                    if since.elapsed() >= NOT_SERVED_TIMEOUT {
                         return Err(SubmitError::NotServed);
                     }
-                    lane = ways.other_than(number);
+                    lane = lanes.other_than(number);
                     pause().await;
                 }
                 // A lost reply, or a long way: the lane is asked again.

@@ -1,4 +1,4 @@
-//! The names of keys, all under one prefix. No key names an app but its evidence: what a lane costs does not grow
+//! Redis key names, all under one prefix. No key names an app but its evidence: a lane's cost does not grow
 //! with the apps.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use push_domain::Provider;
 /// How many streams of jobs a lane has.
 pub(super) const QUEUES: usize = 4;
 
-/// Makes the keys of one service on a lane.
+/// Key names of one service on a lane.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     prefix: Arc<str>,
@@ -36,7 +36,7 @@ impl Keys {
     }
 
     /// A gateway's book: the number of its last call, and what became of the last one with jobs.
-    pub(super) fn book(&self, gateway: &str) -> String {
+    pub(super) fn call_record(&self, gateway: &str) -> String {
         format!("{}:g:{gateway}", self.prefix)
     }
 

@@ -1,4 +1,4 @@
-//! One independent Redis.
+//! Lane: one independent Redis server, its address and its key prefix.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::check;
 use super::keys::Keys;
-use super::link::Link;
+use super::lane_connection::LaneConnection;
 
 /// A lane whose address cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum LaneFault {
     Unsafe(String),
 }
 
-/// The way to one Redis. Cheap to clone.
+/// Lane: the client of one Redis server, and its key names. Cheap to clone.
 #[derive(Clone)]
 pub struct Lane {
     name: Arc<str>,
@@ -75,10 +75,12 @@ impl Lane {
 
     /// Asks the server whether it may be used.
     pub async fn check(&self) -> Result<(), LaneFault> {
-        match Link::commands(self.clone()).open().await {
+        match LaneConnection::commands(self.clone()).open().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(check::unsafe_setting(&error)
-                .map_or_else(|| LaneFault::Unreachable(super::link::described(&error)), LaneFault::Unsafe)),
+            Err(error) => Err(check::unsafe_setting(&error).map_or_else(
+                || LaneFault::Unreachable(super::lane_connection::described(&error)),
+                LaneFault::Unsafe,
+            )),
         }
     }
 }

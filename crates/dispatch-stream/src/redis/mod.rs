@@ -1,4 +1,4 @@
-//! The hand-over through Redis: two or more independent servers, *lanes*, none of which keeps anything.
+//! Job queue over Redis Streams: two or more independent servers, *lanes*, none of which keeps anything.
 //!
 //! The gateway owns a push until it has answered; a lane is a volatile way from it to the workers and
 //! back. Every step is one script call for all that waits at that moment, and can be repeated:
@@ -18,50 +18,50 @@
 //! A process has one set of connections a lane; its serving threads share them. Nothing that runs without a fault
 //! costs by the number of apps.
 
-mod beat;
-mod board;
-mod care;
 mod check;
+mod claim_queue;
+mod directory;
 mod enqueue;
 mod entry;
 mod gateway;
-mod intake;
+mod heartbeat;
 mod keys;
 mod lane;
-mod link;
+mod lane_connection;
+mod lane_selector;
+mod pending_jobs;
 mod read;
+mod recovery;
 mod replies;
 mod script;
 mod settle;
 mod value;
-mod waiters;
-mod ways;
 mod worker;
 
-pub(crate) use board::{LaneBoard, LaneRates};
+pub(crate) use directory::{LaneDirectory, LaneRates};
 pub use gateway::{GatewayThread, RedisGateway};
 pub use lane::{InvalidLane, Lane, LaneFault};
 pub use worker::{RedisWorker, WorkerThread};
 
 use std::time::Duration;
 
-use push_domain::Sampled;
+use push_domain::LogSampler;
 use rand::RngExt;
 
 /// The consumer group of all workers.
 const GROUP: &str = "w";
 /// How long a gateway's book and its replies are kept: longer than the largest budget, 25 s.
-const KEPT: Duration = Duration::from_secs(30);
+const REPLY_TTL: Duration = Duration::from_secs(30);
 /// How many jobs one script call carries at most.
 const MAX_BATCH: usize = 256;
 /// How long a blocking read waits for something to come.
 const BLOCK: Duration = Duration::from_secs(1);
 
 /// What is not believed may come in any number.
-static TOLD: Sampled = Sampled::new();
+static TOLD: LogSampler = LogSampler::new();
 
 /// Notes that something on a lane is not believed: nobody with the key ring has made it, or the rings differ.
-fn unbelieved(what: &'static str, why: &dyn std::fmt::Display) {
+fn note_unauthenticated(what: &'static str, why: &dyn std::fmt::Display) {
     metrics::counter!("dispatch_unbelieved_total", "what" => what).increment(1);
     if let Some(left_out) = TOLD.turn() {
         tracing::warn!(what, %why, left_out, "something on a lane is not believed");
@@ -75,18 +75,18 @@ async fn pause() {
 }
 
 #[cfg(test)]
-mod board_tests;
-#[cfg(test)]
 mod check_tests;
 #[cfg(test)]
-mod deaths;
+mod crash_tests;
+#[cfg(test)]
+mod differential_tests;
+#[cfg(test)]
+mod directory_tests;
 #[cfg(test)]
 mod forgery_tests;
 #[cfg(test)]
-mod model;
+mod model_tests;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod twin;

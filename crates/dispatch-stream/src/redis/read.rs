@@ -1,4 +1,4 @@
-//! Reads one lane's jobs for one provider.
+//! Stream reader (XREADGROUP) of one lane's jobs for one provider.
 //!
 //! While few jobs come, one blocking read brings them as they are handed over. Where it brings as many as it may,
 //! more may wait: then they are claimed as many as there is room for, calls first.
@@ -10,10 +10,10 @@ use redis::{RedisResult, cmd};
 use tracing::info;
 
 use super::keys::{QUEUES, queue_of};
-use super::link::{Link, described};
-use super::script::Step;
+use super::lane_connection::{LaneConnection, described};
+use super::script::LuaScript;
 use super::value::{self, StreamEntry};
-use super::worker::End;
+use super::worker::LaneConsumer;
 use super::{BLOCK, GROUP, MAX_BATCH, pause};
 
 /// Most room that a read sets aside while it waits; each of a provider's two queues gets half.
@@ -25,33 +25,37 @@ pub(super) const fn provider_of(queue: usize) -> Provider {
 }
 
 /// Reads until the worker closes. `lanes` readers share the room.
-pub(super) async fn serve(end: Weak<End>, provider: Provider, lanes: usize) {
-    let Some(worker) = end.upgrade() else { return };
-    let mut reader =
-        Reader { link: Link::blocking(worker.lane.clone()), claim: Step::claim(), provider, has_more: false };
+pub(super) async fn serve(consumer: Weak<LaneConsumer>, provider: Provider, lanes: usize) {
+    let Some(worker) = consumer.upgrade() else { return };
+    let mut reader = Reader {
+        link: LaneConnection::blocking(worker.lane.clone()),
+        claim: LuaScript::claim(),
+        provider,
+        has_more: false,
+    };
     drop(worker);
     // The server may be new: it knows no heartbeat of ours, or no group.
     let (mut unproven, mut groupless) = (true, false);
-    while let Some(worker) = end.upgrade() {
+    while let Some(worker) = consumer.upgrade() {
         worker.move_on(provider);
         if worker.is_closing() {
             worker.reader_ended();
             return;
         }
-        let unsure = unproven || !worker.heart.beats();
-        if unsure && tokio::time::timeout(BLOCK, worker.heart.again()).await.is_err() {
+        let unsure = unproven || !worker.liveness.is_alive();
+        if unsure && tokio::time::timeout(BLOCK, worker.liveness.again()).await.is_err() {
             continue;
         }
         let most = if reader.has_more { MAX_BATCH } else { WAITING_ROOM };
         // What lies idle on one lane must not be missed on another.
-        let free = worker.intake.room(provider);
+        let free = worker.claim_queue.room(provider);
         let share = (free / (2 * lanes.max(1))).max(2);
         let reserved =
-            worker.intake.reserve(provider, if reader.has_more { most } else { most.min(share) }).await;
+            worker.claim_queue.reserve(provider, if reader.has_more { most } else { most.min(share) }).await;
         if reserved == 0 {
             continue;
         }
-        let life = worker.heart.life();
+        let incarnation = worker.liveness.incarnation();
         let read = async {
             if groupless {
                 make_groups(&worker, &mut reader.link).await?;
@@ -61,16 +65,16 @@ pub(super) async fn serve(end: Weak<End>, provider: Provider, lanes: usize) {
         match read.await {
             Ok(entries) => {
                 (unproven, groupless) = (false, false);
-                worker.take_in(provider, reserved, entries, life);
+                worker.take_in(provider, reserved, entries, incarnation);
             }
             Err(error) => {
-                worker.intake.deliver(provider, reserved, Vec::new());
+                worker.claim_queue.deliver(provider, reserved, Vec::new());
                 reader.has_more = false;
                 unproven = true;
                 if error.code() == Some("NOGROUP") || error.to_string().contains("NOGROUP") {
                     groupless = true;
                 } else {
-                    worker.trouble(&described(&error));
+                    worker.mark_down(&described(&error));
                     pause().await;
                 }
             }
@@ -79,8 +83,8 @@ pub(super) async fn serve(end: Weak<End>, provider: Provider, lanes: usize) {
 }
 
 struct Reader {
-    link: Link,
-    claim: Step,
+    link: LaneConnection,
+    claim: LuaScript,
     provider: Provider,
     /// Whether more jobs waited than the last read could bring.
     has_more: bool,
@@ -88,20 +92,25 @@ struct Reader {
 
 impl Reader {
     /// Claims at most `room` entries, if there are two places at least.
-    async fn read(&mut self, end: &Arc<End>, room: usize) -> RedisResult<Vec<(usize, StreamEntry)>> {
+    async fn read(
+        &mut self,
+        consumer: &Arc<LaneConsumer>,
+        room: usize,
+    ) -> RedisResult<Vec<(usize, StreamEntry)>> {
         let numbers = [queue_of(self.provider, true), queue_of(self.provider, false)];
-        let keys = numbers.map(|number| end.lane.keys.queue(number));
+        let keys = numbers.map(|number| consumer.lane.keys.queue(number));
         if self.has_more {
             let mut call = self.claim.call(2);
-            call.arg(&keys).arg(GROUP).arg(&end.consumer).arg(room);
+            call.arg(&keys).arg(GROUP).arg(&consumer.name).arg(room);
             let lists = value::list(self.claim.run(&call, &mut self.link).await?);
             let entries: Vec<_> = numbers.into_iter().zip(lists).flat_map(of_queue).collect();
             self.has_more = entries.len() >= room;
             return Ok(entries);
         }
+        // COUNT holds for each stream by itself, and two are read.
         let each = (room / 2).max(1);
         let mut read = cmd("XREADGROUP");
-        read.arg("GROUP").arg(GROUP).arg(&end.consumer).arg("COUNT").arg(each);
+        read.arg("GROUP").arg(GROUP).arg(&consumer.name).arg("COUNT").arg(each);
         read.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
         read.arg("STREAMS").arg(&keys).arg(&[">", ">"]);
         let streams = value::streams(self.link.query(&read).await?);
@@ -117,16 +126,16 @@ fn of_queue((queue, entries): (usize, redis::Value)) -> impl Iterator<Item = (us
 }
 
 /// Makes the group of every queue, from its first entry on.
-async fn make_groups(end: &End, link: &mut Link) -> RedisResult<()> {
+async fn make_groups(consumer: &LaneConsumer, link: &mut LaneConnection) -> RedisResult<()> {
     for number in 0..QUEUES {
         let mut make = cmd("XGROUP");
-        make.arg("CREATE").arg(end.lane.keys.queue(number)).arg(GROUP).arg(0).arg("MKSTREAM");
+        make.arg("CREATE").arg(consumer.lane.keys.queue(number)).arg(GROUP).arg(0).arg("MKSTREAM");
         if let Err(error) = link.query(&make).await
             && error.code() != Some("BUSYGROUP")
         {
             return Err(error);
         }
     }
-    info!(lane = end.lane.name(), "a lane is new to its workers");
+    info!(lane = consumer.lane.name(), "a lane is new to its workers");
     Ok(())
 }

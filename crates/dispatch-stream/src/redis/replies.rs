@@ -1,4 +1,4 @@
-//! Reads what the workers decided: one reader for each lane.
+//! Reader of the gateway's reply stream: verdicts of the workers, one reader for each lane.
 
 use std::sync::Weak;
 
@@ -7,9 +7,9 @@ use redis::{Pipeline, RedisResult, cmd};
 use tracing::{debug, info, warn};
 
 use super::gateway::Shared;
-use super::link::{Link, described};
+use super::lane_connection::{LaneConnection, described};
+use super::pending_jobs::Event;
 use super::value::{self, StreamEntry};
-use super::waiters::Event;
 use super::{BLOCK, Lane, pause};
 use crate::wire;
 
@@ -23,26 +23,27 @@ pub(super) async fn serve(lane: Lane, number: usize, home: usize, gateway: Weak<
     let stream = lane.keys.replies(&shared.gateway);
     let name = lane.name().to_owned();
     drop(shared);
-    let mut link = Link::blocking(lane);
+    let mut link = LaneConnection::blocking(lane);
     let mut read_before = Vec::new();
     let mut failures = 0_u32;
     loop {
         // The very first read does not wait: it tells whether the lane is there.
-        let waits = gateway.upgrade().is_some_and(|shared| shared.ways.is_up(number) && failures == 0);
+        let waits =
+            gateway.upgrade().is_some_and(|shared| shared.lane_selector.is_up(number) && failures == 0);
         let read = read(&mut link, &stream, &read_before, waits).await;
         let Some(shared) = gateway.upgrade() else { return };
         match read {
             Ok(entries) => {
                 failures = 0;
-                if shared.ways.works(number) {
+                if shared.lane_selector.mark_up(number) {
                     info!(lane = name, "a lane is up");
                 }
                 read_before = entries.iter().map(|entry| entry.id.clone()).collect();
                 let events: Vec<_> = entries.into_iter().flat_map(|it| events(&shared, it)).collect();
                 for (job, _) in events.iter().filter(|(_, event)| matches!(event, Event::NotServed)) {
-                    shared.waiters.returned(*job, number);
+                    shared.pending_jobs.returned(*job, number);
                 }
-                shared.waiters.tell(home, events);
+                shared.pending_jobs.notify(home, events);
             }
             Err(error) => {
                 failures += 1;
@@ -50,12 +51,12 @@ pub(super) async fn serve(lane: Lane, number: usize, home: usize, gateway: Weak<
                     debug!(lane = name, error = described(&error), "a lane's connection broke");
                     continue;
                 }
-                if shared.ways.failed(number) {
+                if shared.lane_selector.mark_down(number) {
                     warn!(lane = name, error = described(&error), "a lane is down");
                 } else {
                     debug!(lane = name, error = described(&error), "a lane is still down");
                 }
-                shared.waiters.lane_failed(home, number);
+                shared.pending_jobs.lane_failed(home, number);
                 drop(shared);
                 pause().await;
             }
@@ -66,7 +67,7 @@ pub(super) async fn serve(lane: Lane, number: usize, home: usize, gateway: Weak<
 /// Takes out what was read before, by its ids, and waits for more. Always from the beginning: ids that a server gives
 /// after its clock was set back may be smaller than those before.
 async fn read(
-    link: &mut Link,
+    link: &mut LaneConnection,
     stream: &str,
     read_before: &[String],
     waits: bool,
@@ -88,8 +89,8 @@ async fn read(
 /// The jobs of an entry, and what a worker says of them. What nobody with the ring has said is not heard.
 fn events(shared: &Shared, mut entry: StreamEntry) -> Vec<(JobId, Event)> {
     let said = entry.take(b"v").unwrap_or_default();
-    let Some(told) = shared.verdicts.hear(&shared.gateway, &said) else {
-        super::unbelieved("verdict", &"no process with the key ring has said it");
+    let Some(told) = shared.verdicts.verify(&shared.gateway, &said) else {
+        super::note_unauthenticated("verdict", &"no process with the key ring has said it");
         return Vec::new();
     };
     let told = said.slice_ref(told);
@@ -101,7 +102,7 @@ fn events(shared: &Shared, mut entry: StreamEntry) -> Vec<(JobId, Event)> {
             None
         }
     };
-    match wire::read_told(told) {
+    match wire::read_verdicts(told) {
         Ok(told) => told.filter_map(event).collect(),
         Err(error) => {
             warn!(%error, "verdicts cannot be read");

@@ -1,4 +1,4 @@
-//! A Redis of a test's own, with the configuration and the users that we ship, on a socket of its own.
+//! Test rig: a Redis of a test's own with the configuration and users that we ship, on its own socket.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,11 +14,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::link::Link;
+use super::lane_connection::LaneConnection;
 use super::{GatewayThread, Lane, RedisGateway, RedisWorker, WorkerThread, value};
 
-use crate::conformance::{BothEnds, the_app};
-use crate::{Board, BoardKeys, Claimed, Job, JobSource, KeyRing, Submit, SubmitError, VitalTasks};
+use crate::conformance::{QueueBackend, the_app};
+use crate::{
+    BoardKeys, Claimed, Job, JobConsumer, JobProducer, KeyRing, PeerDirectory, SubmitError, VitalTasks,
+};
 
 const KEY: &str = "00000000000000a1 1111111111111111111111111111111111111111111111111111111111111111";
 
@@ -70,8 +72,8 @@ impl Server {
     }
 
     /// A process's board on this server.
-    pub(super) fn board(&self, process: &str) -> Board {
-        Board::new(process, &[self.lane("worker")], &BoardKeys::of(&ring()))
+    pub(super) fn board(&self, process: &str) -> PeerDirectory {
+        PeerDirectory::new(process, &[self.lane("worker")], &BoardKeys::of(&ring()))
     }
 
     pub(super) fn lane(&self, user: &str) -> Lane {
@@ -84,7 +86,7 @@ impl Server {
 
     /// Sends a command as a user who may do everything; waits for a server that is starting.
     pub(super) async fn admin(&self, command: &redis::Cmd) -> redis::Value {
-        let mut link = Link::commands(self.lane("test"));
+        let mut link = LaneConnection::commands(self.lane("test"));
         let patience = Instant::now() + Duration::from_secs(20);
         loop {
             match link.query(command).await {
@@ -225,21 +227,21 @@ pub(super) async fn until(is_so: impl Fn() -> bool) {
 }
 
 #[async_trait]
-impl Submit for Rig {
+impl JobProducer for Rig {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
         self.gateway.submit(job).await
     }
 }
 
 #[async_trait]
-impl JobSource for Rig {
+impl JobConsumer for Rig {
     async fn claim(&self, provider: Provider, free: usize) -> Option<Vec<Claimed>> {
         self.worker.claim(provider, free).await
     }
 }
 
 #[async_trait]
-impl BothEnds for Rig {
+impl QueueBackend for Rig {
     fn close(&self) {
         self.worker.process.close();
     }

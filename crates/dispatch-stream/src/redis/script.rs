@@ -1,16 +1,16 @@
-//! The scripts, and how they are called.
+//! Lua scripts, and how they are called (EVALSHA).
 
 use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, Value, cmd};
 
-use super::link::Link;
+use super::lane_connection::LaneConnection;
 
-/// One of our scripts: one step of the hand-over, done whole or not at all.
-pub(super) struct Step {
+/// Lua script: one step of the queue's protocol, done whole or not at all.
+pub(super) struct LuaScript {
     script: Script,
     code: &'static str,
 }
 
-impl Step {
+impl LuaScript {
     pub(super) fn enqueue() -> Self {
         Self::new(include_str!("lua/enqueue.lua"))
     }
@@ -55,7 +55,7 @@ impl Step {
     }
 
     /// Runs a call; a server that does not know the script yet gets it first.
-    pub(super) async fn run(&self, call: &Cmd, link: &mut Link) -> RedisResult<Value> {
+    pub(super) async fn run(&self, call: &Cmd, link: &mut LaneConnection) -> RedisResult<Value> {
         match link.query(call).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 link.query(cmd("SCRIPT").arg("LOAD").arg(self.code)).await?;

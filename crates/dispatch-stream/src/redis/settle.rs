@@ -1,4 +1,4 @@
-//! Publishes verdicts: one script call carries all that are there, one call at a time.
+//! Publisher of verdicts (XACK and reply): one script call carries all that are there, one at a time.
 
 use std::sync::{Arc, Weak};
 
@@ -7,12 +7,12 @@ use redis::Cmd;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::entry::Place;
+use super::entry::EntryRef;
 use super::keys::QUEUES;
-use super::link::{Link, described};
-use super::script::Step;
-use super::worker::End;
-use super::{GROUP, KEPT, Lane, MAX_BATCH, pause};
+use super::lane_connection::{LaneConnection, described};
+use super::script::LuaScript;
+use super::worker::LaneConsumer;
+use super::{GROUP, Lane, MAX_BATCH, REPLY_TTL, pause};
 use crate::wire;
 
 /// Most calls in a reply stream whose gateway does not read.
@@ -20,7 +20,7 @@ const MAX_REPLIES: usize = 20_000;
 
 /// A verdict on its way.
 pub(super) struct Settled {
-    pub(super) place: Place,
+    pub(super) place: EntryRef,
     pub(super) gateway: Arc<str>,
     pub(super) job: JobId,
     /// Empty: this worker cannot deliver it, another one may.
@@ -29,15 +29,19 @@ pub(super) struct Settled {
 }
 
 /// Publishes until the worker is gone. A verdict holds no slot of the worker while it waits here.
-pub(super) async fn serve(end: Weak<End>, lane: Lane, mut waiting: mpsc::UnboundedReceiver<Settled>) {
-    let step = Step::finish();
-    let mut link = Link::commands(lane);
+pub(super) async fn serve(
+    consumer: Weak<LaneConsumer>,
+    lane: Lane,
+    mut waiting: mpsc::UnboundedReceiver<Settled>,
+) {
+    let step = LuaScript::finish();
+    let mut link = LaneConnection::commands(lane);
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
         loop {
-            let Some(worker) = end.upgrade() else { return };
+            let Some(worker) = consumer.upgrade() else { return };
             // Nobody waits for an older one.
-            for settled in batch.extract_if(.., |settled: &mut Settled| settled.at.elapsed() >= KEPT) {
+            for settled in batch.extract_if(.., |settled: &mut Settled| settled.at.elapsed() >= REPLY_TTL) {
                 worker.release(&settled.place);
             }
             if batch.is_empty() {
@@ -46,22 +50,22 @@ pub(super) async fn serve(end: Weak<End>, lane: Lane, mut waiting: mpsc::Unbound
             let call = written(&step, &worker, &batch);
             drop(worker);
             let answer = step.run(&call, &mut link).await;
-            let Some(worker) = end.upgrade() else { return };
+            let Some(worker) = consumer.upgrade() else { return };
             match answer {
                 Ok(_) => break,
-                Err(error) => worker.trouble(&described(&error)),
+                Err(error) => worker.mark_down(&described(&error)),
             }
             drop(worker);
             pause().await;
         }
-        let Some(worker) = end.upgrade() else { return };
+        let Some(worker) = consumer.upgrade() else { return };
         for settled in batch.drain(..) {
             worker.release(&settled.place);
         }
     }
 }
 
-fn written(step: &Step, end: &End, batch: &[Settled]) -> Cmd {
+fn written(step: &LuaScript, consumer: &LaneConsumer, batch: &[Settled]) -> Cmd {
     let mut queues: [Vec<&str>; QUEUES] = Default::default();
     let mut gateways: Vec<(&str, Vec<u8>)> = Vec::new();
     for settled in batch {
@@ -72,10 +76,10 @@ fn written(step: &Step, end: &End, batch: &[Settled]) -> Cmd {
             gateways.push((&settled.gateway, Vec::new()));
             gateways.len() - 1
         });
-        wire::tell(&mut gateways[gateway].1, settled.job, &settled.verdict);
+        wire::append_verdict(&mut gateways[gateway].1, settled.job, &settled.verdict);
     }
     let used = || queues.iter().enumerate().filter(|(_, entries)| !entries.is_empty());
-    let keys = &end.lane.keys;
+    let keys = &consumer.lane.keys;
     let mut call = step.call(used().count() + gateways.len());
     for (queue, _) in used() {
         call.arg(keys.queue(queue));
@@ -83,13 +87,13 @@ fn written(step: &Step, end: &End, batch: &[Settled]) -> Cmd {
     for (gateway, _) in &gateways {
         call.arg(keys.replies(gateway));
     }
-    let life = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
-    call.arg(GROUP).arg(used().count()).arg(life).arg(MAX_REPLIES);
+    let ttl = u64::try_from(REPLY_TTL.as_millis()).unwrap_or(u64::MAX);
+    call.arg(GROUP).arg(used().count()).arg(ttl).arg(MAX_REPLIES);
     for (_, entries) in used() {
         call.arg(entries.len());
     }
     for (gateway, told) in &gateways {
-        call.arg(end.attestor.say(gateway, told));
+        call.arg(consumer.authenticator.sign(gateway, told));
     }
     for (_, entries) in used() {
         call.arg(entries);

@@ -1,4 +1,4 @@
-//! The laws of the hand-over on a real Redis, and what only Redis can do wrong.
+//! Conformance tests of the job queue on a real Redis, and what only Redis can do wrong.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::rig::{Rig, Server, a_gateway, a_worker, until};
 use super::value;
 use crate::conformance::{a_job, a_verdict, claim_all, submitted};
 use crate::seal::Binding;
-use crate::{JobSource, Submit, SubmitError};
+use crate::{JobConsumer, JobProducer, SubmitError};
 
 crate::conformance::dispatch_conformance!(
     #[tokio::test]
@@ -146,7 +146,7 @@ async fn without_any_lane_a_new_job_is_refused_within_a_second() {
     until(|| !rig.gateway.is_ready()).await;
 
     let asked = tokio::time::Instant::now();
-    assert_eq!(rig.submit(a_job(Kind::Message)).await, Err(SubmitError::NoWay));
+    assert_eq!(rig.submit(a_job(Kind::Message)).await, Err(SubmitError::NoLane));
 
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     rig.server.start_again();

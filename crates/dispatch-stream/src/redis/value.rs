@@ -1,4 +1,4 @@
-//! Reads what Redis answers. What is not as expected is left out, never a reason to stop.
+//! Parser of Redis replies. What is not as expected is left out, never a reason to stop.
 
 use bytes::Bytes;
 use redis::Value;

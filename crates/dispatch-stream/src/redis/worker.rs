@@ -1,4 +1,4 @@
-//! The worker's end: claims what can start, from all lanes, and gives back nothing but verdicts.
+//! Consumer consumer over Redis, for workers: claims what can start, from all lanes, and gives back verdicts.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,53 +13,53 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::beat::{self, Heart};
-use super::entry::{Claim, Entry, Place, read_parcel};
-use super::intake::Intake;
+use super::claim_queue::ClaimQueue;
+use super::entry::{Claim, EntryHandle, EntryRef, read_parcel};
+use super::heartbeat::{self, Liveness};
 use super::settle::{self, Settled};
 use super::value::StreamEntry;
-use super::{Lane, care, read};
-use crate::attest::Attestor;
+use super::{Lane, read, recovery};
+use crate::message_auth::MessageAuthenticator;
 use crate::seal::Sealer;
 use crate::wire::Parcel;
-use crate::{Claimed, JobSource, KeyRing, VitalTasks, wire};
+use crate::{Claimed, JobConsumer, KeyRing, VitalTasks, wire};
 
 /// No gateway gives a push more time.
 const LARGEST_BUDGET: Duration = Duration::from_secs(25);
 
-/// Claims jobs from all lanes: one for a process, with one set of connections a lane. Each of its threads takes
+/// Consumer consumer over Redis, on all lanes: one a process, one set of connections a lane. Each thread takes
 /// them from an end of its own.
 ///
 /// Cheap to clone; all clones are one consumer. It is gone when the last one and all ends are dropped.
 #[derive(Clone)]
 pub struct RedisWorker {
-    ends: Arc<[Arc<End>]>,
+    consumers: Arc<[Arc<LaneConsumer>]>,
     ring: Arc<KeyRing>,
     verdicts: Arc<Mutex<Vec<Option<mpsc::UnboundedReceiver<Settled>>>>>,
 }
 
-/// One serving thread's end.
+/// Consumer handle of one serving thread.
 #[derive(Debug)]
 pub struct WorkerThread {
     thread: usize,
-    intake: Arc<Intake<Claim>>,
+    claim_queue: Arc<ClaimQueue<Claim>>,
     apps: Arc<AppCatalogue>,
     sealer: Arc<Sealer>,
 }
 
-/// What the tasks of one lane share.
-pub(super) struct End {
+/// Consumer of one lane: what its reader, heartbeat, recovery and verdict tasks share.
+pub(super) struct LaneConsumer {
     pub(super) lane: Lane,
     /// Names this worker for as long as it lives.
-    pub(super) consumer: String,
-    pub(super) heart: Heart,
-    pub(super) intake: Arc<Intake<Claim>>,
+    pub(super) name: String,
+    pub(super) liveness: Liveness,
+    pub(super) claim_queue: Arc<ClaimQueue<Claim>>,
     /// The one suspect that the whole process runs, and its lane.
-    pub(super) suspect: Arc<Mutex<Option<(String, Place)>>>,
+    pub(super) suspect: Arc<Mutex<Option<(String, EntryRef)>>>,
     /// Opens pushes, and says of those that it opens what became of them.
     pub(super) sealer: Arc<Sealer>,
-    pub(super) attestor: Arc<Attestor>,
-    held: Mutex<HashSet<Place>>,
+    pub(super) authenticator: Arc<MessageAuthenticator>,
+    held: Mutex<HashSet<EntryRef>>,
     verdicts: mpsc::UnboundedSender<Settled>,
     closing: AtomicBool,
     is_up: AtomicBool,
@@ -84,22 +84,22 @@ impl RedisWorker {
         threads: usize,
         clock: &Arc<dyn Clock>,
     ) -> Self {
-        let intake = Arc::new(Intake::new(threads));
-        let (sealer, attestor) =
-            (Arc::new(Sealer::new(Arc::clone(ring))), Arc::new(Attestor::of_verdicts(ring)));
+        let claim_queue = Arc::new(ClaimQueue::new(threads));
+        let (sealer, authenticator) =
+            (Arc::new(Sealer::new(Arc::clone(ring))), Arc::new(MessageAuthenticator::of_verdicts(ring)));
         let (suspect, readers) = (Arc::default(), Arc::default());
-        let (ends, verdicts) = lanes
+        let (consumers, verdicts) = lanes
             .iter()
             .map(|lane| {
                 let (verdicts, waiting) = mpsc::unbounded_channel();
-                let end = End {
+                let consumer = LaneConsumer {
                     lane: lane.clone(),
-                    consumer: consumer.to_owned(),
-                    heart: Heart::new(Arc::clone(clock)),
-                    intake: Arc::clone(&intake),
+                    name: consumer.to_owned(),
+                    liveness: Liveness::new(Arc::clone(clock)),
+                    claim_queue: Arc::clone(&claim_queue),
                     suspect: Arc::clone(&suspect),
                     sealer: Arc::clone(&sealer),
-                    attestor: Arc::clone(&attestor),
+                    authenticator: Arc::clone(&authenticator),
                     held: Mutex::default(),
                     verdicts,
                     closing: AtomicBool::new(false),
@@ -109,10 +109,10 @@ impl RedisWorker {
                     moved: Default::default(),
                     readers: Arc::clone(&readers),
                 };
-                (Arc::new(end), Some(waiting))
+                (Arc::new(consumer), Some(waiting))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
-        Self { ends: ends.into(), ring: Arc::clone(ring), verdicts: Arc::new(Mutex::new(verdicts)) }
+        Self { consumers: consumers.into(), ring: Arc::clone(ring), verdicts: Arc::new(Mutex::new(verdicts)) }
     }
 
     /// Starts a thread's share of the lanes, number `thread` of `threads`, and returns the thread's end. The tasks run
@@ -125,65 +125,72 @@ impl RedisWorker {
         tasks: &VitalTasks,
     ) -> WorkerThread {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        for (number, end) in self.ends.iter().enumerate().filter(|(number, _)| number % threads == thread) {
+        for (number, consumer) in
+            self.consumers.iter().enumerate().filter(|(number, _)| number % threads == thread)
+        {
             let Some(waiting) = verdicts.get_mut(number).and_then(Option::take) else { continue };
-            tasks.spawn(beat::serve(Arc::downgrade(end)));
-            tasks.spawn(settle::serve(Arc::downgrade(end), end.lane.clone(), waiting));
-            tasks.spawn(care::serve(Arc::downgrade(end)));
+            tasks.spawn(heartbeat::serve(Arc::downgrade(consumer)));
+            tasks.spawn(settle::serve(Arc::downgrade(consumer), consumer.lane.clone(), waiting));
+            tasks.spawn(recovery::serve(Arc::downgrade(consumer)));
             for provider in Provider::ALL {
-                end.readers.fetch_add(1, Ordering::Relaxed);
-                tasks.spawn(read::serve(Arc::downgrade(end), provider, self.ends.len()));
+                consumer.readers.fetch_add(1, Ordering::Relaxed);
+                tasks.spawn(read::serve(Arc::downgrade(consumer), provider, self.consumers.len()));
             }
         }
-        let intake =
-            self.ends.first().map_or_else(|| Arc::new(Intake::new(threads)), |end| Arc::clone(&end.intake));
-        WorkerThread { thread, intake, apps, sealer: Arc::new(Sealer::new(Arc::clone(&self.ring))) }
+        let claim_queue = self
+            .consumers
+            .first()
+            .map_or_else(|| Arc::new(ClaimQueue::new(threads)), |consumer| Arc::clone(&consumer.claim_queue));
+        WorkerThread { thread, claim_queue, apps, sealer: Arc::new(Sealer::new(Arc::clone(&self.ring))) }
     }
 
     /// Claims no more jobs. Those that were claimed are still handed out; then `claim` returns `None`.
     pub fn close(&self) {
-        for end in &*self.ends {
-            end.closing.store(true, Ordering::Release);
+        for consumer in &*self.consumers {
+            consumer.closing.store(true, Ordering::Release);
         }
-        if self.ends.iter().all(|end| end.readers.load(Ordering::Acquire) == 0)
-            && let Some(end) = self.ends.first()
+        if self.consumers.iter().all(|consumer| consumer.readers.load(Ordering::Acquire) == 0)
+            && let Some(consumer) = self.consumers.first()
         {
-            end.intake.end();
+            consumer.claim_queue.end();
         }
     }
 
     /// Says whether any lane answers.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.ends.iter().any(|end| end.heart.beats())
+        self.consumers.iter().any(|consumer| consumer.liveness.is_alive())
     }
 
     /// Says whether this process is the one that looks after a lane that answers, for all.
     #[must_use]
     pub fn is_reaper(&self) -> bool {
-        self.ends.iter().find(|end| end.heart.beats()).is_some_and(|end| end.heart.is_reaper(&end.consumer))
+        self.consumers
+            .iter()
+            .find(|consumer| consumer.liveness.is_alive())
+            .is_some_and(|consumer| consumer.liveness.is_reaper(&consumer.name))
     }
 
     /// Returns for how long a reader has not moved: it moves every second, whether or not there are jobs,
     /// room or a lane.
     #[must_use]
-    pub fn silence(&self) -> Duration {
-        self.ends.iter().map(|end| end.silence()).max().unwrap_or_default()
+    pub fn stalled_for(&self) -> Duration {
+        self.consumers.iter().map(|consumer| consumer.stalled_for()).max().unwrap_or_default()
     }
 
     /// Waits until every verdict is published, or cannot be any more.
     pub async fn settled(&self) {
-        while self.ends.iter().any(|end| !end.held().is_empty()) {
+        while self.consumers.iter().any(|consumer| !consumer.held().is_empty()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
 
 #[async_trait]
-impl JobSource for WorkerThread {
+impl JobConsumer for WorkerThread {
     async fn claim(&self, provider: Provider, free: usize) -> Option<Vec<Claimed>> {
         loop {
-            let claims = self.intake.take(provider, self.thread, free).await?;
+            let claims = self.claim_queue.take(provider, self.thread, free).await?;
             let jobs: Vec<_> = claims.into_iter().filter_map(|claim| self.opened(claim)).collect();
             if !jobs.is_empty() {
                 return Some(jobs);
@@ -195,12 +202,15 @@ impl JobSource for WorkerThread {
 impl WorkerThread {
     /// Opens a claim. One that cannot be opened fails alone.
     fn opened(&self, claim: Claim) -> Option<Claimed> {
-        let Claim { end, place, parcel, life } = claim;
+        let Claim { consumer, place, parcel, incarnation } = claim;
         let provider = read::provider_of(place.0);
         let now = Instant::now();
         // Whatever the lane's clock says, no push has longer than the largest budget.
-        let deadline = end.heart.instant_of(parcel.deadline.millis).unwrap_or(now).min(now + LARGEST_BUDGET);
-        let verdict = if parcel.deadline.epoch != end.heart.epoch() || self.apps.get(&parcel.app).is_none() {
+        let deadline =
+            consumer.liveness.instant_of(parcel.deadline.millis).unwrap_or(now).min(now + LARGEST_BUDGET);
+        let verdict = if parcel.deadline.epoch != consumer.liveness.epoch()
+            || self.apps.get(&parcel.app).is_none()
+        {
             // The gateway knows how much time is left, and another worker may know the app.
             Vec::new()
         } else {
@@ -210,7 +220,7 @@ impl WorkerThread {
                     match job {
                         Ok(job) => {
                             let Parcel { gateway, app, .. } = parcel;
-                            let entry = Entry { end, place, gateway, app, provider, life };
+                            let entry = EntryHandle { consumer, place, gateway, app, provider, incarnation };
                             return Some(Claimed::new(job, Box::new(entry)));
                         }
                         Err(reason) => {
@@ -224,8 +234,8 @@ impl WorkerThread {
                 None => Vec::new(),
             }
         };
-        end.intake.finished(provider, &parcel.app);
-        end.settle(place, parcel.gateway, parcel.job, verdict);
+        consumer.claim_queue.finished(provider, &parcel.app);
+        consumer.settle(place, parcel.gateway, parcel.job, verdict);
         None
     }
 }
@@ -234,17 +244,17 @@ impl WorkerThread {
 /// that this worker does not have yet.
 pub(super) fn opened(sealer: &Sealer, parcel: &Parcel) -> Option<Bytes> {
     let opened = sealer.open(parcel.binding(), &parcel.envelope);
-    opened.inspect_err(|error| super::unbelieved("push", error)).ok()
+    opened.inspect_err(|error| super::note_unauthenticated("push", error)).ok()
 }
 
-impl End {
-    /// Takes entries of one provider that are ours since `life`, for room that was set aside.
+impl LaneConsumer {
+    /// Takes entries of one provider that are ours since `incarnation`, for room that was set aside.
     pub(super) fn take_in(
         self: &Arc<Self>,
         provider: Provider,
         reserved: usize,
         entries: Vec<(usize, StreamEntry)>,
-        life: u64,
+        incarnation: u64,
     ) {
         let claims = entries.into_iter().filter_map(|(queue, mut entry)| {
             let place = (queue, std::mem::take(&mut entry.id));
@@ -259,28 +269,28 @@ impl End {
                 return None;
             };
             let app = parcel.app.clone();
-            Some((app, Claim { end: Arc::clone(self), place, parcel, life }))
+            Some((app, Claim { consumer: Arc::clone(self), place, parcel, incarnation }))
         });
         let claims = claims.collect();
-        self.intake.deliver(provider, reserved, claims);
+        self.claim_queue.deliver(provider, reserved, claims);
     }
 
     /// Queues a verdict for publication.
-    pub(super) fn settle(&self, place: Place, gateway: Arc<str>, job: JobId, verdict: Vec<u8>) {
+    pub(super) fn settle(&self, place: EntryRef, gateway: Arc<str>, job: JobId, verdict: Vec<u8>) {
         let settled = Settled { place, gateway, job, verdict, at: Instant::now() };
         let _ = self.verdicts.send(settled);
     }
 
-    pub(super) fn held(&self) -> MutexGuard<'_, HashSet<Place>> {
+    pub(super) fn held(&self) -> MutexGuard<'_, HashSet<EntryRef>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn suspect(&self) -> MutexGuard<'_, Option<(String, Place)>> {
+    pub(super) fn suspect(&self) -> MutexGuard<'_, Option<(String, EntryRef)>> {
         self.suspect.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets an entry: it is finished, or left to others.
-    pub(super) fn release(&self, place: &Place) {
+    pub(super) fn release(&self, place: &EntryRef) {
         self.held().remove(place);
         let mut suspect = self.suspect();
         if suspect.as_ref().is_some_and(|(lane, it)| it == place && lane == self.lane.name()) {
@@ -294,12 +304,13 @@ impl End {
 
     /// Says that a reader has ended; after the last one nothing more comes.
     pub(super) fn reader_ended(&self) {
+        // `AcqRel`: what the other readers delivered comes before the consumer that the last one tells of.
         if self.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.intake.end();
+            self.claim_queue.end();
         }
     }
 
-    fn silence(&self) -> Duration {
+    fn stalled_for(&self) -> Duration {
         let elapsed = self.began.elapsed();
         let slowest = self.moved.iter().map(|moved| moved.load(Ordering::Relaxed)).min();
         elapsed.saturating_sub(Duration::from_millis(slowest.unwrap_or_default()))
@@ -311,7 +322,7 @@ impl End {
     }
 
     /// Logs that the lane does not answer, once until it does.
-    pub(super) fn trouble(&self, error: &str) {
+    pub(super) fn mark_down(&self, error: &str) {
         self.doubtful.store(true, Ordering::Relaxed);
         if self.is_up.swap(false, Ordering::Relaxed) {
             warn!(lane = self.lane.name(), error, "a lane is down");
@@ -319,21 +330,21 @@ impl End {
     }
 
     /// Notes that the lane answers.
-    pub(super) fn works(&self) {
+    pub(super) fn mark_up(&self) {
         if !self.is_up.swap(true, Ordering::Relaxed) {
             info!(lane = self.lane.name(), "a lane is up");
         }
     }
 }
 
-impl fmt::Debug for End {
+impl fmt::Debug for LaneConsumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("End").field("lane", &self.lane).finish_non_exhaustive()
+        f.debug_struct("LaneConsumer").field("lane", &self.lane).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for RedisWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisWorker").field("lanes", &self.ends.len()).finish_non_exhaustive()
+        f.debug_struct("RedisWorker").field("lanes", &self.consumers.len()).finish_non_exhaustive()
     }
 }

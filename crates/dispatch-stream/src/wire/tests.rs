@@ -1,4 +1,4 @@
-//! What stands in the stream stays readable, by the version before and the version after.
+//! Compatibility tests of the wire format: the version before and the version after can read it.
 
 use proptest::prelude::*;
 
@@ -83,7 +83,7 @@ fn a_push_is_written_as_it_was_in_version_1_and_read_from_it() {
 fn an_envelope_of_version_2_is_opened() {
     let job = the_golden_job();
     let sealer = Sealer::new(Arc::new(KeyRing::parse(RING).unwrap()));
-    let deadline = LaneMoment { millis: 1_800_000_000_000, epoch: 3 };
+    let deadline = LaneTimestamp { millis: 1_800_000_000_000, epoch: 3 };
     let binding =
         Binding { job: job.notification.id, gateway: "gateway-1", app: &AppId::new("ios"), deadline };
 
@@ -165,7 +165,7 @@ proptest! {
 #[test]
 fn a_parcel_and_what_gateways_are_told_are_read_as_they_were_written() {
     let (one, other, app) = (JobId::new(), JobId::new(), AppId::new("ios"));
-    let deadline = LaneMoment { millis: 1_800_000_000_000, epoch: 3 };
+    let deadline = LaneTimestamp { millis: 1_800_000_000_000, epoch: 3 };
     let binding = Binding { job: one, gateway: "gateway", app: &app, deadline };
     let parcel = read_parcel(write_parcel(binding, b"envelope")).unwrap();
     assert_eq!(parcel.deadline, deadline);
@@ -174,9 +174,9 @@ fn a_parcel_and_what_gateways_are_told_are_read_as_they_were_written() {
 
     let verdict = Verdict::unsent(FailReason::Poison);
     let mut told = Vec::new();
-    tell(&mut told, one, &write_verdict(&verdict));
-    tell(&mut told, other, b"");
-    let read: Vec<_> = read_told(told.into()).unwrap().collect();
+    append_verdict(&mut told, one, &write_verdict(&verdict));
+    append_verdict(&mut told, other, b"");
+    let read: Vec<_> = read_verdicts(told.into()).unwrap().collect();
     assert_eq!(read, [(one, Ok(Some(verdict))), (other, Ok(None))]);
 }
 
@@ -184,7 +184,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_parcel_or_none_and_verdicts_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = read_parcel(bytes.clone().into());
-        if let Ok(told) = read_told(bytes.into()) {
+        if let Ok(told) = read_verdicts(bytes.into()) {
             told.for_each(drop);
         }
     }

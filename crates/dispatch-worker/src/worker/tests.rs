@@ -1,10 +1,10 @@
-//! Laws of the loop, against a scripted provider.
+//! Tests of the worker loop against a scripted provider.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use dispatch_stream::{InProcess, Submit};
+use dispatch_stream::{InProcessQueue, JobProducer};
 use push_domain::{
     ApnsRequest, App, Audience, Content, DeviceId, DeviceToken, FcmRequest, JobId, Kind, Notification,
     Priority, ProviderRequest, PushType, SystemClock, TenantId,
@@ -12,7 +12,7 @@ use push_domain::{
 use tenant_registry::{DeliveryLedger, RegistryError};
 
 use super::*;
-use crate::PaceLimit;
+use crate::RateLimit;
 use crate::proof::tests::{Proven, an_apple_app};
 
 type Senders = HashMap<AppId, Arc<dyn PushSender>>;
@@ -49,7 +49,7 @@ struct NoLedger;
 
 #[async_trait]
 impl DeliveryLedger for NoLedger {
-    async fn record(&self, _: &[Sighting]) -> Result<(), RegistryError> {
+    async fn record(&self, _: &[DeviceActivity]) -> Result<(), RegistryError> {
         Ok(())
     }
 
@@ -94,19 +94,19 @@ async fn deliver_with(senders: Senders, pushes: u8) -> Vec<Verdict> {
 }
 
 async fn deliver_as(is_proven: bool, provider: Provider, senders: Senders, pushes: u8) -> Vec<Verdict> {
-    let queue = InProcess::new(1000);
+    let queue = InProcessQueue::new(1000);
     let tasks = TaskTracker::new();
     let config =
         Config { slots: 300, apns_attempt_timeout_ms: 4000, fcm_attempt_timeout_ms: 4000, quick_retries: 2 };
     let worker = Worker::new(Parts {
         guards: Guards::new(
-            |_| PaceLimit { credential: "test".into(), per_second: 0 },
+            |_| RateLimit { credential: "test".into(), per_second: 0 },
             Arc::new(Proven(is_proven)),
             100,
             None,
         ),
         senders: Box::new(senders),
-        recorder: Recorder::new(Arc::new(NoLedger)),
+        ledger_writer: LedgerWriter::new(Arc::new(NoLedger)),
         clock: Arc::new(SystemClock),
         config,
         tasks: tasks.clone(),

@@ -1,4 +1,4 @@
-//! A caller that may push, and what it may do.
+//! Authenticated caller, and the limits of its licence.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use push_domain::{FailReason, Privacy, TenantId, Timestamp};
 use tenant_registry::DeviceKey;
 
 use super::origin::Networks;
-use super::rate::Rate;
+use super::rate::LicenceRateLimiter;
 
-/// A caller that may push.
+/// Authenticated caller: its tenant, device key, privacy policy and limits.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
@@ -28,20 +28,20 @@ pub(crate) struct Caller {
     pub(crate) networks: Networks,
 }
 
-/// What a licence has used of its limits.
+/// Limiters of a licence: its rates, and its pushes in flight.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    pub(crate) rate: Arc<Rate>,
+    pub(crate) rate: Arc<LicenceRateLimiter>,
     /// Its receipts, which cost no push: twice as many.
-    pub(crate) receipts: Arc<Rate>,
+    pub(crate) receipts: Arc<LicenceRateLimiter>,
     pub(crate) under_way: Arc<AtomicU32>,
     /// Pushes at once; 0: any number.
     pub(crate) most: u32,
 }
 
-/// One push of a licence that is under way, as long as this lives.
+/// In-flight guard: one push of a licence under way, as long as this lives.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Option<Arc<AtomicU32>>);
+pub(crate) struct InFlightGuard(Option<Arc<AtomicU32>>);
 
 impl Caller {
     /// Whether it has a licence.
@@ -50,7 +50,7 @@ impl Caller {
     }
 
     /// Says whether a server may push with this licence.
-    pub(crate) fn may_come_from(&self, server: &str) -> bool {
+    pub(crate) fn allows_server(&self, server: &str) -> bool {
         self.servers.as_ref().is_none_or(|servers| servers.contains(server))
     }
 
@@ -65,24 +65,24 @@ impl Caller {
     /// Counts a receipt against the licence's rate for those.
     pub(crate) fn take_receipt(&self) -> Result<(), FailReason> {
         match &self.limits {
-            Some(limits) if !limits.receipts.take_alone() => Err(FailReason::RateLimited),
+            Some(limits) if !limits.receipts.take_local() => Err(FailReason::RateLimited),
             _ => Ok(()),
         }
     }
 
     /// Counts a push that is under way, if the licence allows one more at once.
-    pub(crate) fn enter(&self) -> Result<UnderWay, FailReason> {
-        let Some(limits) = &self.limits else { return Ok(UnderWay(None)) };
+    pub(crate) fn enter(&self) -> Result<InFlightGuard, FailReason> {
+        let Some(limits) = &self.limits else { return Ok(InFlightGuard(None)) };
         let most = if limits.most == 0 { u32::MAX } else { limits.most };
         let one_more = |count: u32| (count < most).then_some(count + 1);
         match limits.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
-            Ok(_) => Ok(UnderWay(Some(Arc::clone(&limits.under_way)))),
+            Ok(_) => Ok(InFlightGuard(Some(Arc::clone(&limits.under_way)))),
             Err(_) => Err(FailReason::RateLimited),
         }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         if let Some(count) = &self.0 {
             count.fetch_sub(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The licences in memory, kept as fresh as the registry lets.
+//! Licence snapshot in memory: loading and refreshing it from the registry.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::rate::limits;
-use super::{Authenticator, LicenceTable, UNSURE};
+use super::{Authenticator, LicenceTable, UNCERTAIN_AFTER};
 
 /// All licences are read again after so long, whatever was told.
 const RELOAD: Duration = Duration::from_mins(5);
@@ -79,7 +79,7 @@ impl Authenticator {
 
     /// Says whether licences may exist that are not known here.
     pub(super) fn is_unsure(&self) -> bool {
-        self.fails.load(Ordering::Relaxed) || self.age() > UNSURE
+        self.fails.load(Ordering::Relaxed) || self.age() > UNCERTAIN_AFTER
     }
 
     /// Says how many gateways share each licence's limits.
@@ -108,7 +108,7 @@ impl Authenticator {
 
 /// A registry that goes back takes nothing back that was known.
 pub(super) fn newer(snapshot: Snapshot, last: u64) -> Result<Snapshot, RegistryError> {
-    if snapshot.revision() < last { Err(RegistryError::WentBack) } else { Ok(snapshot) }
+    if snapshot.revision() < last { Err(RegistryError::RevisionRegressed) } else { Ok(snapshot) }
 }
 
 /// Reads the licences again whenever they have changed, until `stop`: when the registry says so, and
@@ -131,7 +131,7 @@ pub async fn keep_fresh(
         }
         let whole = whole_at.elapsed() >= RELOAD;
         let renewed = tokio::time::timeout(REGISTRY_TIMEOUT, authenticator.renew(&*registry, whole)).await;
-        match renewed.unwrap_or(Err(RegistryError::Silent)) {
+        match renewed.unwrap_or(Err(RegistryError::Timeout)) {
             Ok(()) if whole => whole_at = Instant::now(),
             Ok(()) => {}
             Err(error) => {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use dispatch_stream::Board;
+use dispatch_stream::PeerDirectory;
 use push_domain::{Clock, FailReason, LicenceId, Privacy, TenantId};
 use tenant_registry::{
     DeviceKey, InvalidKey, KeyUse, Keys, LicenceKey, LogKey, Refusal as KeyRefusal, Snapshot,
@@ -20,8 +20,8 @@ use tenant_registry::{
 use tokio::time::Instant;
 
 use self::caller::Limits;
-use self::origin::{Networks, Sources};
-use self::rate::{Sharing, weight};
+use self::origin::{Networks, SourceLimiter};
+use self::rate::{RateSharing, weight};
 use crate::Access;
 use crate::refusal::Refusal;
 
@@ -31,9 +31,9 @@ pub use self::origin::AdmissionConfig;
 pub(crate) use self::origin::RequestOrigin;
 
 /// After so long without an answer from the registry, an unknown key may be a new one.
-const UNSURE: Duration = Duration::from_secs(15);
+const UNCERTAIN_AFTER: Duration = Duration::from_secs(15);
 /// After so long nobody may push any more.
-const TOO_OLD: Duration = Duration::from_hours(24);
+const MAX_STALENESS: Duration = Duration::from_hours(24);
 
 /// The licences in memory, and a limiter for each.
 struct LicenceTable {
@@ -41,10 +41,10 @@ struct LicenceTable {
     limits: HashMap<LicenceId, Limits>,
 }
 
-/// Checks callers without asking a database.
+/// Authenticator of callers over the licence snapshot: asks no database.
 pub struct Authenticator {
     admission: AdmissionConfig,
-    sources: Sources,
+    sources: SourceLimiter,
     clock: Arc<dyn Clock>,
     keys: Keys,
     open: DeviceKey,
@@ -55,7 +55,7 @@ pub struct Authenticator {
     read_at: AtomicU64,
     /// Whether the last time came to nothing.
     fails: AtomicBool,
-    sharing: Sharing,
+    sharing: RateSharing,
     /// Keys that were used for the first time today, and that the registry has not been told of.
     used: Mutex<Vec<KeyUse>>,
 }
@@ -66,7 +66,7 @@ impl Authenticator {
     pub fn new(admission: AdmissionConfig, keys: Keys, clock: Arc<dyn Clock>) -> Self {
         let open = keys.device_key(open_tenant(), &[0; 32]);
         Self {
-            sources: Sources::new(&admission, &keys),
+            sources: SourceLimiter::new(&admission, &keys),
             admission,
             clock,
             keys,
@@ -76,15 +76,15 @@ impl Authenticator {
             made: Instant::now(),
             read_at: AtomicU64::new(0),
             fails: AtomicBool::new(false),
-            sharing: Sharing { board: None, gateways: Arc::new(AtomicU32::new(1)) },
+            sharing: RateSharing { peers: None, gateways: Arc::new(AtomicU32::new(1)) },
             used: Mutex::default(),
         }
     }
 
     /// Shares each licence's rate with the other gateways, by way of the lanes.
     #[must_use]
-    pub fn sharing(mut self, board: Arc<Board>) -> Self {
-        self.sharing.board = Some(board);
+    pub fn sharing(mut self, peers: Arc<PeerDirectory>) -> Self {
+        self.sharing.peers = Some(peers);
         self
     }
 
@@ -108,32 +108,33 @@ impl Authenticator {
 
     /// Counts a push of a caller without a licence, and says whether one with a licence may come from this server.
     pub(crate) fn check(&self, caller: &Caller, server: &str) -> Result<(), Refusal> {
-        let is_over = caller.tenant.is_unlicensed() && !self.sources.lets_unlicensed(caller.networks, server);
+        let is_over =
+            caller.tenant.is_unlicensed() && !self.sources.check_unlicensed(caller.networks, server);
         if is_over {
             let sentence = "more pushes than servers without a licence may send from one address";
             return Err(Refusal::because(FailReason::RateLimited, sentence));
         }
-        if caller.may_come_from(server) { Ok(()) } else { Err(Refusal::plain(FailReason::ServerNotBound)) }
+        if caller.allows_server(server) { Ok(()) } else { Err(Refusal::plain(FailReason::ServerNotBound)) }
     }
 
-    fn identify(&self, approach: &RequestOrigin<'_>) -> Result<Caller, FailReason> {
+    fn identify(&self, origin: &RequestOrigin<'_>) -> Result<Caller, FailReason> {
         if self.admission.access == Access::Open {
             return Ok(self.without_licence(open_tenant()));
         }
-        let Some(key) = approach.key else {
+        let Some(key) = origin.key else {
             return match self.admission.test_tier {
                 Some(_) => {
-                    let networks = self.sources.networks(approach);
+                    let networks = self.sources.networks(origin);
                     Ok(Caller { networks, ..self.without_licence(networks.tenant()) })
                 }
                 None => Err(FailReason::LicenceMissing),
             };
         };
-        if !self.sources.may_bring_a_key(approach) {
+        if !self.sources.may_present_key(origin) {
             return Err(FailReason::LicenceNeedsTls);
         }
         let caller = key.as_ref().map_err(|_| FailReason::LicenceUnknown).and_then(|key| self.licensed(key));
-        if matches!(caller, Err(FailReason::LicenceUnknown)) && !self.sources.may_fail(approach) {
+        if matches!(caller, Err(FailReason::LicenceUnknown)) && !self.sources.check_wrong_key(origin) {
             metrics::counter!("wrong_keys_limited_total").increment(1);
             return Err(FailReason::RateLimited);
         }
@@ -168,7 +169,7 @@ impl Authenticator {
                 KeyRefusal::Suspended => FailReason::LicenceSuspended,
                 KeyRefusal::WrongRegion => FailReason::WrongRegion,
             })?;
-        if self.age() > TOO_OLD {
+        if self.age() > MAX_STALENESS {
             return Err(FailReason::Unavailable);
         }
         if let Some(first) = permit.first_use {
@@ -189,7 +190,7 @@ impl Authenticator {
 
     /// Counts a receipt, which costs no push.
     pub(crate) fn admit_receipt(&self, caller: &Caller) -> Result<(), FailReason> {
-        if caller.tenant.is_unlicensed() && !self.sources.lets_receipt(caller.networks) {
+        if caller.tenant.is_unlicensed() && !self.sources.check_receipt(caller.networks) {
             return Err(FailReason::RateLimited);
         }
         caller.take_receipt()

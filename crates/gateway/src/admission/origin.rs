@@ -1,12 +1,12 @@
-//! What is looked at before a licence is: who is at the door, over what kind of connection, and how often it was
-//! the wrong door.
+//! Pre-authentication checks: source address, TLS, throttling of invalid keys, and limits of the test tier.
+//! Callers are told apart by network, as keyed hashes.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http_edge::{NetworkRates, Peer, Rates, TrustedProxies};
+use http_edge::{KeyedRateLimiter, NetworkRateLimiter, Peer, TrustedProxies};
 use push_domain::TenantId;
 use tenant_registry::{InvalidKey, Keys, LicenceKey};
 
@@ -19,7 +19,7 @@ const WRONG_KEYS_AT_ONCE: u32 = 20;
 /// Sources that are remembered.
 const SOURCES: usize = 100_000;
 
-/// How callers may come in.
+/// Configuration of admission.
 #[derive(Debug, Clone)]
 pub struct AdmissionConfig {
     /// Who may push.
@@ -49,7 +49,7 @@ impl AdmissionConfig {
     }
 }
 
-/// A request as the door sees it.
+/// Origin of a request: its key, its peer and its headers, before authentication.
 pub(crate) struct RequestOrigin<'a> {
     pub(crate) key: Option<&'a Result<LicenceKey, InvalidKey>>,
     /// The other end of the connection; nobody's where there is none.
@@ -80,35 +80,35 @@ const fn remembered(times: u32) -> usize {
     SOURCES / times as usize
 }
 
-/// Counts what each source does.
-pub(crate) struct Sources {
+/// Source limiter: throttles invalid keys and unlicensed pushes by network.
+pub(crate) struct SourceLimiter {
     proxies: TrustedProxies,
-    wrong_keys: NetworkRates,
+    wrong_keys: NetworkRateLimiter,
     unlicensed: Option<Unlicensed>,
     keys: Keys,
 }
 
-/// What those without a licence may do: pushes by source, and by server within that; receipts.
+/// Limiters of unlicensed callers: pushes by source, and by server within that; receipts.
 struct Unlicensed {
-    sources: NetworkRates,
-    servers: Rates,
-    receipts: NetworkRates,
+    sources: NetworkRateLimiter,
+    servers: KeyedRateLimiter,
+    receipts: NetworkRateLimiter,
 }
 
-impl Sources {
+impl SourceLimiter {
     pub(crate) fn new(admission: &AdmissionConfig, keys: &Keys) -> Self {
         let rates = |tier: TestTier| {
             let rate = move |times: u32| {
                 let per_second = tier.rate_per_second.max(1).saturating_mul(times);
-                Rates::per_second(per_second, tier.burst.saturating_mul(times), remembered(times))
+                KeyedRateLimiter::per_second(per_second, tier.burst.saturating_mul(times), remembered(times))
             };
-            let receipts = NetworkRates::new(move |times| rate(times.saturating_mul(2)));
-            Unlicensed { sources: NetworkRates::new(rate), servers: rate(1), receipts }
+            let receipts = NetworkRateLimiter::new(move |times| rate(times.saturating_mul(2)));
+            Unlicensed { sources: NetworkRateLimiter::new(rate), servers: rate(1), receipts }
         };
         Self {
             proxies: admission.trusted_proxies.clone(),
-            wrong_keys: NetworkRates::new(|times| {
-                Rates::new(WRONG_KEY_EVERY / times, WRONG_KEYS_AT_ONCE * times, remembered(times))
+            wrong_keys: NetworkRateLimiter::new(|times| {
+                KeyedRateLimiter::new(WRONG_KEY_EVERY / times, WRONG_KEYS_AT_ONCE * times, remembered(times))
             }),
             unlicensed: admission.test_tier.map(rates),
             keys: keys.clone(),
@@ -116,32 +116,32 @@ impl Sources {
     }
 
     /// Says whether a licence key may come this way: encrypted, or from a proxy that we trust.
-    pub(crate) fn may_bring_a_key(&self, approach: &RequestOrigin<'_>) -> bool {
-        approach.peer.is_none_or(|peer| peer.is_tls || self.proxies.contains(peer.address))
+    pub(crate) fn may_present_key(&self, origin: &RequestOrigin<'_>) -> bool {
+        origin.peer.is_none_or(|peer| peer.is_tls || self.proxies.contains(peer.address))
     }
 
     /// Counts a wrong key, and says whether the source may be told so.
-    pub(crate) fn may_fail(&self, approach: &RequestOrigin<'_>) -> bool {
-        self.wrong_keys.lets_through(self.networks(approach).hashes())
+    pub(crate) fn check_wrong_key(&self, origin: &RequestOrigin<'_>) -> bool {
+        self.wrong_keys.check(self.networks(origin).hashes())
     }
 
     /// Counts a push without a licence against its networks, and against its server within its source.
-    pub(crate) fn lets_unlicensed(&self, networks: Networks, server: &str) -> bool {
+    pub(crate) fn check_unlicensed(&self, networks: Networks, server: &str) -> bool {
         let Some(rates) = &self.unlicensed else { return false };
         let server = self.keys.source_hash(&[&networks.all[0].to_be_bytes(), server.as_bytes()]);
-        rates.servers.lets_through(server) && rates.sources.lets_through(networks.hashes())
+        rates.servers.check(server) && rates.sources.check(networks.hashes())
     }
 
     /// Counts a receipt without a licence.
-    pub(crate) fn lets_receipt(&self, networks: Networks) -> bool {
-        self.unlicensed.as_ref().is_some_and(|rates| rates.receipts.lets_through(networks.hashes()))
+    pub(crate) fn check_receipt(&self, networks: Networks) -> bool {
+        self.unlicensed.as_ref().is_some_and(|rates| rates.receipts.check(networks.hashes()))
     }
 
     /// Where a request comes from.
-    pub(crate) fn networks(&self, approach: &RequestOrigin<'_>) -> Networks {
+    pub(crate) fn networks(&self, origin: &RequestOrigin<'_>) -> Networks {
         let mut networks = Networks::default();
-        let Some(peer) = approach.peer else { return networks };
-        let address = self.proxies.client(peer.address, approach.headers);
+        let Some(peer) = origin.peer else { return networks };
+        let address = self.proxies.client(peer.address, origin.headers);
         for (network, place) in http_edge::networks(address).into_iter().zip(&mut networks.all) {
             *place = self.keys.source_hash(&[&network]);
             networks.count += 1;
@@ -150,8 +150,8 @@ impl Sources {
     }
 }
 
-impl fmt::Debug for Sources {
+impl fmt::Debug for SourceLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").field("proxies", &self.proxies).finish_non_exhaustive()
+        f.debug_struct("SourceLimiter").field("proxies", &self.proxies).finish_non_exhaustive()
     }
 }

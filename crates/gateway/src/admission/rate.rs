@@ -1,11 +1,11 @@
-//! How fast a licence may push, all gateways together, and how much its turn counts.
+//! Distributed rate limiter of a licence, all gateways together; and its weight in the fair queue.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dispatch_stream::{Board, Lease};
+use dispatch_stream::{Lease, PeerDirectory};
 use push_domain::Gcra;
 use tenant_registry::{Licence, Plan};
 use tokio::sync::Mutex as AsyncMutex;
@@ -19,22 +19,22 @@ const LEASED_FOR: Duration = Duration::from_secs(5);
 const MOST_LEASED: u32 = 100;
 const LEASED_SHARE: u32 = 4;
 
-/// What all gateways have to share.
+/// How gateways share rates: the lease peers, and how many gateways there are.
 #[derive(Debug, Clone)]
-pub(crate) struct Sharing {
+pub(crate) struct RateSharing {
     /// Where turns are leased; without it, this is the only gateway.
-    pub(crate) board: Option<Arc<Board>>,
+    pub(crate) peers: Option<Arc<PeerDirectory>>,
     /// How many gateways there are.
     pub(crate) gateways: Arc<AtomicU32>,
 }
 
 /// A licence's rate: leased in small blocks from the lane that keeps it, so that one gateway may use all of it, or kept
 /// by each gateway to its share while that lane is silent.
-pub(crate) struct Rate {
+pub(crate) struct LicenceRateLimiter {
     name: String,
     per_second: AtomicU32,
     burst: AtomicU32,
-    sharing: Sharing,
+    sharing: RateSharing,
     made: Instant,
     state: Mutex<State>,
     /// One asks for all who come meanwhile.
@@ -52,8 +52,8 @@ struct State {
     arrival: u64,
 }
 
-impl Rate {
-    fn new(name: String, sharing: Sharing) -> Self {
+impl LicenceRateLimiter {
+    fn new(name: String, sharing: RateSharing) -> Self {
         let now = Instant::now();
         let state = State { turns: 0, until: now, denied_until: now, arrival: 0 };
         Self {
@@ -80,16 +80,16 @@ impl Rate {
     ///
     /// Cancel safe: a turn is lost at most.
     pub(crate) async fn take(&self) -> bool {
-        let Some(board) = &self.sharing.board else { return self.take_alone() };
+        let Some(peers) = &self.sharing.peers else { return self.take_local() };
         if let Some(known) = self.lock().known(Instant::now()) {
             return known;
         }
         // In a box of its own: every push would carry its state.
-        Box::pin(self.ask(board)).await
+        Box::pin(self.ask(peers)).await
     }
 
     /// Asks the lanes for turns, one push at a time.
-    async fn ask(&self, board: &Board) -> bool {
+    async fn ask(&self, peers: &PeerDirectory) -> bool {
         let _asking = self.asking.lock().await;
         if let Some(known) = self.lock().known(Instant::now()) {
             return known;
@@ -97,7 +97,7 @@ impl Rate {
         let burst = self.burst.load(Ordering::Relaxed);
         let per_second = self.per_second.load(Ordering::Relaxed).into();
         let wanted = (burst / LEASED_SHARE).clamp(1, MOST_LEASED);
-        match board.lease(&self.name, per_second, burst, wanted).await {
+        match peers.lease(&self.name, per_second, burst, wanted).await {
             Some(Lease::Granted(turns)) => {
                 let mut state = self.lock();
                 (state.turns, state.until) = (turns - 1, Instant::now() + LEASED_FOR);
@@ -107,12 +107,12 @@ impl Rate {
                 self.lock().denied_until = Instant::now() + time;
                 false
             }
-            None => self.take_alone(),
+            None => self.take_local(),
         }
     }
 
     /// Takes a turn of this gateway's own share.
-    pub(crate) fn take_alone(&self) -> bool {
+    pub(crate) fn take_local(&self) -> bool {
         let gateways = self.sharing.gateways.load(Ordering::Relaxed).max(1);
         let share = |of: &AtomicU32| of.load(Ordering::Relaxed).div_ceil(gateways).max(1);
         let pace = Gcra::with_burst(1_000_000_000 / u64::from(share(&self.per_second)), share(&self.burst));
@@ -135,23 +135,23 @@ impl State {
     }
 }
 
-impl fmt::Debug for Rate {
+impl fmt::Debug for LicenceRateLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rate").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("LicenceRateLimiter").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 /// Makes the limits of a licence, or sets those that are known anew: what was used stays used.
-pub(crate) fn limits(licence: &Licence, sharing: &Sharing, known: Option<&Limits>) -> Limits {
+pub(crate) fn limits(licence: &Licence, sharing: &RateSharing, known: Option<&Limits>) -> Limits {
     let rate = known.map_or_else(
-        || Arc::new(Rate::new(format!("licence:{}", licence.id), sharing.clone())),
+        || Arc::new(LicenceRateLimiter::new(format!("licence:{}", licence.id), sharing.clone())),
         |known| Arc::clone(&known.rate),
     );
     let receipts = known.map_or_else(
         || {
-            Arc::new(Rate::new(
+            Arc::new(LicenceRateLimiter::new(
                 format!("receipts:{}", licence.id),
-                Sharing { board: None, gateways: Arc::new(AtomicU32::new(1)) },
+                RateSharing { peers: None, gateways: Arc::new(AtomicU32::new(1)) },
             ))
         },
         |known| Arc::clone(&known.receipts),
@@ -182,14 +182,17 @@ pub(crate) const fn weight(plan: Plan) -> u32 {
 mod tests {
     use super::*;
 
-    fn alone(gateways: u32) -> (Rate, Arc<AtomicU32>) {
+    fn alone(gateways: u32) -> (LicenceRateLimiter, Arc<AtomicU32>) {
         let gateways = Arc::new(AtomicU32::new(gateways));
-        let rate = Rate::new("licence:x".into(), Sharing { board: None, gateways: Arc::clone(&gateways) });
+        let rate = LicenceRateLimiter::new(
+            "licence:x".into(),
+            RateSharing { peers: None, gateways: Arc::clone(&gateways) },
+        );
         rate.set(10, 20);
         (rate, gateways)
     }
 
-    async fn taken(rate: &Rate) -> u32 {
+    async fn taken(rate: &LicenceRateLimiter) -> u32 {
         let mut count = 0;
         while rate.take().await {
             count += 1;

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http_edge::Peer;
 use push_domain::{ManualClock, SecretBytes, Timestamp};
 use tenant_registry::{
-    Act, LicenceAdmin, LicenceDraft, Plan, RegistryError, SqliteRegistry, TenantAdmin, TenantDraft,
+    AuditContext, LicenceAdmin, LicenceDraft, Plan, RegistryError, SqliteRegistry, TenantAdmin, TenantDraft,
     TenantReader,
 };
 
@@ -14,26 +14,26 @@ use crate::TestTier;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-struct Place {
+struct Fixture {
     authenticator: Authenticator,
     registry: SqliteRegistry,
     clock: Arc<ManualClock>,
     _directory: tempfile::TempDir,
 }
 
-async fn a_place(access: Access) -> Place {
+async fn fixture(access: Access) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
     let clock = Arc::new(ManualClock::starting_at(NOW));
     let registry = SqliteRegistry::open(&directory.path().join("r.db"), keys.clone()).await.unwrap();
     let authenticator = Authenticator::new(AdmissionConfig::new(access, "us"), keys, clock.clone());
-    Place { authenticator, registry, clock, _directory: directory }
+    Fixture { authenticator, registry, clock, _directory: directory }
 }
 
-impl Place {
+impl Fixture {
     async fn a_key(&self, regions: &[&str], burst: u32) -> LicenceKey {
-        let act = Act::new("test", NOW);
-        let tenant = self.registry.create_tenant(&TenantDraft::named("acme"), act).await.unwrap();
+        let audit = AuditContext::new("test", NOW);
+        let tenant = self.registry.create_tenant(&TenantDraft::named("acme"), audit).await.unwrap();
         let draft = LicenceDraft {
             regions: regions.iter().map(ToString::to_string).collect(),
             rate_per_second: 1,
@@ -43,9 +43,9 @@ impl Place {
             grace_days: 1,
             ..LicenceDraft::new(tenant.id, Plan::Professional, "us", NOW)
         };
-        let licence = self.registry.create_licence(draft, act).await.unwrap();
-        self.registry.accept_terms(licence.id, "1", "ada", act).await.unwrap();
-        let issued = self.registry.issue_key(licence.id, "us", Duration::ZERO, act).await.unwrap();
+        let licence = self.registry.create_licence(draft, audit).await.unwrap();
+        self.registry.accept_terms(licence.id, "1", "ada", audit).await.unwrap();
+        let issued = self.registry.issue_key(licence.id, "us", Duration::ZERO, audit).await.unwrap();
         self.authenticator.refresh(self.registry.snapshot().await.unwrap());
         issued.key
     }
@@ -73,18 +73,18 @@ impl Place {
 
 #[tokio::test]
 async fn a_registry_that_went_back_takes_nothing_back() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let (empty, key) = (place.registry.snapshot().await.unwrap(), place.a_key(&["us"], 10).await);
     let known = place.registry.revision().await.unwrap();
 
-    assert!(matches!(newer(empty, known), Err(RegistryError::WentBack)));
+    assert!(matches!(newer(empty, known), Err(RegistryError::RevisionRegressed)));
     place.authenticator.load(&place.registry).await.unwrap();
     assert_eq!(place.refusal(&key).await, None);
 }
 
 #[tokio::test]
 async fn an_open_gate_asks_for_nothing() {
-    let place = a_place(Access::Open).await;
+    let place = fixture(Access::Open).await;
 
     assert!(place.authenticator.is_ready());
     assert!(place.caller(None).is_ok());
@@ -92,7 +92,7 @@ async fn an_open_gate_asks_for_nothing() {
 
 #[tokio::test]
 async fn a_licensed_gate_says_what_is_wrong() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let unknown = LicenceKey::generate("us");
     assert_eq!(place.refusal(&unknown).await, Some(FailReason::Unavailable));
     let key = place.a_key(&["us"], 10).await;
@@ -110,7 +110,7 @@ async fn a_licensed_gate_says_what_is_wrong() {
 
 #[tokio::test]
 async fn a_key_in_the_clear_is_refused_unless_a_trusted_proxy_brings_it() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let key = place.a_key(&["us"], 10).await;
 
     for (address, is_tls, refused) in
@@ -123,7 +123,7 @@ async fn a_key_in_the_clear_is_refused_unless_a_trusted_proxy_brings_it() {
 
 #[tokio::test]
 async fn wrong_keys_are_limited_by_their_source_and_right_ones_are_not() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let key = place.a_key(&["us"], 1000).await;
     tokio::time::pause();
 
@@ -138,7 +138,7 @@ async fn wrong_keys_are_limited_by_their_source_and_right_ones_are_not() {
 
 #[tokio::test]
 async fn no_more_pushes_are_under_way_than_a_licence_allows() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let key = place.a_key(&["us"], 10).await;
     let caller = || place.caller(Some(&Ok(key.clone()))).unwrap();
 
@@ -153,7 +153,7 @@ async fn no_more_pushes_are_under_way_than_a_licence_allows() {
 
 #[tokio::test]
 async fn a_source_without_a_licence_has_a_rate_of_its_own_where_there_is_a_test_tier() {
-    let mut place = a_place(Access::Licensed).await;
+    let mut place = fixture(Access::Licensed).await;
     let test_tier = Some(TestTier { enabled: true, rate_per_second: 1, burst: 3 });
     let admission = AdmissionConfig { test_tier, ..AdmissionConfig::new(Access::Licensed, "us") };
     let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
@@ -161,8 +161,8 @@ async fn a_source_without_a_licence_has_a_rate_of_its_own_where_there_is_a_test_
     tokio::time::pause();
     let push = |address: &str, server: &str| {
         let peer = Some(Peer { address: address.parse().unwrap(), is_tls: false });
-        let approach = RequestOrigin { key: None, peer, headers: &HeaderMap::new() };
-        place.authenticator.check(&place.authenticator.identify(&approach).unwrap(), server)
+        let origin = RequestOrigin { key: None, peer, headers: &HeaderMap::new() };
+        place.authenticator.check(&place.authenticator.identify(&origin).unwrap(), server)
     };
 
     let sent = (0..9).filter(|number| push("192.0.2.1", &format!("server{number}")).is_ok()).count();
@@ -175,7 +175,7 @@ async fn a_source_without_a_licence_has_a_rate_of_its_own_where_there_is_a_test_
 
 #[tokio::test]
 async fn the_first_use_of_a_day_is_noted() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let key = place.a_key(&["us"], 10).await;
     assert_eq!(place.refusal(&key).await, None);
     assert_eq!(place.refusal(&key).await, None);
@@ -193,7 +193,7 @@ async fn the_first_use_of_a_day_is_noted() {
 
 #[tokio::test]
 async fn a_licence_of_another_region_is_told_so() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let key = place.a_key(&["de"], 10).await;
 
     assert_eq!(place.refusal(&key).await, Some(FailReason::WrongRegion));
@@ -201,7 +201,7 @@ async fn a_licence_of_another_region_is_told_so() {
 
 #[tokio::test]
 async fn a_rate_is_kept_when_the_licences_are_read_again() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let key = place.a_key(&["us"], 2).await;
 
     assert_eq!(place.refusal(&key).await, None);
@@ -213,7 +213,7 @@ async fn a_rate_is_kept_when_the_licences_are_read_again() {
 
 #[tokio::test]
 async fn while_the_registry_is_silent_known_keys_hold_for_a_day_and_unknown_ones_may_be_new() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     let key = place.a_key(&["us"], 10).await;
     let unknown = LicenceKey::generate("us");
     place.authenticator.load(&place.registry).await.unwrap();
@@ -229,7 +229,7 @@ async fn while_the_registry_is_silent_known_keys_hold_for_a_day_and_unknown_ones
 
 #[tokio::test]
 async fn gateways_share_a_rate() {
-    let place = a_place(Access::Licensed).await;
+    let place = fixture(Access::Licensed).await;
     place.authenticator.share_among(2);
     let key = place.a_key(&["us"], 4).await;
 

@@ -1,4 +1,4 @@
-//! Faces: each reads requests in its own dialect, and answers in it. What is between is the pipeline's
+//! Faces (protocol adapters): each reads its own dialect and answers in it. What is between is the pipeline's
 //! ([`crate::delivery`]), the same for all; a face sees neither the stream nor the registry.
 
 #[cfg(test)]
@@ -12,7 +12,7 @@ use push_domain::{App, DeviceToken, FailReason, JobId, Kind, Privacy, ProviderRe
 use crate::event::Label;
 use crate::refusal::Refusal;
 
-/// A dialect.
+/// Protocol adapter: reads requests of one dialect, and makes the provider's requests of them.
 pub(crate) trait Face: Send + Sync + 'static {
     /// A push as it stands in a body.
     type Draft<'a>: Draft;
@@ -31,7 +31,7 @@ pub(crate) trait Face: Send + Sync + 'static {
     ) -> Result<ProviderRequest, FailReason>;
 }
 
-/// One push as a face has read it, before it is decided how much of it may leave.
+/// Parsed push of a face, before the privacy policy is applied.
 pub(crate) trait Draft: Send + Sized {
     /// The sending server, as it names itself.
     fn server(&self) -> &str;
@@ -50,7 +50,7 @@ pub(crate) trait Draft: Send + Sized {
 
     /// What a policy lets leave of it. Every word that a user could read, and every field in which a caller could hide one, is
     /// the policy's to decide: `privacy_laws` holds each face to it.
-    fn under(self, policy: Privacy) -> Result<Self, FailReason>;
+    fn apply_privacy(self, policy: Privacy) -> Result<Self, FailReason>;
 
     /// The refusal for an app that does not exist.
     fn no_such_app(&self) -> Refusal;

@@ -51,7 +51,7 @@ impl Draft for Note {
         Label { kind: Kind::Other, is_voip: false, wants_ack: false, app_version: 0 }
     }
 
-    fn under(mut self, policy: Privacy) -> Result<Self, FailReason> {
+    fn apply_privacy(mut self, policy: Privacy) -> Result<Self, FailReason> {
         match policy {
             Privacy::Full => {}
             Privacy::IdOnlyReject => return Err(FailReason::ContentNotAllowed),

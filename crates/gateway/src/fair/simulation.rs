@@ -1,4 +1,4 @@
-//! Very many gateways in front of one stream and a fixed number of workers' places, in simulated time: the real
+//! Simulation test: very many gateways before one stream and a fixed number of workers' places, with the real
 //! windows, one tenant that pushes as fast as it may through all of them, and two hundred quiet ones.
 
 use std::cmp::Reverse;
@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use super::window::{Share, Window};
+use super::window::{CongestionWindow, Share};
 
 const TIME: Duration = Duration::from_secs(30);
 /// What comes before says how the windows find their places, not how they keep them.
@@ -49,7 +49,7 @@ struct World {
     scene: Scene,
     start: Instant,
     dice: StdRng,
-    windows: Vec<Window>,
+    windows: Vec<CongestionWindow>,
     under_way: Vec<usize>,
     quiet: Vec<VecDeque<Duration>>,
     busy_under_way: Vec<usize>,
@@ -71,7 +71,7 @@ impl World {
             scene,
             start,
             dice: StdRng::seed_from_u64(gateways as u64),
-            windows: (0..gateways).map(|_| Window::new(start, share.clone())).collect(),
+            windows: (0..gateways).map(|_| CongestionWindow::new(start, share.clone())).collect(),
             under_way: vec![0; gateways],
             quiet: vec![VecDeque::new(); gateways],
             busy_under_way: vec![0; gateways],
@@ -137,9 +137,9 @@ impl World {
                     let under_way = self.under_way[push.gateway];
                     self.under_way[push.gateway] -= 1;
                     self.busy_under_way[push.gateway] -= usize::from(!push.is_quiet);
-                    let (took, lying) =
+                    let (took, queue_delay) =
                         (now.abs_diff(push.handed_over), push.began.abs_diff(push.handed_over));
-                    self.windows[push.gateway].took(took, lying, under_way, self.start + now);
+                    self.windows[push.gateway].took(took, queue_delay, under_way, self.start + now);
                     if push.is_quiet && now > SETTLING {
                         self.times.push(now.abs_diff(push.came));
                     }

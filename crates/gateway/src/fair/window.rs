@@ -1,4 +1,4 @@
-//! How many pushes of an app are handed over at once: more while that helps, fewer when it does not.
+//! Congestion window (AIMD): how many pushes of an app are handed over at once.
 //!
 //! A congestion window: additive increase, multiplicative decrease. Resistance is, averaged over short spells of many pushes so that a slow one now and then
 //! changes nothing:
@@ -25,14 +25,14 @@ const SMALLEST: f64 = 2.0;
 const LARGEST: f64 = 1024.0;
 const FIRST: f64 = 256.0;
 /// Pushes that lie on the way for longer than that, on average, and for more than that share of their time, are too many.
-const LYING_MS: f64 = 20.0;
-const LYING_SHARE: f64 = 0.25;
+const MAX_QUEUE_DELAY_MS: f64 = 20.0;
+const MAX_QUEUE_DELAY_SHARE: f64 = 0.25;
 /// The same where windows are small: very many share what is behind them, and the pushes of all lie.
-const LYING_SHARE_OF_SMALL: f64 = 0.05;
+const MAX_QUEUE_DELAY_SHARE_OF_SMALL: f64 = 0.05;
 /// So many pushes are nobody's trouble: who has no more under way keeps that room.
-const LITTLE: f64 = 8.0;
+const NEGLIGIBLE_IN_FLIGHT: f64 = 8.0;
 /// The most that one spell takes away.
-const SHRINK_MOST: f64 = 0.5;
+const MAX_SHRINK: f64 = 0.5;
 /// The shortest and the longest spell, and how many answers make one.
 const SPELL: Duration = Duration::from_millis(100);
 const LONGEST_SPELL: Duration = Duration::from_millis(500);
@@ -48,7 +48,7 @@ const SHRINK: f64 = 0.9;
 const GROWN: f64 = 1.1;
 const BENEFIT: f64 = 1.03;
 /// For so long it does not try again.
-const CONTENT: Duration = Duration::from_secs(10);
+const PROBE_PAUSE: Duration = Duration::from_secs(10);
 /// A larger window notices enough by itself.
 const SMALL: f64 = 64.0;
 /// Up to its share a small window shrinks only when pushes lie for so many times longer.
@@ -70,11 +70,11 @@ impl Share {
 }
 
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct CongestionWindow {
     size: f64,
     usual_ms: Option<f64>,
     deviation_ms: f64,
-    spell: Spell,
+    spell: SampleInterval,
     /// The size from which it grows, and what came through a second then.
     base: Option<(f64, f64)>,
     content_until: Instant,
@@ -83,11 +83,11 @@ pub(super) struct Window {
 }
 
 #[derive(Debug)]
-struct Spell {
+struct SampleInterval {
     began: Instant,
     sum_ms: f64,
     /// The part of it in which pushes lay on the way.
-    lying_ms: f64,
+    queue_delay_ms: f64,
     count: u32,
     refused: bool,
     /// Whether the window was full, so that a larger one might have helped.
@@ -96,16 +96,24 @@ struct Spell {
     most: f64,
 }
 
-impl Spell {
+impl SampleInterval {
     fn new(now: Instant) -> Self {
-        Self { began: now, sum_ms: 0.0, lying_ms: 0.0, count: 0, refused: false, was_full: false, most: 0.0 }
+        Self {
+            began: now,
+            sum_ms: 0.0,
+            queue_delay_ms: 0.0,
+            count: 0,
+            refused: false,
+            was_full: false,
+            most: 0.0,
+        }
     }
 }
 
-impl Window {
+impl CongestionWindow {
     pub(super) fn new(now: Instant, share: Share) -> Self {
         let (usual_ms, base) = (None, None);
-        let spell = Spell::new(now);
+        let spell = SampleInterval::new(now);
         let mut new = Self {
             size: FIRST,
             usual_ms,
@@ -153,10 +161,10 @@ impl Window {
 
     /// Notes how long a push took, and for how much of that it lay on the way before a worker began with it; with it so
     /// many were under way.
-    pub(super) fn took(&mut self, time: Duration, lying: Duration, under_way: usize, now: Instant) {
+    pub(super) fn took(&mut self, time: Duration, queue_delay: Duration, under_way: usize, now: Instant) {
         self.spell.most = self.spell.most.max(f64::from(u32::try_from(under_way).unwrap_or(u32::MAX)));
         self.spell.sum_ms += time.as_secs_f64() * 1000.0;
-        self.spell.lying_ms += lying.as_secs_f64() * 1000.0;
+        self.spell.queue_delay_ms += queue_delay.as_secs_f64() * 1000.0;
         self.spell.count += 1;
         self.turn(now);
     }
@@ -174,17 +182,22 @@ impl Window {
         if time < SPELL.max(usual).min(LONGEST_SPELL) || !enough {
             return;
         }
-        let Spell { sum_ms, lying_ms, count, refused, was_full, most, .. } =
-            std::mem::replace(&mut self.spell, Spell::new(now));
+        let SampleInterval { sum_ms, queue_delay_ms, count, refused, was_full, most, .. } =
+            std::mem::replace(&mut self.spell, SampleInterval::new(now));
         let mean = |sum: f64| if count == 0 { 0.0 } else { sum / f64::from(count) };
         let slow = f64::from(count) >= ENOUGH && self.is_slow(mean(sum_ms));
-        let borne = LYING_MS.max(
-            mean(sum_ms) * if share > 0.0 && self.size <= SMALL { LYING_SHARE_OF_SMALL } else { LYING_SHARE },
+        let borne = MAX_QUEUE_DELAY_MS.max(
+            mean(sum_ms)
+                * if share > 0.0 && self.size <= SMALL {
+                    MAX_QUEUE_DELAY_SHARE_OF_SMALL
+                } else {
+                    MAX_QUEUE_DELAY_SHARE
+                },
         );
-        let (lying, borne) = (mean(lying_ms), if is_fair { CLEAR * borne } else { borne });
-        if refused || lying > borne || (was_full && slow && !is_fair) {
+        let (queue_delay, borne) = (mean(queue_delay_ms), if is_fair { CLEAR * borne } else { borne });
+        if refused || queue_delay > borne || (was_full && slow && !is_fair) {
             // By what is too much of it, so that very many gateways find their places soon.
-            let excess = if lying > borne { borne / lying } else { 1.0 };
+            let excess = if queue_delay > borne { borne / queue_delay } else { 1.0 };
             // What a window has and does not use makes no room for anybody.
             let is_used = was_full || refused;
             self.shrink(excess, if is_used { self.size } else { self.size.min(most) }, is_used, share);
@@ -197,9 +210,9 @@ impl Window {
 
     /// Makes it smaller than what is `used` of it. Who has more than its share gives that back first.
     fn shrink(&mut self, excess: f64, used: f64, is_used: bool, share: f64) {
-        let least = if is_used { SMALLEST } else { self.size.min(LITTLE) };
+        let least = if is_used { SMALLEST } else { self.size.min(NEGLIGIBLE_IN_FLIGHT) };
         let least = if used > share { least.max(share) } else { least };
-        self.size = (used * SHRINK.min(excess.max(SHRINK_MOST))).max(least);
+        self.size = (used * SHRINK.min(excess.max(MAX_SHRINK))).max(least);
         self.base = None;
     }
 
@@ -223,7 +236,7 @@ impl Window {
             if through < before * BENEFIT {
                 self.size = base;
                 self.base = None;
-                self.content_until = now + CONTENT;
+                self.content_until = now + PROBE_PAUSE;
                 return;
             }
             self.base = Some((self.size, through));
@@ -240,7 +253,12 @@ mod tests {
     use super::*;
 
     /// Pushes for a time; a push takes as long as `time` says of the window's size.
-    fn run(window: &mut Window, start: Instant, seconds: u64, time: impl Fn(usize, u64) -> Duration) {
+    fn run(
+        window: &mut CongestionWindow,
+        start: Instant,
+        seconds: u64,
+        time: impl Fn(usize, u64) -> Duration,
+    ) {
         for step in 0..seconds * 1000 {
             let now = start + Duration::from_millis(step);
             window.full();
@@ -249,7 +267,7 @@ mod tests {
     }
 
     /// A way that has so many places, each for 50 ms: what more is handed over waits there. Keeps the window full.
-    fn crowd(window: &mut Window, places: usize, seconds: u32) -> usize {
+    fn crowd(window: &mut CongestionWindow, places: usize, seconds: u32) -> usize {
         let mut now = Instant::now();
         for _ in 0..seconds * 20 {
             let passed = window.size().min(places);
@@ -267,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_window_grows_to_what_is_behind_it_and_not_much_further() {
-        let mut window = Window::new(Instant::now(), Share::default());
+        let mut window = CongestionWindow::new(Instant::now(), Share::default());
         assert_eq!(window.size(), 256);
 
         let size = crowd(&mut window, 500, 60);
@@ -277,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_window_that_is_larger_than_what_is_behind_it_does_not_grow() {
-        let mut window = Window::new(Instant::now(), Share::default());
+        let mut window = CongestionWindow::new(Instant::now(), Share::default());
 
         let size = crowd(&mut window, 100, 60);
 
@@ -288,7 +306,7 @@ mod tests {
     fn slow_pushes_now_and_then_change_nothing_however_few_there_are() {
         for (every_ms, slow_every) in [(1, 50), (100, 10), (1000, 100)] {
             let start = Instant::now();
-            let mut window = Window::new(start, Share::default());
+            let mut window = CongestionWindow::new(start, Share::default());
             for step in 0..20_000_u32 {
                 let took = if step % slow_every == 0 { 4000 } else { 20 };
                 let at = start + Duration::from_millis(every_ms) * step;
@@ -302,7 +320,7 @@ mod tests {
     #[test]
     fn a_window_that_makes_pushes_slower_shrinks() {
         let start = Instant::now();
-        let mut window = Window::new(start, Share::default());
+        let mut window = CongestionWindow::new(start, Share::default());
         run(&mut window, start, 5, |_, _| Duration::from_millis(20));
         let before = window.size();
 
@@ -315,14 +333,14 @@ mod tests {
     fn pushes_that_lie_on_the_way_shrink_a_window_full_or_not_and_leave_room_for_a_few() {
         for (is_full, under_way, least) in [(true, 256, 2), (false, 200, 8), (false, 3, 8)] {
             let start = Instant::now();
-            let mut window = Window::new(start, Share::default());
+            let mut window = CongestionWindow::new(start, Share::default());
             for step in 0..2000 {
                 if is_full {
                     window.full();
                 }
-                let lying = Duration::from_millis(60);
-                let took = lying + Duration::from_millis(20);
-                window.took(took, lying, under_way, start + Duration::from_millis(step));
+                let queue_delay = Duration::from_millis(60);
+                let took = queue_delay + Duration::from_millis(20);
+                window.took(took, queue_delay, under_way, start + Duration::from_millis(step));
             }
             assert!((least..80).contains(&window.size()), "{}", window.size());
         }
@@ -331,7 +349,7 @@ mod tests {
     #[test]
     fn refusals_shrink_it_as_far_as_it_goes() {
         let start = Instant::now();
-        let mut window = Window::new(start, Share::default());
+        let mut window = CongestionWindow::new(start, Share::default());
         for step in 0..100 {
             window.refused(start + SPELL * step);
         }
@@ -343,18 +361,19 @@ mod tests {
     fn a_window_has_its_share_soon_and_gives_back_what_is_more_first() {
         let (start, share) = (Instant::now(), Share::default());
         share.set(8);
-        let mut window = Window::new(start, share.clone());
+        let mut window = CongestionWindow::new(start, share.clone());
         assert_eq!(window.size(), 8);
         share.set(60);
         run(&mut window, start, 1, |_, _| Duration::from_millis(50));
         assert!(window.size() >= 60, "{}", window.size());
 
         share.set(40);
-        let lie = |window: &mut Window, seconds: std::ops::Range<u64>, lying: u64| {
+        let lie = |window: &mut CongestionWindow, seconds: std::ops::Range<u64>, queue_delay: u64| {
             for step in seconds.start * 1000..seconds.end * 1000 {
-                let (took, lying) = (Duration::from_millis(50 + lying), Duration::from_millis(lying));
+                let (took, queue_delay) =
+                    (Duration::from_millis(50 + queue_delay), Duration::from_millis(queue_delay));
                 window.full();
-                window.took(took, lying, window.size(), start + Duration::from_millis(step));
+                window.took(took, queue_delay, window.size(), start + Duration::from_millis(step));
             }
         };
         lie(&mut window, 1..10, 40);
@@ -366,7 +385,7 @@ mod tests {
     #[test]
     fn a_window_that_is_never_full_stays_as_it_is() {
         let start = Instant::now();
-        let mut window = Window::new(start, Share::default());
+        let mut window = CongestionWindow::new(start, Share::default());
         for step in 0..10_000 {
             window.took(
                 Duration::from_millis(5),
@@ -383,7 +402,7 @@ mod tests {
         #[test]
         fn it_stays_within_its_bounds(steps: Vec<(u16, u16, bool)>) {
             let mut now = Instant::now();
-            let mut window = Window::new(now, Share::default());
+            let mut window = CongestionWindow::new(now, Share::default());
             for (wait, took, refused) in steps {
                 now += Duration::from_millis(wait.into());
                 window.full();

@@ -1,4 +1,4 @@
-//! The credentials of one app: read, proven as far as that goes without asking its provider, and made
+//! Credential loader: an app's credentials are read, proven as far as goes without its provider, and made
 //! into senders.
 
 use std::collections::HashMap;
@@ -19,27 +19,27 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::config::{ApnsConfig, AppConfig, Config, FcmConfig};
-use crate::outbound::Outbound;
+use crate::outbound::ProxyResolver;
 use crate::secret_file;
 
-/// What the senders of one app share, in whatever thread they run.
+/// Credentials of one app, shared by its senders in all threads.
 #[derive(Debug)]
 pub(crate) enum Credentials {
     Apns { settings: apns_sender::Settings, identity: Identity },
     Fcm { settings: fcm_sender::Settings, tokens: TokenSource },
 }
 
-/// Where credentials are made.
+/// Credential loader: reads and proves an app's credentials, and fingerprints their files.
 pub(crate) struct CredentialLoader {
     pub(crate) config: Arc<Config>,
-    pub(crate) outbound: Outbound,
+    pub(crate) outbound: ProxyResolver,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
     /// The machine's roots, read once; and those of files of development, by path.
     roots: Mutex<HashMap<PathBuf, Arc<RootCertStore>>>,
 }
 
-/// Tells one content of an app's files from another. Says nothing about the content.
+/// Fingerprint of an app's credential files. Says nothing about the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Fingerprint([u8; 8]);
 
@@ -65,16 +65,16 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
-/// Tells whether a file may have changed, without reading it.
+/// File stamp (`stat`): tells whether a file may have changed, without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl FileStamp {
     /// Looks at a file, at the end of all links.
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         let found = std::fs::metadata(path)?;
@@ -84,7 +84,7 @@ impl Stamp {
 }
 
 /// Stamps of all credential files of an app; nothing for one that is not there.
-pub(crate) type Stamps = Vec<Option<Stamp>>;
+pub(crate) type FileStamps = Vec<Option<FileStamp>>;
 
 impl CredentialLoader {
     pub(crate) fn new(
@@ -92,13 +92,13 @@ impl CredentialLoader {
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
     ) -> anyhow::Result<Self> {
-        let (outbound, roots) = (Outbound::new(&config.outbound)?, Mutex::default());
+        let (outbound, roots) = (ProxyResolver::new(&config.outbound)?, Mutex::default());
         Ok(Self { config, outbound, clock, tasks, roots })
     }
 
     /// Looks whether the files of an app may have changed.
-    pub(crate) fn stamps(&self, app: &AppConfig) -> Stamps {
-        app.files().map(|path| Stamp::of(&self.config.path(path)).ok()).collect()
+    pub(crate) fn stamps(&self, app: &AppConfig) -> FileStamps {
+        app.files().map(|path| FileStamp::of(&self.config.path(path)).ok()).collect()
     }
 
     /// Fingerprints the files of an app as they are now; one that cannot be read

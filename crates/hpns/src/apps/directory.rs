@@ -11,16 +11,16 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use tracing::error;
 
-use crate::apps::credentials::Stamp;
+use crate::apps::credentials::FileStamp;
 use crate::config::{AppConfig, Config, check_app, explained};
 use crate::secret_file;
 
-/// What was found when it was last looked at.
+/// Watcher of the app directory, with what was found at the last look.
 pub(crate) struct AppDirectory {
     path: PathBuf,
     custom_endpoints: bool,
     /// Each file as it was, and what it says or why it cannot be used.
-    files: HashMap<String, (Stamp, Result<Arc<AppConfig>, String>)>,
+    files: HashMap<String, (FileStamp, Result<Arc<AppConfig>, String>)>,
     /// What was told of apps that cannot be used.
     told: BTreeMap<String, String>,
 }
@@ -37,7 +37,7 @@ impl AppDirectory {
 
     /// Looks at all files, and reads those that have changed; returns the apps that can be used. `taken` are the
     /// names that others have.
-    pub(crate) fn look(
+    pub(crate) fn scan(
         &mut self,
         taken: &BTreeMap<String, Arc<AppConfig>>,
     ) -> BTreeMap<String, Arc<AppConfig>> {
@@ -47,7 +47,7 @@ impl AppDirectory {
             Ok(names) => {
                 for name in names {
                     let path = self.path.join(format!("{name}.toml"));
-                    let Ok(stamp) = Stamp::of(&path) else { continue };
+                    let Ok(stamp) = FileStamp::of(&path) else { continue };
                     let known = self.files.remove(&name).filter(|(before, _)| *before == stamp);
                     let read = known.map_or_else(|| self.read(&name, taken), |(_, read)| read);
                     if let Err(reason) = &read {
@@ -68,7 +68,7 @@ impl AppDirectory {
         for (name, reason) in &broken {
             self.broken(name, reason);
         }
-        let good = |(name, (_, read)): (&String, &(Stamp, Result<Arc<AppConfig>, String>))| {
+        let good = |(name, (_, read)): (&String, &(FileStamp, Result<Arc<AppConfig>, String>))| {
             read.as_ref().ok().map(|app| (name.clone(), Arc::clone(app)))
         };
         self.files.iter().filter_map(good).collect()
@@ -146,31 +146,31 @@ mod tests {
     fn apps_come_and_go_with_their_files_and_a_broken_one_stops_no_other() {
         let (place, mut directory) = a_directory();
         let (taken, apps_d) = (BTreeMap::new(), place.path().join("apps.d"));
-        assert!(directory.look(&taken).is_empty());
+        assert!(directory.scan(&taken).is_empty());
 
         std::fs::write(apps_d.join("own.toml"), APP).unwrap();
         std::fs::write(apps_d.join("broken.toml"), "provider = \"fcm\"\nplatfrom = \"x\"").unwrap();
-        let found = directory.look(&taken);
+        let found = directory.scan(&taken);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["own"]);
         assert!(directory.told.contains_key("broken"));
         assert_eq!(found["own"].files().collect::<Vec<_>>(), [apps_d.join("own.json")], "beside it");
         assert!(
-            Arc::ptr_eq(&found["own"], &directory.look(&taken)["own"]),
+            Arc::ptr_eq(&found["own"], &directory.scan(&taken)["own"]),
             "what is as it was is not read again"
         );
 
         std::fs::remove_file(apps_d.join("own.toml")).unwrap();
-        assert!(directory.look(&taken).is_empty());
+        assert!(directory.scan(&taken).is_empty());
     }
 
     #[test]
     fn an_app_of_the_configuration_keeps_its_name() {
         let (place, mut directory) = a_directory();
         std::fs::write(place.path().join("apps.d/own.toml"), APP).unwrap();
-        let app = directory.look(&BTreeMap::new())["own"].clone();
+        let app = directory.scan(&BTreeMap::new())["own"].clone();
         directory.files.clear();
 
-        assert!(directory.look(&BTreeMap::from([("own".to_owned(), app)])).is_empty());
+        assert!(directory.scan(&BTreeMap::from([("own".to_owned(), app)])).is_empty());
         assert!(directory.told["own"].contains("has this name"));
     }
 
@@ -178,6 +178,6 @@ mod tests {
     fn a_place_that_is_not_there_has_no_apps() {
         let config = Config::parsed("data_dir = \"/nowhere\"").unwrap();
 
-        assert!(AppDirectory::new(&config).look(&BTreeMap::new()).is_empty());
+        assert!(AppDirectory::new(&config).scan(&BTreeMap::new()).is_empty());
     }
 }

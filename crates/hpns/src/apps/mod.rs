@@ -7,7 +7,7 @@
 pub(crate) mod credentials;
 pub(crate) mod directory;
 mod proofs;
-mod switch;
+mod swappable_sender;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,37 +16,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dispatch_stream::{AppState, Board};
-use dispatch_worker::{Guards, PaceLimit, SenderSource};
+use dispatch_stream::{AppState, PeerDirectory};
+use dispatch_worker::{Guards, RateLimit, SenderSource};
 use push_domain::{App, AppCatalogue, AppId, Provider, PushSender};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
-use self::credentials::{Credentials, Fingerprint, Stamps};
+use self::credentials::{Credentials, FileStamps, Fingerprint};
 use self::directory::AppDirectory;
-use self::proofs::Proven;
-use self::switch::Switch;
+use self::proofs::ProvenCredentials;
+use self::swappable_sender::SwappableSender;
 use crate::config::{AppConfig, Config};
-use crate::expiry::Expiry;
+use crate::expiry::ExpiryMonitor;
 
 pub(crate) use self::credentials::CredentialLoader;
 
-/// The apps of a process.
+/// App registry of a process: configuration, credentials and senders of every app.
 pub(crate) struct Apps {
     pub(crate) catalogue: Arc<AppCatalogue>,
     config: Arc<Config>,
     directory: Mutex<AppDirectory>,
     /// Where credentials are made, if this process delivers.
     loader: Option<CredentialLoader>,
-    managed: Mutex<BTreeMap<String, Arc<Managed>>>,
+    managed: Mutex<BTreeMap<String, Arc<ManagedApp>>>,
     /// Grows whenever an app goes, or is described anew.
     generation: AtomicU64,
-    pub(crate) proven: Proven,
+    pub(crate) proven: ProvenCredentials,
 }
 
-/// One app, and where its pushes are sent from.
-struct Managed {
+/// App under management: its configuration, its credentials and its senders.
+struct ManagedApp {
     name: String,
     config: Arc<AppConfig>,
     state: Mutex<State>,
@@ -54,22 +54,22 @@ struct Managed {
 
 struct State {
     /// The files as they were when they were last looked at.
-    stamps: Stamps,
+    stamps: FileStamps,
     seen: Fingerprint,
     /// The files that the credentials in use came from.
     used: Option<Fingerprint>,
     credentials: Option<Credentials>,
-    seats: Vec<Seat>,
-    expiry: Expiry,
+    sender_slots: Vec<SenderSlot>,
+    expiry: ExpiryMonitor,
 }
 
-/// The app's sender in one serving thread.
-struct Seat {
+/// Sender slot: the app's hot-swappable sender in one serving thread.
+struct SenderSlot {
     tasks: TaskTracker,
-    sender: Arc<Switch>,
+    sender: Arc<SwappableSender>,
 }
 
-/// The senders of one serving thread.
+/// Sender source of one serving thread.
 pub(crate) struct ThreadSenders {
     apps: Arc<Apps>,
     tasks: TaskTracker,
@@ -88,17 +88,17 @@ impl Apps {
             loader,
             managed: Mutex::default(),
             generation: AtomicU64::new(0),
-            proven: Proven::default(),
+            proven: ProvenCredentials::default(),
         };
         apps.refresh(None);
         Ok(apps)
     }
 
-    fn managed(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Managed>>> {
+    fn managed(&self) -> MutexGuard<'_, BTreeMap<String, Arc<ManagedApp>>> {
         self.managed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, app: &AppId) -> Option<Arc<Managed>> {
+    fn find(&self, app: &AppId) -> Option<Arc<ManagedApp>> {
         self.managed().get(app.as_str()).cloned()
     }
 
@@ -111,8 +111,9 @@ impl Apps {
         let mut now = BTreeMap::new();
         for (name, config) in listed {
             let same = known.get(&name).filter(|app| Arc::ptr_eq(&app.config, &config));
-            let app =
-                same.cloned().unwrap_or_else(|| Arc::new(Managed::new(&name, config, self.loader.as_ref())));
+            let app = same
+                .cloned()
+                .unwrap_or_else(|| Arc::new(ManagedApp::new(&name, config, self.loader.as_ref())));
             if same.is_some()
                 && let (Some(loader), Some(guards)) = (&self.loader, guards)
             {
@@ -154,7 +155,7 @@ impl Apps {
     fn listed(&self) -> BTreeMap<String, Arc<AppConfig>> {
         let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listed = self.config.apps.clone();
-        let found = directory.look(&listed);
+        let found = directory.scan(&listed);
         let own = listed.iter().map(|(name, app)| described(name, app)).collect::<Vec<_>>();
         let added = found.iter().map(|(name, app)| described(name, app));
         for left_out in self.catalogue.replace(own.into_iter().chain(added)) {
@@ -166,10 +167,10 @@ impl Apps {
     }
 
     /// Makes the guards of all apps, which confer with other processes where there may be some.
-    pub(crate) fn guards(self: &Arc<Self>, board: Option<&Arc<Board>>) -> Guards {
+    pub(crate) fn guards(self: &Arc<Self>, peers: Option<&Arc<PeerDirectory>>) -> Guards {
         let apps = Arc::clone(self);
         let limit = move |app: &AppId| apps.pace_of(app);
-        Guards::new(limit, Arc::clone(self) as _, self.config.worker.slots / 2, board)
+        Guards::new(limit, Arc::clone(self) as _, self.config.worker.slots / 2, peers)
     }
 
     /// What stands for an app's credentials of the moment, and for where they are used; none while it has none.
@@ -180,14 +181,14 @@ impl Apps {
     }
 
     /// How fast pushes to an app may leave: apps under one credential keep to the slowest that any of them asks for.
-    fn pace_of(&self, app: &AppId) -> PaceLimit {
+    fn pace_of(&self, app: &AppId) -> RateLimit {
         let managed = self.managed();
         let Some(own) = managed.get(app.as_str()).map(|app| app.config.pace()) else {
-            return PaceLimit { credential: String::new(), per_second: 0 };
+            return RateLimit { credential: String::new(), per_second: 0 };
         };
         let paces = managed.values().map(|app| app.config.pace());
         let rates = paces.filter(|pace| pace.credential == own.credential && pace.per_second > 0);
-        PaceLimit { per_second: rates.map(|pace| pace.per_second).min().unwrap_or_default(), ..own }
+        RateLimit { per_second: rates.map(|pace| pace.per_second).min().unwrap_or_default(), ..own }
     }
 
     /// Adds what is known of the credentials, for the operators' eyes.
@@ -206,15 +207,15 @@ impl Apps {
     }
 }
 
-impl Managed {
+impl ManagedApp {
     fn new(name: &str, config: Arc<AppConfig>, loader: Option<&CredentialLoader>) -> Self {
         let mut state = State {
-            stamps: Stamps::default(),
+            stamps: FileStamps::default(),
             seen: Fingerprint::default(),
             used: None,
             credentials: None,
-            seats: Vec::new(),
-            expiry: Expiry::new("app_credential_days_left", "app", name),
+            sender_slots: Vec::new(),
+            expiry: ExpiryMonitor::new("app_credential_days_left", "app", name),
         };
         if let Some(loader) = loader {
             state.stamps = loader.stamps(&config);
@@ -241,7 +242,7 @@ impl Managed {
         let name = &self.name;
         let stamps = loader.stamps(&self.config);
         let mut state = self.lock();
-        let State { stamps: known, seen, used, credentials, seats, expiry } = &mut *state;
+        let State { stamps: known, seen, used, credentials, sender_slots, expiry } = &mut *state;
         let expires_at = credentials.as_ref().and_then(Credentials::expires_at);
         expiry.check(expires_at, loader.clock.now());
         if *known == stamps {
@@ -257,14 +258,16 @@ impl Managed {
             return; // As before a change that came to nothing.
         }
         let made = loader.load(name, &self.config).and_then(|new| {
-            let senders =
-                seats.iter().map(|seat| new.sender(&seat.tasks)).collect::<anyhow::Result<Vec<_>>>()?;
+            let senders = sender_slots
+                .iter()
+                .map(|sender_slot| new.sender(&sender_slot.tasks))
+                .collect::<anyhow::Result<Vec<_>>>()?;
             Ok((new, senders))
         });
         match made {
             Ok((new, senders)) => {
-                for (seat, sender) in seats.iter().zip(senders) {
-                    seat.sender.set(sender);
+                for (sender_slot, sender) in sender_slots.iter().zip(senders) {
+                    sender_slot.sender.set(sender);
                 }
                 expiry.renewed();
                 expiry.check(new.expires_at(), loader.clock.now());
@@ -287,8 +290,8 @@ impl Managed {
     }
 
     /// Makes the sender of one serving thread.
-    fn seat(&self, tasks: &TaskTracker) -> Arc<Switch> {
-        let sender = Arc::<Switch>::default();
+    fn thread_sender(&self, tasks: &TaskTracker) -> Arc<SwappableSender> {
+        let sender = Arc::<SwappableSender>::default();
         let mut state = self.lock();
         match state.credentials.as_ref().map(|credentials| credentials.sender(tasks)) {
             Some(Ok(made)) => sender.set(made),
@@ -296,8 +299,8 @@ impl Managed {
             None => {}
         }
         // What threads have forgotten is not renewed any more.
-        state.seats.retain(|seat| Arc::strong_count(&seat.sender) > 1);
-        state.seats.push(Seat { tasks: tasks.clone(), sender: Arc::clone(&sender) });
+        state.sender_slots.retain(|sender_slot| Arc::strong_count(&sender_slot.sender) > 1);
+        state.sender_slots.push(SenderSlot { tasks: tasks.clone(), sender: Arc::clone(&sender) });
         sender
     }
 }
@@ -312,7 +315,7 @@ impl ThreadSenders {
 impl SenderSource for ThreadSenders {
     fn sender(&self, app: &AppId) -> Option<Arc<dyn PushSender>> {
         let app = self.apps.find(app)?;
-        Some(app.seat(&self.tasks))
+        Some(app.thread_sender(&self.tasks))
     }
 
     fn generation(&self) -> u64 {

@@ -1,11 +1,11 @@
-//! Which credentials are proven: a provider has accepted a push to their app under them. What one process learns, the
+//! Store of proven credentials: a provider has accepted a push under them. What one process learns, the
 //! others read in the registry, also after a restart.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dispatch_worker::Proofs;
+use dispatch_worker::CredentialProofs;
 use push_domain::{AppId, Clock};
 use tenant_registry::{DeliveryLedger, RegistryError};
 use tokio::time::Instant;
@@ -20,14 +20,14 @@ const READ: Duration = Duration::from_mins(1);
 /// An app, and what stands for its credentials and for where they are used.
 type Proof = (String, String);
 
-/// What is known, and what the registry has not been told.
+/// Cache of proven credentials, with those that are not in the registry yet.
 #[derive(Debug, Default)]
-pub(crate) struct Proven {
+pub(crate) struct ProvenCredentials {
     known: Mutex<HashSet<Proof>>,
     news: Mutex<Vec<Proof>>,
 }
 
-impl Proven {
+impl ProvenCredentials {
     fn known(&self) -> MutexGuard<'_, HashSet<Proof>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +78,7 @@ impl Apps {
     }
 }
 
-impl Proofs for Apps {
+impl CredentialProofs for Apps {
     fn is_proven(&self, app: &AppId) -> bool {
         let proof = self.standing(app).map(|standing| (app.to_string(), standing));
         proof.is_some_and(|proof| self.proven.known().contains(&proof))

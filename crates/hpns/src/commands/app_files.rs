@@ -170,7 +170,7 @@ async fn prove(options: &AddOptions, config: &Arc<Config>, app: AppConfig) -> an
     let loader = CredentialLoader::new(Arc::clone(config), Arc::new(SystemClock), TaskTracker::new())?;
     let credentials = loader.load(name, &app)?;
     if options.dry_run {
-        let (is_good, text) = check::proven(&credentials, &loader.tasks).await?;
+        let (is_good, text) = check::probe_credentials(&credentials, &loader.tasks).await?;
         ensure!(is_good, "{text}");
         writeln!(std::io::stdout(), "app {name}: {text}")?;
     }

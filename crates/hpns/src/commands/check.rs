@@ -62,7 +62,7 @@ pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
 
 fn check_files(config: &Config, report: &mut Report) -> anyhow::Result<()> {
     let is_made = !config.key_files().is_empty() || config.key_path().exists();
-    if is_made && let Err(error) = keyfile::load(config, keyfile::Holder::Registry) {
+    if is_made && let Err(error) = keyfile::load(config, keyfile::KeyHolder::Registry) {
         report.bad("registry", &format!("{error:#}"))?;
     }
     if !config.data_dir.is_dir() {
@@ -109,7 +109,7 @@ async fn check_apps(
         }
         report.good(&what, &text)?;
         if dry_run {
-            let (good, text) = proven(&credentials, &loader.tasks).await?;
+            let (good, text) = probe_credentials(&credentials, &loader.tasks).await?;
             report.judge(&format!("{what}: dry run"), good, &text)?;
         }
     }
@@ -118,7 +118,10 @@ async fn check_apps(
 
 /// Asks the provider, with a push to a device that does not exist: what it says tells whether it takes
 /// our credentials.
-pub(crate) async fn proven(credentials: &Credentials, tasks: &TaskTracker) -> anyhow::Result<(bool, String)> {
+pub(crate) async fn probe_credentials(
+    credentials: &Credentials,
+    tasks: &TaskTracker,
+) -> anyhow::Result<(bool, String)> {
     let sender = credentials.sender(tasks)?;
     let attempt = Attempt { number: 1, deadline: Instant::now() + DRY_RUN, isolate: false };
     let outcome = sender.send(&to_nobody(credentials)?, attempt).await;
@@ -160,7 +163,7 @@ fn to_nobody(credentials: &Credentials) -> Result<ProviderRequest, InvalidToken>
     })
 }
 
-/// The lines that are printed, and how many of them tell of something broken.
+/// Report of the check: prints its lines, and counts those about something broken.
 struct Report {
     broken: u32,
 }

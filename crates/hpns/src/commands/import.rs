@@ -18,14 +18,14 @@ use crate::secret_file;
 
 const MAX_BUDGET_SECONDS: u64 = 25;
 
-/// The peer's file. Keys are compared as Go does, whatever their case.
+/// Source document: the peer's JSON file. Keys are compared as Go does, whatever their case.
 struct Source {
     keys: BTreeMap<String, (String, Value)>,
     /// Keys whose values are of another type than the peer's.
     odd: Vec<&'static str>,
 }
 
-/// What is written, and what is said about it.
+/// Result of the conversion: the TOML, and notes about what could not be carried over.
 #[derive(Default)]
 struct Import {
     toml: String,

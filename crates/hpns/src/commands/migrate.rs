@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use push_domain::{Clock, SystemClock};
-use tenant_registry::{Act, AdminTokenDraft, PostgresRegistry, Role};
+use tenant_registry::{AdminTokenDraft, AuditContext, PostgresRegistry, Role};
 
 use crate::cli::{MigrateOptions, RoleOptions};
 use crate::config::Config;
-use crate::keyfile::{self, Holder};
+use crate::keyfile::{self, KeyHolder};
 use crate::registry::{Registry, open_file};
 
 /// `hpns migrate`: brings the schema up to date.
@@ -17,11 +17,11 @@ pub(crate) fn migrate(options: &MigrateOptions) -> anyhow::Result<()> {
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let keys = keyfile::load(&config, Holder::Registry)?;
-        let act = Act::new("hpns migrate", SystemClock.now());
+        let keys = keyfile::load(&config, KeyHolder::Registry)?;
+        let audit = AuditContext::new("hpns migrate", SystemClock.now());
         let mut is_sealed = true;
         if let Some(address) = config.registry.postgres() {
-            let migrated = PostgresRegistry::migrate(address, &keys, options.finish, act).await;
+            let migrated = PostgresRegistry::migrate(address, &keys, options.finish, audit).await;
             is_sealed = migrated.context("registry.url")?;
         } else {
             let registry = open_file(&config, &keys).await?;
@@ -49,12 +49,12 @@ pub(crate) fn first_token(options: &RoleOptions) -> anyhow::Result<()> {
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (registry, _) = Registry::open(&config, Holder::Operators).await?;
-        let act = Act::new("first-token", SystemClock.now());
-        let expires_at = act.at.plus(FIRST_TOKEN);
+        let (registry, _) = Registry::open(&config, KeyHolder::Operators).await?;
+        let audit = AuditContext::new("first-token", SystemClock.now());
+        let expires_at = audit.at.plus(FIRST_TOKEN);
         let name = "first token".to_owned();
         let draft = AdminTokenDraft { name, role: Role::SecurityAdmin, tenant: None, expires_at };
-        let issued = registry.admin().issue_admin_token(draft, act).await?;
+        let issued = registry.admin().issue_admin_token(draft, audit).await?;
         registry.close().await;
         writeln!(std::io::stdout(), "{}", issued.token.expose())?;
         Ok(())

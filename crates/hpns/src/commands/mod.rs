@@ -1,4 +1,4 @@
-//! Commands that do one thing and end.
+//! One-shot commands: they do one thing and end.
 
 pub(crate) mod app_files;
 pub(crate) mod check;

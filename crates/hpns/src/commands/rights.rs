@@ -1,15 +1,15 @@
-//! `hpns registry`: is what grants anything as it was written?
+//! `hpns registry`: verifies and renews the signatures over everything that grants rights.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use push_domain::{Clock, SystemClock};
-use tenant_registry::{Act, RegistryError};
+use tenant_registry::{AuditContext, RegistryError};
 
 use crate::cli::RoleOptions;
 use crate::config::Config;
-use crate::keyfile::Holder;
+use crate::keyfile::KeyHolder;
 use crate::registry::Registry;
 
 /// What is done with the registry where it lies, past the admin API.
@@ -42,7 +42,7 @@ pub(crate) fn run(command: &RegistryCommand) -> anyhow::Result<ExitCode> {
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (registry, _) = Registry::open(&config, Holder::Operators).await?;
+        let (registry, _) = Registry::open(&config, KeyHolder::Operators).await?;
         let done = match command {
             RegistryCommand::Verify(_) => verify(&registry).await,
             RegistryCommand::Seal(options) => seal(&registry, options.as_it_stands).await,
@@ -53,9 +53,9 @@ pub(crate) fn run(command: &RegistryCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn seal(registry: &Registry, as_it_stands: bool) -> anyhow::Result<ExitCode> {
-    let act = Act::new("hpns registry seal", SystemClock.now());
+    let audit = AuditContext::new("hpns registry seal", SystemClock.now());
     let mut out = std::io::stdout().lock();
-    for name in registry.seal_rights(as_it_stands, act).await? {
+    for name in registry.seal_rights(as_it_stands, audit).await? {
         writeln!(out, "switched off  {name}")?;
     }
     writeln!(out, "every licence, key and operators' token is signed")?;

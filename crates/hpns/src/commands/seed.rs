@@ -4,11 +4,11 @@ use std::io::Write;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use push_domain::{Clock, DeviceId, SystemClock, TenantId};
-use tenant_registry::{Act, DeviceState, LicenceDraft, Plan, Sighting};
+use tenant_registry::{AuditContext, DeviceActivity, DeviceState, LicenceDraft, Plan};
 
 use crate::cli::SeedOptions;
 use crate::config::Config;
-use crate::keyfile::Holder;
+use crate::keyfile::KeyHolder;
 use crate::registry::{Ledger, Registry};
 
 /// Tenants, and devices, of one transaction.
@@ -22,19 +22,19 @@ pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
     let config = Config::load(options.config.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (opened, _) = Registry::open(&config, Holder::Operators).await?;
-        let act = Act::new("seed", SystemClock.now());
+        let (opened, _) = Registry::open(&config, KeyHolder::Operators).await?;
+        let audit = AuditContext::new("seed", SystemClock.now());
         let names: Vec<_> = (1..=options.tenants).map(|number| format!("{}{number}", options.name)).collect();
         let terms = LicenceDraft {
             rate_per_second: options.rate,
             burst: options.rate.saturating_mul(2),
             // Of nobody yet: each tenant gets its own.
-            ..LicenceDraft::new(TenantId::new(), Plan::Professional, &config.region, act.at)
+            ..LicenceDraft::new(TenantId::new(), Plan::Professional, &config.region, audit.at)
         };
         let mut tenants = Vec::new();
         let mut out = std::io::stdout().lock();
         for names in names.chunks(TENANTS_AT_ONCE) {
-            for (tenant, issued) in opened.admin().seed(names, &terms, &config.region, act).await? {
+            for (tenant, issued) in opened.admin().seed(names, &terms, &config.region, audit).await? {
                 if !options.quiet {
                     writeln!(out, "{}", issued.key.expose())?;
                 }
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
         }
         opened.close().await;
         if options.devices > 0 {
-            seed_devices(&config, options.devices, &tenants, act.at.day()).await?;
+            seed_devices(&config, options.devices, &tenants, audit.at.day()).await?;
         }
         Ok(())
     })
@@ -54,19 +54,19 @@ async fn seed_devices(config: &Config, devices: u32, tenants: &[TenantId], today
     let ledger = opened.ledger();
     for first in (0..devices).step_by(DEVICES_AT_ONCE as usize) {
         let batch = first..devices.min(first + DEVICES_AT_ONCE);
-        let sightings: Vec<_> = batch.filter_map(|number| a_device(number, tenants, today)).collect();
-        ledger.record(&sightings).await?;
+        let activities: Vec<_> = batch.filter_map(|number| a_device(number, tenants, today)).collect();
+        ledger.record(&activities).await?;
     }
     opened.close().await;
     Ok(())
 }
 
 /// A device that exists nowhere. One in twenty is removed.
-fn a_device(number: u32, tenants: &[TenantId], today: u32) -> Option<Sighting> {
+fn a_device(number: u32, tenants: &[TenantId], today: u32) -> Option<DeviceActivity> {
     let mut id = [0; 32];
     id.copy_from_slice(digest(&SHA256, &number.to_be_bytes()).as_ref());
     let removed = number.is_multiple_of(20);
-    Some(Sighting {
+    Some(DeviceActivity {
         tenant: *tenants.get(number as usize % tenants.len().max(1))?,
         device: DeviceId::from_bytes(id),
         app: if number.is_multiple_of(3) { "android" } else { "ios" }.into(),

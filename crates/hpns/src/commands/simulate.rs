@@ -1,4 +1,4 @@
-//! `hpns simulate`: the simulator by itself.
+//! `hpns simulate`: runs the provider simulator by itself.
 
 use std::io::Write;
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! The settings of one app.
+//! Configuration of one app.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
-use dispatch_worker::PaceLimit;
+use dispatch_worker::RateLimit;
 use push_domain::{Audience, InvalidSetting, PushEnvironment, SecretBytes, TenantId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -269,7 +269,7 @@ impl AppConfig {
     }
 
     /// Returns how fast pushes may leave under its credential: a team's key or certificate, or a project.
-    pub(crate) fn pace(&self) -> PaceLimit {
+    pub(crate) fn pace(&self) -> RateLimit {
         match self {
             Self::Apns(app) => {
                 let (team, key) = (app.team_id.as_deref(), app.key_id.as_deref());
@@ -277,10 +277,10 @@ impl AppConfig {
                     (Some(team), Some(key)) => format!("apns {team} {key} {:?}", app.environment),
                     _ => format!("apns certificate {}", app.topic),
                 };
-                PaceLimit { credential, per_second: app.rate_per_second }
+                RateLimit { credential, per_second: app.rate_per_second }
             }
             Self::Fcm(app) => {
-                PaceLimit { credential: format!("fcm {}", app.project), per_second: app.rate_per_second }
+                RateLimit { credential: format!("fcm {}", app.project), per_second: app.rate_per_second }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Settings from the environment: `HPNS_`, and `__` between levels.
+//! Environment layer of the configuration: `HPNS_`, and `__` between levels.
 
 use figment::providers::Env;
 use figment::value::Value;

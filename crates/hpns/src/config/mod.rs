@@ -1,4 +1,4 @@
-//! Settings: one file of defaults, one file, the environment; strict and redacted.
+//! Configuration loading: one file of defaults, one file, the environment; strict and redacted.
 
 mod app;
 mod environment;
@@ -25,7 +25,7 @@ pub(crate) use rules::check_app;
 /// The commented defaults, which are the reference documentation.
 pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 
-/// Everything that can be set. Documented in `default.toml`.
+/// Configuration of the binary. Documented in `default.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {

@@ -1,4 +1,4 @@
-//! The rules that no type can keep.
+//! Validation across settings: the rules that no type can keep.
 
 use push_domain::InvalidSetting;
 

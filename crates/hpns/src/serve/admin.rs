@@ -14,13 +14,13 @@ use tokio_util::task::TaskTracker;
 use super::context::ProcessContext;
 
 /// What writes to the registry until the end may take so long for its last words.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const REGISTRY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a process has that serves operators.
+/// Admin role of a process.
 pub(crate) struct AdminRole {
     pub(super) address: SocketAddr,
     /// What writes to the registry until the end.
-    watches: TaskTracker,
+    registry_tasks: TaskTracker,
 }
 
 impl AdminRole {
@@ -43,21 +43,21 @@ impl AdminRole {
             own_gateway,
             registry,
             keys,
-            board: Arc::clone(&context.board),
+            peers: Arc::clone(&context.peers),
             apps,
             clock: Arc::clone(&context.clock),
         })?;
-        let watches = TaskTracker::new();
-        watches.spawn(admin.clone().keep_watch(context.end.clone()));
+        let registry_tasks = TaskTracker::new();
+        registry_tasks.spawn(admin.clone().run_monitoring(context.end.clone()));
         let edge = Edge::new("admin", Limits::of_a_private_port());
         let (end, tasks) = (context.end.clone(), context.tasks.clone());
         context.tasks.spawn(http_edge::serve(listener, None, admin_api::router(admin), edge, end, tasks));
-        Ok(Self { address, watches })
+        Ok(Self { address, registry_tasks })
     }
 
     /// Waits for the last writes, once the process ends.
     pub(super) async fn end(&self) {
-        self.watches.close();
-        let _ = tokio::time::timeout(LAST_WORDS, self.watches.wait()).await;
+        self.registry_tasks.close();
+        let _ = tokio::time::timeout(REGISTRY_FLUSH_TIMEOUT, self.registry_tasks.wait()).await;
     }
 }

@@ -1,8 +1,8 @@
-//! What the roles of a process share.
+//! Process context: what the roles of a process share.
 
 use std::sync::Arc;
 
-use dispatch_stream::{Board, VitalTasks};
+use dispatch_stream::{PeerDirectory, VitalTasks};
 use push_domain::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::lanes::Lanes;
 
-/// The process as its roles see it. Cheap to clone.
+/// Process context, shared by the roles. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ProcessContext {
     pub(crate) config: Arc<Config>,
@@ -20,7 +20,7 @@ pub(crate) struct ProcessContext {
     /// The way between gateways and workers, where they are processes of their own.
     pub(crate) lanes: Option<Arc<Lanes>>,
     /// What the processes know of each other.
-    pub(crate) board: Arc<Board>,
+    pub(crate) peers: Arc<PeerDirectory>,
     /// What goes on beside the pushes.
     pub(crate) tasks: TaskTracker,
     /// Asks callers to go elsewhere.
@@ -37,18 +37,18 @@ impl ProcessContext {
     pub(crate) async fn open(config: Arc<Config>) -> anyhow::Result<Self> {
         let lanes = Lanes::open(&config).await?.map(Arc::new);
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let board = Arc::new(match &lanes {
-            Some(lanes) => Board::new(&id, &lanes.all, &lanes.words),
-            None => Board::alone(&id),
+        let peers = Arc::new(match &lanes {
+            Some(lanes) => PeerDirectory::new(&id, &lanes.all, &lanes.peer_keys),
+            None => PeerDirectory::alone(&id),
         });
         let (draining, stop, lost, end) = Default::default();
         let (clock, tasks) = (Arc::new(SystemClock), TaskTracker::new());
-        Ok(Self { config, id, clock, lanes, board, tasks, draining, stop, lost, end })
+        Ok(Self { config, id, clock, lanes, peers, tasks, draining, stop, lost, end })
     }
 
     /// Where other processes may be met; nowhere for one that is alone.
-    pub(crate) fn shared_board(&self) -> Option<&Arc<Board>> {
-        self.lanes.is_some().then_some(&self.board)
+    pub(crate) fn shared_peers(&self) -> Option<&Arc<PeerDirectory>> {
+        self.lanes.is_some().then_some(&self.peers)
     }
 
     /// Runs tasks whose panic ends the process.

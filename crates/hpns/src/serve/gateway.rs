@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dispatch_stream::{InProcess, RedisGateway, Submit, VitalTasks};
+use dispatch_stream::{InProcessQueue, JobProducer, RedisGateway, VitalTasks};
 use gateway::{Authenticator, Gateway, Parts, Version};
 use http_edge::{DrainService, Edge, Tls};
 use push_domain::AppCatalogue;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::context::ProcessContext;
 use crate::listener_tls::ListenerTls;
 
-/// What a process has that takes pushes.
+/// Gateway role of a process.
 pub(crate) struct GatewayRole {
     pub(crate) gateway: Arc<Gateway>,
     authenticator: Arc<Authenticator>,
@@ -46,8 +46,8 @@ impl GatewayRole {
         let ProcessContext { config, clock, .. } = context;
         let mut authenticator =
             Authenticator::new(config.gateway.admission(&config.region), keys, Arc::clone(clock));
-        if let Some(board) = context.shared_board() {
-            authenticator = authenticator.sharing(Arc::clone(board));
+        if let Some(peers) = context.shared_peers() {
+            authenticator = authenticator.sharing(Arc::clone(peers));
         }
         let authenticator = Arc::new(authenticator);
         let gateway = Gateway::new(Parts {
@@ -93,9 +93,9 @@ impl GatewayRole {
         &self,
         number: usize,
         threads: usize,
-        queue: &InProcess,
+        queue: &InProcessQueue,
         tasks: &VitalTasks,
-    ) -> Arc<dyn Submit> {
+    ) -> Arc<dyn JobProducer> {
         match &self.lanes {
             Some(lanes) => Arc::new(lanes.serve(number, threads, tasks)),
             None => Arc::new(queue.clone()),
@@ -106,7 +106,7 @@ impl GatewayRole {
     pub(super) async fn serve(
         &self,
         listeners: Listeners,
-        submit: Arc<dyn Submit>,
+        submit: Arc<dyn JobProducer>,
         context: &ProcessContext,
         tasks: &TaskTracker,
     ) {

@@ -1,4 +1,4 @@
-//! The private port: health, readiness, metrics.
+//! Health endpoint (private port): liveness, readiness, metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::worker::WorkerRole;
 /// A serving thread that has not run for so long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 
-/// What the port looks at.
+/// State of the health endpoint.
 #[derive(Clone)]
 pub(crate) struct Health {
     pub(crate) metrics: PrometheusHandle,
@@ -43,10 +43,10 @@ async fn live(State(health): State<Health>) -> Result<&'static str, Problem> {
     if health.draining.is_cancelled() {
         return Ok("live\n");
     }
-    if health.watchdogs.iter().any(|thread| thread.silence() > STUCK_AFTER) {
+    if health.watchdogs.iter().any(|thread| thread.stalled_for() > STUCK_AFTER) {
         return Err(Problem::new(ErrorKind::Internal, "stuck", "a serving thread has not run for 15 s"));
     }
-    if health.roles.worker.as_ref().is_some_and(|role| role.silence() > STUCK_AFTER) {
+    if health.roles.worker.as_ref().is_some_and(|role| role.stalled_for() > STUCK_AFTER) {
         return Err(Problem::new(ErrorKind::Internal, "stuck", "a reader of jobs has not moved for 15 s"));
     }
     Ok("live\n")

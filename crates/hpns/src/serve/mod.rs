@@ -1,4 +1,4 @@
-//! A process that serves: its roles, put together, from the start to the end.
+//! Server process: assembles its roles, starts them, and shuts them down.
 
 mod admin;
 mod context;
@@ -31,14 +31,14 @@ use crate::cli::ConfigOptions;
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::hardening;
-use crate::keyfile::Holder;
+use crate::keyfile::KeyHolder;
 use crate::registry::Registry;
 use crate::telemetry::{self, Telemetry};
 
 /// How long the last writes to the registry may take.
-const LAST_WRITES: Duration = Duration::from_secs(10);
+const SHUTDOWN_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a process does.
+/// Role of a process, as the command line names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Everything.
@@ -128,7 +128,7 @@ async fn serve(
         demo.announce(gateway, console, &secrets)?;
     }
     let ended = until_stopped(signals, threads, process.shutdown()).await;
-    if tokio::time::timeout(LAST_WRITES, process.end(admin)).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_WRITE_TIMEOUT, process.end(admin)).await.is_err() {
         warn!("the registry did not let go in time");
     }
     ended
@@ -136,18 +136,18 @@ async fn serve(
 
 /// Opens the registry of a gateway and of the admin role, which share one in one process.
 async fn open_registry(role: Role, config: &Config) -> anyhow::Result<Option<(Registry, Keys)>> {
-    let holder = if role.is_admin() { Holder::Operators } else { Holder::Gateway };
+    let holder = if role.is_admin() { KeyHolder::Operators } else { KeyHolder::Gateway };
     let needed = role.is_gateway() || role.is_admin();
     Ok(if needed { Some(Registry::open(config, holder).await?) } else { None })
 }
 
-/// The roles that the serving threads carry out.
+/// Assembled roles that the serving threads carry out.
 pub(crate) struct Roles {
     gateway: Option<GatewayRole>,
     worker: Option<WorkerRole>,
 }
 
-/// A process and its roles.
+/// Server process and its roles.
 struct Process {
     context: ProcessContext,
     roles: Arc<Roles>,

@@ -8,9 +8,9 @@ use dispatch_stream::ProcessState;
 use super::Roles;
 use super::context::ProcessContext;
 
-const EXCHANGE: Duration = Duration::from_millis(500);
+const EXCHANGE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Tells the other processes how this one is, and acts on what they tell.
+/// Peer sync: publishes this process's state to the others, and acts on theirs.
 pub(super) struct PeerSync {
     context: ProcessContext,
     roles: Arc<Roles>,
@@ -33,27 +33,27 @@ impl PeerSync {
             self.exchange().await;
             tokio::select! {
                 () = self.context.stop.cancelled() => return,
-                () = tokio::time::sleep(EXCHANGE) => {}
+                () = tokio::time::sleep(EXCHANGE_INTERVAL) => {}
             }
         }
     }
 
     async fn exchange(&self) {
-        let ProcessContext { board, .. } = &self.context;
-        let state = self.state(board.is_watched());
+        let ProcessContext { peers, .. } = &self.context;
+        let state = self.state(peers.is_watched());
         let worker = self.roles.worker.as_ref();
         if let Some(role) = worker {
-            role.guards.confer(board).await;
+            role.guards.exchange_evidence(peers).await;
         }
         let adds_up = worker.is_some_and(super::worker::WorkerRole::is_reaper);
         // Without an answer, what was known before holds.
-        let Some(summary) = board.publish(state, adds_up).await else { return };
+        let Some(summary) = peers.publish(state, adds_up).await else { return };
         if let Some(role) = worker {
             role.guards.share_among(summary.workers.max(1));
         }
         // In one process the worker itself answers at once.
         if let Some(role) = self.roles.gateway.as_ref().filter(|_| self.context.lanes.is_some()) {
-            role.gateway.hear(&summary);
+            role.gateway.apply_summary(&summary);
         }
     }
 

@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::thread::ServingThread;
 
-/// The signals that ask to stop. Made before the first request is taken, so that none is missed.
+/// Signal listener for shutdown. Made before the first request is taken, so that none is missed.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -40,7 +40,7 @@ impl Signals {
     }
 }
 
-/// The shutdown sequence of a process.
+/// Shutdown sequence of a process, with its tokens and times.
 pub(crate) struct ShutdownSequence {
     /// Without being asked, when this says that a task is lost.
     pub(crate) lost: CancellationToken,

@@ -1,4 +1,4 @@
-//! A serving thread: its own runtime, listener, way to the workers, worker and provider connections. No lock on the way of
+//! Serving thread: its own runtime, listener, queue, worker and provider connections. No lock on the way of
 //! a push is shared with the other threads (docs/PERFORMANCE.md).
 
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dispatch_stream::{InProcess, VitalTasks};
+use dispatch_stream::{InProcessQueue, VitalTasks};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,7 @@ use super::gateway::Listeners;
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// A running thread.
+/// Handle of a running serving thread.
 pub(crate) struct ServingThread {
     pub(crate) thread: JoinHandle<()>,
     /// Resolves when everything that the thread took is answered.
@@ -66,7 +66,7 @@ async fn serve(
     tasks: &TaskTracker,
 ) {
     // Between the halves of one thread, where there are no lanes.
-    let queue = InProcess::new(context.config.dispatch.capacity);
+    let queue = InProcessQueue::new(context.config.dispatch.capacity);
     let submit =
         roles.gateway.as_ref().map(|role| role.submit(number, context.config.threads(), &queue, vital));
     let delivery =
@@ -84,7 +84,7 @@ async fn serve(
     }
 }
 
-/// Tells when a thread last ran.
+/// Watchdog of a serving thread: tells for how long it has not run.
 #[derive(Debug, Clone)]
 pub(crate) struct Watchdog {
     began: Instant,
@@ -98,7 +98,7 @@ impl Watchdog {
     }
 
     /// Returns for how long the thread has not run.
-    pub(crate) fn silence(&self) -> Duration {
+    pub(crate) fn stalled_for(&self) -> Duration {
         self.began.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 

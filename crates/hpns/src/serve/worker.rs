@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatch_stream::{InProcess, JobSource, RedisWorker, VitalTasks};
+use dispatch_stream::{InProcessQueue, JobConsumer, RedisWorker, VitalTasks};
 use dispatch_worker::{Guards, Parts, Worker};
 use push_domain::Provider;
-use tenant_registry::Recorder;
+use tenant_registry::LedgerWriter;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -15,15 +15,15 @@ use crate::apps::{Apps, CredentialLoader, ThreadSenders};
 use crate::registry::Ledger;
 
 /// How long the last verdicts may take to their gateways when a worker stops.
-const LAST_VERDICTS: Duration = Duration::from_secs(5);
+const VERDICT_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the registry may keep a start waiting for what is known of credentials.
-const FIRST_READ: Duration = Duration::from_secs(2);
+const PROOFS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a process has that delivers.
+/// Worker role of a process.
 pub(crate) struct WorkerRole {
     pub(crate) apps: Arc<Apps>,
     pub(crate) guards: Guards,
-    recorder: Recorder,
+    ledger_writer: LedgerWriter,
     ledger: Ledger,
     /// The way from gateways in other processes.
     lanes: Option<RedisWorker>,
@@ -40,13 +40,13 @@ impl WorkerRole {
         };
         let loader = CredentialLoader::new(Arc::clone(config), Arc::clone(clock), context.tasks.clone())?;
         let apps = Arc::new(Apps::load(Arc::clone(config), Some(loader))?);
-        let guards = apps.guards(context.shared_board());
+        let guards = apps.guards(context.shared_peers());
         let lanes =
             context.lanes.as_ref().map(|lanes| lanes.worker(&context.id, config, clock)).transpose()?;
-        let role = Self { apps, guards, recorder: Recorder::new(ledger.ledger()), ledger, lanes };
+        let role = Self { apps, guards, ledger_writer: LedgerWriter::new(ledger.ledger()), ledger, lanes };
         // A registry that does not answer is no reason not to deliver; it is asked again.
         let known = role.ledger.ledger();
-        let _ = tokio::time::timeout(FIRST_READ, Box::pin(role.apps.proven.read(&*known))).await;
+        let _ = tokio::time::timeout(PROOFS_TIMEOUT, Box::pin(role.apps.proven.read(&*known))).await;
         role.keep_records(context);
         Ok(role)
     }
@@ -57,21 +57,21 @@ impl WorkerRole {
         tasks.spawn(self.guards.clone().keep_published());
         let (apps, known) = (Arc::clone(&self.apps), Arc::clone(&ledger));
         tasks.spawn(apps.keep_proofs(known, Arc::clone(clock), stop.clone()));
-        tasks.spawn(self.recorder.clone().keep_flushed(stop.clone()));
-        tasks.spawn(tenant_registry::keep_forgetting(ledger, Arc::clone(clock), stop.clone()));
+        tasks.spawn(self.ledger_writer.clone().keep_flushed(stop.clone()));
+        tasks.spawn(tenant_registry::run_device_retention(ledger, Arc::clone(clock), stop.clone()));
     }
 
     /// Starts a worker for everything that a serving thread claims; what it returns ends when all of that is finished.
     pub(super) fn deliver(
         &self,
         number: usize,
-        queue: &InProcess,
+        queue: &InProcessQueue,
         context: &ProcessContext,
         vital: &VitalTasks,
         tasks: &TaskTracker,
     ) -> TaskTracker {
         let config = &context.config;
-        let source: Arc<dyn JobSource> = match &self.lanes {
+        let source: Arc<dyn JobConsumer> = match &self.lanes {
             Some(lanes) => {
                 Arc::new(lanes.serve(number, config.threads(), Arc::clone(&self.apps.catalogue), vital))
             }
@@ -80,7 +80,7 @@ impl WorkerRole {
         let worker = Worker::new(Parts {
             senders: Box::new(ThreadSenders::new(Arc::clone(&self.apps), tasks.clone())),
             guards: self.guards.clone(),
-            recorder: self.recorder.clone(),
+            ledger_writer: self.ledger_writer.clone(),
             clock: Arc::clone(&context.clock),
             config: config.worker.clone(),
             tasks: tasks.clone(),
@@ -102,7 +102,7 @@ impl WorkerRole {
     /// Waits until every verdict is published, as long as that may take.
     pub(super) async fn settled(&self) {
         if let Some(lanes) = &self.lanes {
-            let _ = tokio::time::timeout(LAST_VERDICTS, lanes.settled()).await;
+            let _ = tokio::time::timeout(VERDICT_FLUSH_TIMEOUT, lanes.settled()).await;
         }
     }
 
@@ -116,13 +116,13 @@ impl WorkerRole {
     }
 
     /// Returns for how long the slowest reader of jobs has not moved.
-    pub(super) fn silence(&self) -> Duration {
-        self.lanes.as_ref().map(RedisWorker::silence).unwrap_or_default()
+    pub(super) fn stalled_for(&self) -> Duration {
+        self.lanes.as_ref().map(RedisWorker::stalled_for).unwrap_or_default()
     }
 
     /// Writes what is left to write.
     pub(super) async fn end(&self) {
-        if let Err(error) = self.recorder.flush().await {
+        if let Err(error) = self.ledger_writer.flush().await {
             warn!(%error, "the last sightings of devices could not be written");
         }
         self.ledger.close().await;

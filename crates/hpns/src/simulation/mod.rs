@@ -1,9 +1,9 @@
-//! The whole way of a push, thousands of times in simulated time: the real gateway and the real worker around
+//! Simulation test of the whole way of a push, in simulated time: the real gateway and the real worker around
 //! the in-process hand-over, a provider that fails in every way it can, callers that leave, workers that end
 //! or stand still in the middle of their work. Every seed is another story; one that fails is told by its number,
 //! which gives the same callers and the same provider again. (The product's own jitter is not seeded.)
 
-mod shifts;
+mod worker_pool;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
-use dispatch_stream::InProcess;
-use dispatch_worker::{Guards, PaceLimit, Proofs, Worker};
+use dispatch_stream::InProcessQueue;
+use dispatch_worker::{CredentialProofs, Guards, RateLimit, Worker};
 use gateway::{Access, AdmissionConfig, Authenticator, Gateway, Version};
 use http::Request;
 use push_domain::{
@@ -22,13 +22,13 @@ use push_domain::{
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tenant_registry::{DeliveryLedger, Keys, Recorder, RegistryError, Sighting};
+use tenant_registry::{DeliveryLedger, DeviceActivity, Keys, LedgerWriter, RegistryError};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::config::Config;
-use shifts::Shifts;
+use worker_pool::WorkerPool;
 
 const PUSHES: u64 = 40;
 /// How many of them the fault hits, on average: more than twenty a story, with those of callers and workers.
@@ -43,17 +43,17 @@ struct Sent {
     dead: bool,
 }
 
-/// A provider that takes its time, and fails by the dice.
+/// Flaky provider: takes its time, and fails at random.
 #[derive(Debug)]
-struct Fickle {
+struct FlakyProvider {
     worker: u32,
     dice: Arc<Mutex<StdRng>>,
     sent: Arc<Mutex<HashMap<String, Vec<Sent>>>>,
 }
 
-/// What the dice say of one attempt.
+/// Drawn outcome of one attempt.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum DrawnOutcome {
     Accepted,
     Dead,
     Refused,
@@ -62,34 +62,34 @@ enum Fate {
     Panic,
 }
 
-impl Fickle {
-    fn throw(&self) -> (Duration, Fate) {
+impl FlakyProvider {
+    fn throw(&self) -> (Duration, DrawnOutcome) {
         let mut dice = self.dice.lock().unwrap();
         let time = Duration::from_millis(dice.random_range(1..200));
         if !dice.random_bool(FAULTY) {
-            return (time, Fate::Accepted);
+            return (time, DrawnOutcome::Accepted);
         }
         let fate = match dice.random_range(0..7) {
-            0 => Fate::Dead,
-            1 => Fate::Refused,
-            2 | 3 => Fate::Later(RetryScope::Attempt),
-            4 => Fate::Later(RetryScope::Device),
-            5 => Fate::Silence,
-            _ => Fate::Panic,
+            0 => DrawnOutcome::Dead,
+            1 => DrawnOutcome::Refused,
+            2 | 3 => DrawnOutcome::Later(RetryScope::Attempt),
+            4 => DrawnOutcome::Later(RetryScope::Device),
+            5 => DrawnOutcome::Silence,
+            _ => DrawnOutcome::Panic,
         };
         (time, fate)
     }
 }
 
 #[async_trait]
-impl PushSender for Fickle {
+impl PushSender for FlakyProvider {
     async fn send(&self, request: &ProviderRequest, attempt: Attempt) -> Outcome {
         let (time, fate) = self.throw();
-        let (accepted, dead) = (matches!(fate, Fate::Accepted), matches!(fate, Fate::Dead));
+        let (accepted, dead) = (matches!(fate, DrawnOutcome::Accepted), matches!(fate, DrawnOutcome::Dead));
         let sent = Sent { at: Instant::now(), worker: self.worker, accepted, dead };
         self.sent.lock().unwrap().entry(request.token().expose().to_owned()).or_default().push(sent);
         let word = Reason::known("word");
-        if let Fate::Silence = fate {
+        if let DrawnOutcome::Silence = fate {
             tokio::time::sleep_until(attempt.deadline).await;
             return Outcome::TryLater {
                 after: None,
@@ -100,11 +100,13 @@ impl PushSender for Fickle {
         }
         tokio::time::sleep_until(attempt.deadline.min(Instant::now() + time)).await;
         match fate {
-            Fate::Accepted => Outcome::Accepted,
-            Fate::Dead => Outcome::TokenDead { since: None, reason: Reason::known("Unregistered") },
-            Fate::Refused => Outcome::Refused { reason: word },
-            Fate::Later(scope) => Outcome::TryLater { after: None, scope, ambiguous: false, reason: word },
-            Fate::Silence | Fate::Panic => panic!("by the dice"),
+            DrawnOutcome::Accepted => Outcome::Accepted,
+            DrawnOutcome::Dead => Outcome::TokenDead { since: None, reason: Reason::known("Unregistered") },
+            DrawnOutcome::Refused => Outcome::Refused { reason: word },
+            DrawnOutcome::Later(scope) => {
+                Outcome::TryLater { after: None, scope, ambiguous: false, reason: word }
+            }
+            DrawnOutcome::Silence | DrawnOutcome::Panic => panic!("by the dice"),
         }
     }
 }
@@ -113,7 +115,7 @@ struct NoLedger;
 
 #[async_trait]
 impl DeliveryLedger for NoLedger {
-    async fn record(&self, _: &[Sighting]) -> Result<(), RegistryError> {
+    async fn record(&self, _: &[DeviceActivity]) -> Result<(), RegistryError> {
         Ok(())
     }
 
@@ -133,7 +135,7 @@ impl DeliveryLedger for NoLedger {
 /// Every app has had a success.
 struct Proven;
 
-impl Proofs for Proven {
+impl CredentialProofs for Proven {
     fn is_proven(&self, _: &AppId) -> bool {
         true
     }
@@ -141,19 +143,19 @@ impl Proofs for Proven {
     fn prove(&self, _: &AppId) {}
 }
 
-/// Everything between a caller and the provider.
-struct Story {
+/// Test scenario: everything between a caller and the provider.
+struct Scenario {
     gateway: gateway::CredentialService,
     clock: Arc<dyn Clock>,
     config: Config,
-    queue: InProcess,
-    shifts: Arc<Shifts>,
+    queue: InProcessQueue,
+    shifts: Arc<WorkerPool>,
     dice: Arc<Mutex<StdRng>>,
     tasks: TaskTracker,
     sent: Arc<Mutex<HashMap<String, Vec<Sent>>>>,
 }
 
-impl Story {
+impl Scenario {
     fn begin(seed: u64) -> Self {
         let config = Config::parsed("[gateway]\naccess = \"open\"\ndevice_rate_per_second = 0").unwrap();
         let app = App {
@@ -169,7 +171,7 @@ impl Story {
         let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
         let authenticator =
             Arc::new(Authenticator::new(AdmissionConfig::new(Access::Open, "us"), keys, Arc::clone(&clock)));
-        let (queue, tasks) = (InProcess::new(30), TaskTracker::new());
+        let (queue, tasks) = (InProcessQueue::new(30), TaskTracker::new());
         let gateway = Gateway::new(gateway::Parts {
             config: config.gateway.clone(),
             authenticator,
@@ -178,22 +180,22 @@ impl Story {
             version: Version { hash: String::new(), version: String::new() },
         });
         let front = gateway.service(Arc::new(queue.clone()), tasks.clone());
-        let shifts = Shifts::new(queue.clone(), tasks.clone());
+        let shifts = WorkerPool::new(queue.clone(), tasks.clone());
         let dice = Arc::new(Mutex::new(StdRng::seed_from_u64(seed)));
         Self { gateway: front, clock, config, queue, shifts, dice, tasks, sent: Arc::default() }
     }
 
     /// Starts one more worker, and returns its number.
-    fn hire(&self) -> u32 {
-        let shift = self.shifts.hire();
+    fn start_worker(&self) -> u32 {
+        let shift = self.shifts.start_worker();
         let number = shift.worker;
         let (dice, sent) = (Arc::clone(&self.dice), Arc::clone(&self.sent));
-        let sender: Arc<dyn PushSender> = Arc::new(Fickle { worker: number, dice, sent });
-        let limit = |_: &AppId| PaceLimit { credential: "one".into(), per_second: 200 };
+        let sender: Arc<dyn PushSender> = Arc::new(FlakyProvider { worker: number, dice, sent });
+        let limit = |_: &AppId| RateLimit { credential: "one".into(), per_second: 200 };
         let worker = Worker::new(dispatch_worker::Parts {
             guards: Guards::new(limit, Arc::new(Proven), 10, None),
             senders: Box::new(HashMap::from([(AppId::new("android"), sender)])),
-            recorder: Recorder::new(Arc::new(NoLedger)),
+            ledger_writer: LedgerWriter::new(Arc::new(NoLedger)),
             clock: Arc::clone(&self.clock),
             config: self.config.worker.clone(),
             tasks: self.tasks.clone(),
@@ -203,14 +205,14 @@ impl Story {
     }
 
     /// Two workers; now and then one of them ends, and another one takes its place, or stands still.
-    async fn staff(&self, mut dice: StdRng) {
-        let mut workers = [self.hire(), self.hire()];
+    async fn churn_workers(&self, mut dice: StdRng) {
+        let mut workers = [self.start_worker(), self.start_worker()];
         for _ in 0..dice.random_range(0..4) {
             tokio::time::sleep(Duration::from_millis(dice.random_range(1..400))).await;
             let struck = dice.random_range(0..workers.len());
             if dice.random_bool(0.5) {
                 self.shifts.end(workers[struck]);
-                workers[struck] = self.hire();
+                workers[struck] = self.start_worker();
             } else {
                 let pause = Duration::from_millis(dice.random_range(1..6000));
                 self.shifts.pause(workers[struck], pause);
@@ -234,8 +236,8 @@ impl Story {
     }
 }
 
-async fn tell(seed: u64) {
-    let story = Arc::new(Story::begin(seed));
+async fn run_scenario(seed: u64) {
+    let story = Arc::new(Scenario::begin(seed));
     let mut dice = StdRng::seed_from_u64(seed ^ u64::MAX);
     let mut callers = Vec::new();
     for number in 0..PUSHES {
@@ -257,7 +259,7 @@ async fn tell(seed: u64) {
     for caller in callers {
         waiting.spawn(caller);
     }
-    story.staff(StdRng::seed_from_u64(!seed.rotate_left(32))).await;
+    story.churn_workers(StdRng::seed_from_u64(!seed.rotate_left(32))).await;
     let told = waiting.join_all().await;
     story.queue.close();
     story.tasks.close();
@@ -270,7 +272,7 @@ async fn tell(seed: u64) {
 /// The laws of every push.
 fn judge(
     seed: u64,
-    story: &Story,
+    story: &Scenario,
     number: u64,
     arrived: Instant,
     budget: Duration,
@@ -305,7 +307,7 @@ fn judge(
     }
 }
 
-fn tell_all(seeds: &std::ops::Range<u64>) {
+fn run_scenarios(seeds: &std::ops::Range<u64>) {
     // Panics by the dice are part of the story.
     std::panic::set_hook(Box::new(|info| {
         if !info.to_string().contains("by the dice") {
@@ -323,7 +325,7 @@ fn tell_all(seeds: &std::ops::Range<u64>) {
                     }
                     let mut builder = tokio::runtime::Builder::new_current_thread();
                     let runtime = builder.enable_time().start_paused(true).build().unwrap();
-                    runtime.block_on(tell(seed));
+                    runtime.block_on(run_scenario(seed));
                 }
             });
         }
@@ -332,5 +334,5 @@ fn tell_all(seeds: &std::ops::Range<u64>) {
 
 #[test]
 fn every_answer_is_true_whatever_the_dice_say() {
-    tell_all(&(0..20_000));
+    run_scenarios(&(0..20_000));
 }

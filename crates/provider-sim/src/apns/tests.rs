@@ -1,11 +1,11 @@
-//! What Apple binds a connection to.
+//! Tests of the simulated APNs: what a connection is bound to.
 
 use jsonwebtoken::{EncodingKey, Header};
 use rcgen::{KeyPair, PublicKeyData};
 use serde_json::json;
 
 use super::*;
-use crate::conduct::Conduct;
+use crate::fault::FaultProfile;
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -22,7 +22,7 @@ fn apple() -> Apple {
         key: key.der_bytes().to_vec(),
         record: Arc::new(Record::new(Arc::clone(&clock))),
         scripts: Arc::default(),
-        conductor: Arc::new(Conductor::new(Conduct::apple())),
+        controller: Arc::new(FaultController::new(FaultProfile::apple())),
         clock,
         devices: RateWindows::default(),
         accept_all: false,

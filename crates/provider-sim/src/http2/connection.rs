@@ -1,4 +1,4 @@
-//! One connection: bytes in, frames out, one write for all that one read brought, as late as the
+//! HTTP/2 connection loop: bytes in, frames out, one write for all that one read brought, as late as the
 //! round-trip time says.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Service;
 use super::frame::{Frame, PREFACE, ProtocolError};
 use super::protocol::Protocol;
-use crate::conduct::{Blow, Orders};
+use crate::fault::{Fault, FaultSubscription};
 
 /// How long a peer may take to hear that the connection has ended.
 const LINGER: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(crate) enum Ended {
     Frozen,
 }
 
-/// What was said and has not arrived yet.
+/// Delay line: bytes that are sent and have not arrived yet.
 #[derive(Default)]
 struct DelayLine(VecDeque<(Instant, Vec<u8>)>);
 
@@ -75,40 +75,40 @@ impl DelayLine {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn converse<T, S>(
+pub(crate) async fn serve_connection<T, S>(
     mut transport: T,
     id: u64,
     service: S,
-    mut orders: Orders,
+    mut subscription: FaultSubscription,
 ) -> Result<(), Ended>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Service,
 {
     let mut line = DelayLine::default();
-    let mut protocol = Protocol::new(id, service, orders.conduct());
+    let mut protocol = Protocol::new(id, service, subscription.profile());
     let mut buffer = BytesMut::with_capacity(64 * 1024);
     let mut greeted = false;
     loop {
-        let delay = protocol.conduct.delay();
+        let delay = protocol.profile.delay();
         line.pass(&mut transport, &mut protocol.out, delay).await?;
         let next = [protocol.next_event(), line.next()].into_iter().flatten().min();
         let step = tokio::select! {
             read = transport.read_buf(&mut buffer) => {
                 if !matches!(read, Ok(1..)) {
-                    protocol.settle_the_rest();
+                    protocol.settle_unanswered();
                     return read.map(drop).map_err(Ended::from);
                 }
                 read_frames(&mut protocol, &mut buffer, &mut greeted)
             }
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => protocol.time_passed(),
-            blow = orders.next() => {
-                protocol.conduct = orders.conduct();
-                blow.map_or(Ok(()), |blow| struck(&mut protocol, blow))
+            fault = subscription.next() => {
+                protocol.profile = subscription.profile();
+                fault.map_or(Ok(()), |fault| apply_fault(&mut protocol, fault))
             }
         };
         if step.is_err() {
-            protocol.settle_the_rest();
+            protocol.settle_unanswered();
         }
         match step {
             Ok(()) => {}
@@ -118,7 +118,7 @@ where
             }
             Err(Ended::Frozen) => return pending().await,
             Err(ended) => {
-                let delay = protocol.conduct.delay();
+                let delay = protocol.profile.delay();
                 let _ = line.pass(&mut transport, &mut protocol.out, delay).await;
                 while let Some(at) = line.next() {
                     sleep_until(at).await;
@@ -155,23 +155,23 @@ fn read_frames<S: Service>(
     Ok(())
 }
 
-fn struck<S: Service>(protocol: &mut Protocol<S>, blow: Blow) -> Result<(), Ended> {
-    protocol.struck();
-    match blow {
-        Blow::BlackHole => Err(Ended::BlackHole),
-        Blow::Freeze => Err(Ended::Frozen),
-        Blow::Close => Err(Ended::Closed),
-        Blow::Reset => {
+fn apply_fault<S: Service>(protocol: &mut Protocol<S>, fault: Fault) -> Result<(), Ended> {
+    protocol.count_struck();
+    match fault {
+        Fault::BlackHole => Err(Ended::BlackHole),
+        Fault::Freeze => Err(Ended::Frozen),
+        Fault::Close => Err(Ended::Closed),
+        Fault::Reset => {
             protocol.reset_all();
             Ok(())
         }
-        Blow::GoAway => protocol.go_away(0, br#"{"reason":"Shutdown"}"#),
-        Blow::GoAwayText => protocol.go_away(0, b"Shutting down for maintenance."),
-        Blow::GoAwayUnprocessed => {
+        Fault::GoAway => protocol.go_away(0, br#"{"reason":"Shutdown"}"#),
+        Fault::GoAwayText => protocol.go_away(0, b"Shutting down for maintenance."),
+        Fault::GoAwayUnprocessed => {
             protocol.forget_open();
             protocol.go_away(0, br#"{"reason":"Shutdown"}"#)
         }
-        Blow::Streams { streams } => {
+        Fault::Streams { streams } => {
             protocol.allow(streams);
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! Frames: nine bytes of header, then the payload (RFC 9113, section 4.1).
+//! HTTP/2 frames: nine bytes of header, then the payload (RFC 9113, section 4.1).
 
 use bytes::{Buf, Bytes, BytesMut};
 

@@ -1,18 +1,18 @@
-//! Header blocks: read through an HPACK library, written by hand as literals.
+//! HPACK header blocks: read through a library, written by hand as literals.
 
 use httlib_hpack::Decoder;
 
 use super::frame::ProtocolError;
 use super::{Reply, Request};
 
-/// Reads header blocks; keeps the connection's header table.
+/// HPACK decoder of one connection, with its header table.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
+pub(super) struct HeaderDecoder {
     decoder: Decoder<'static>,
     fields: Vec<(Vec<u8>, Vec<u8>, u8)>,
 }
 
-impl Heads {
+impl HeaderDecoder {
     /// Reads one block into a request without a body.
     pub(super) fn read(&mut self, mut block: Vec<u8>, request: &mut Request) -> Result<(), ProtocolError> {
         self.fields.clear();

@@ -2,15 +2,15 @@
 //! that senders have to survive.
 
 mod connection;
-mod due;
 mod frame;
 mod head;
 mod protocol;
+mod scheduled_reply;
 
 use bytes::Bytes;
 use std::time::Duration;
 
-pub(crate) use connection::converse;
+pub(crate) use connection::serve_connection;
 
 /// A complete request.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ impl Request {
     }
 }
 
-/// What becomes of a request.
+/// Reply action: what becomes of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum ReplyAction {
     /// It is answered.
     #[default]
     Answer,
@@ -57,30 +57,30 @@ pub(crate) enum Fate {
     Freeze,
 }
 
-impl Fate {
+impl ReplyAction {
     /// Whether the provider has dealt with the request.
     pub(crate) const fn is_processed(self) -> bool {
         !matches!(self, Self::Refuse | Self::GoAwayUnprocessed)
     }
 }
 
-/// An answer.
+/// Reply to a request, and what becomes of the connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
     pub(crate) delay: Duration,
-    pub(crate) fate: Fate,
+    pub(crate) action: ReplyAction,
     /// How many requests the peer may have open from now on.
     pub(crate) streams: Option<u32>,
     /// Whether the push counts as delivered; if it is not said, the status says it.
     pub(crate) delivered: Option<bool>,
     /// Whether the connection ends after this answer, and with which word.
-    pub(crate) goodbye: Option<&'static str>,
+    pub(crate) go_away_reason: Option<&'static str>,
 }
 
-/// What a server says to requests.
+/// Server behaviour behind the HTTP/2 layer: decides on requests, counts events.
 pub(crate) trait Service {
     /// How many requests a new connection may have open.
     fn initial_streams(&self) -> u32;
@@ -92,14 +92,14 @@ pub(crate) trait Service {
     fn settled(&mut self, request: &Request, reply: &Reply);
 
     /// What a GOAWAY says when too many requests are open: its code and text.
-    fn overrun(&self) -> (u32, &'static str);
+    fn excess_go_away(&self) -> (u32, &'static str);
 
     /// A PING came.
     fn pinged(&self);
 
     /// More requests were open than allowed.
-    fn overran(&self);
+    fn count_excess_request(&self);
 
-    /// A blow hit a connection with so many open requests.
-    fn struck(&self, open: usize);
+    /// A fault hit a connection with so many open requests.
+    fn count_struck(&self, open: usize);
 }

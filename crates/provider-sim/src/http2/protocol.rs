@@ -1,4 +1,4 @@
-//! The protocol without I/O: frames become requests, replies become frames.
+//! HTTP/2 state machine without I/O: frames become requests, replies become frames.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::connection::Ended;
-use super::due::Due;
 use super::frame::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, HEADERS, INTERNAL_ERROR,
     MAX_FRAME_BYTES, PING, ProtocolError, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, put,
     put_first_settings, put_go_away, put_streams,
 };
-use super::head::{self, Heads};
-use super::{Fate, Reply, Request, Service};
-use crate::conduct::{Conduct, Excess};
+use super::head::{self, HeaderDecoder};
+use super::scheduled_reply::ScheduledReply;
+use super::{Reply, ReplyAction, Request, Service};
+use crate::fault::{ExcessAction, FaultProfile};
 
 const WINDOW_BYTES: i64 = 65_535;
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -30,22 +30,22 @@ struct Stream {
 
 /// The state of one connection.
 pub(super) struct Protocol<S> {
-    pub(super) conduct: Arc<Conduct>,
+    pub(super) profile: Arc<FaultProfile>,
     /// What is to be said.
     pub(super) out: Vec<u8>,
     id: u64,
     service: S,
-    heads: Heads,
+    heads: HeaderDecoder,
     streams: HashMap<u32, Stream>,
     /// Requests that are not answered yet, and whether they are complete.
     open: BTreeMap<u32, bool>,
     allowed: u32,
     last_stream: u32,
     /// The last stream that a GOAWAY covered.
-    goodbye: Option<u32>,
+    go_away_last_stream: Option<u32>,
     /// A header block that goes on in the next frame: stream, flags of its first frame, bytes.
     partial: Option<(u32, u8, Vec<u8>)>,
-    due: BinaryHeap<Due>,
+    due: BinaryHeap<ScheduledReply>,
     order: u64,
     /// Bodies that wait for the peer's window, and whether an empty frame ends them.
     blocked: VecDeque<(u32, Bytes)>,
@@ -58,22 +58,22 @@ pub(super) struct Protocol<S> {
 }
 
 impl<S: Service> Protocol<S> {
-    pub(super) fn new(id: u64, service: S, conduct: Arc<Conduct>) -> Self {
+    pub(super) fn new(id: u64, service: S, profile: Arc<FaultProfile>) -> Self {
         let allowed = service.initial_streams();
         let mut out = Vec::new();
         put_first_settings(&mut out, allowed);
         let now = Instant::now();
         Self {
-            conduct,
+            profile,
             out,
             id,
             service,
-            heads: Heads::default(),
+            heads: HeaderDecoder::default(),
             streams: HashMap::new(),
             open: BTreeMap::new(),
             allowed,
             last_stream: 0,
-            goodbye: None,
+            go_away_last_stream: None,
             partial: None,
             due: BinaryHeap::new(),
             order: 0,
@@ -89,27 +89,27 @@ impl<S: Service> Protocol<S> {
 
     /// When something happens by itself.
     pub(super) fn next_event(&self) -> Option<Instant> {
-        let age = self.deadline(self.began, self.conduct.max_age_ms);
-        let idle = self.deadline(self.last_request, self.conduct.idle_ms);
+        let age = self.deadline(self.began, self.profile.max_age_ms);
+        let idle = self.deadline(self.last_request, self.profile.idle_ms);
         [self.due.peek().map(|due| due.at), age, idle].into_iter().flatten().min()
     }
 
     fn deadline(&self, since: Instant, millis: u64) -> Option<Instant> {
-        (millis > 0 && self.goodbye.is_none()).then(|| since + Duration::from_millis(millis))
+        (millis > 0 && self.go_away_last_stream.is_none()).then(|| since + Duration::from_millis(millis))
     }
 
     /// Does what is due.
     pub(super) fn time_passed(&mut self) -> Result<(), Ended> {
         let now = Instant::now();
         while self.due.peek().is_some_and(|due| due.at <= now) {
-            if let Some(Due { request, reply, .. }) = self.due.pop() {
+            if let Some(ScheduledReply { request, reply, .. }) = self.due.pop() {
                 self.settle(&request, &reply)?;
             }
         }
-        if self.deadline(self.began, self.conduct.max_age_ms).is_some_and(|at| at <= now) {
+        if self.deadline(self.began, self.profile.max_age_ms).is_some_and(|at| at <= now) {
             return self.go_away(0, b"max_age");
         }
-        if self.deadline(self.last_request, self.conduct.idle_ms).is_some_and(|at| at <= now) {
+        if self.deadline(self.last_request, self.profile.idle_ms).is_some_and(|at| at <= now) {
             return self.go_away(0, b"session_timeout");
         }
         Ok(())
@@ -160,7 +160,7 @@ impl<S: Service> Protocol<S> {
     fn pinged(&mut self, frame: &Frame) -> Result<(), Ended> {
         self.service.pinged();
         self.pings += 1;
-        if self.conduct.pings > 0 && self.pings >= self.conduct.pings {
+        if self.profile.pings > 0 && self.pings >= self.profile.pings {
             return self.go_away(ENHANCE_YOUR_CALM, b"too_many_pings");
         }
         put(&mut self.out, PING, ACK, 0, &frame.payload);
@@ -181,13 +181,13 @@ impl<S: Service> Protocol<S> {
             body: Bytes::new(),
         };
         self.heads.read(block, &mut request)?;
-        if self.goodbye.is_some_and(|last| id > last) {
+        if self.go_away_last_stream.is_some_and(|last| id > last) {
             return Ok(()); // Not processed, as the GOAWAY said.
         }
         if self.open.len() >= self.allowed as usize {
-            self.service.overran();
-            if self.conduct.excess == Excess::GoAway {
-                let (code, text) = self.service.overrun();
+            self.service.count_excess_request();
+            if self.profile.excess == ExcessAction::GoAway {
+                let (code, text) = self.service.excess_go_away();
                 return self.go_away(code, text.as_bytes());
             }
             put(&mut self.out, RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes());
@@ -207,7 +207,7 @@ impl<S: Service> Protocol<S> {
     fn data(&mut self, frame: &Frame) -> Result<(), Ended> {
         let size = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
         self.consumed += size;
-        if self.consumed >= self.conduct.window_refill_bytes {
+        if self.consumed >= self.profile.window_refill_bytes {
             put(&mut self.out, WINDOW_UPDATE, 0, 0, &self.consumed.to_be_bytes());
             self.consumed = 0;
         }
@@ -242,16 +242,16 @@ impl<S: Service> Protocol<S> {
     fn complete(&mut self, request: Request) -> Result<(), Ended> {
         self.open.insert(request.stream, true);
         let mut reply = self.service.answer(&request);
-        reply.delay += self.conduct.latency();
+        reply.delay += self.profile.latency();
         self.requests += 1;
-        if self.conduct.max_requests > 0 && self.requests.is_multiple_of(self.conduct.max_requests) {
+        if self.profile.max_requests > 0 && self.requests.is_multiple_of(self.profile.max_requests) {
             self.go_away(0, b"max_age")?;
         }
-        if reply.delay.is_zero() || reply.fate == Fate::Hang {
+        if reply.delay.is_zero() || reply.action == ReplyAction::Hang {
             return self.settle(&request, &reply);
         }
         self.order += 1;
-        self.due.push(Due { at: Instant::now() + reply.delay, order: self.order, request, reply });
+        self.due.push(ScheduledReply { at: Instant::now() + reply.delay, order: self.order, request, reply });
         Ok(())
     }
 
@@ -262,19 +262,19 @@ impl<S: Service> Protocol<S> {
         if let Some(streams) = reply.streams {
             self.allow(streams);
         }
-        if reply.fate == Fate::Hang || self.open.remove(&id).is_none() {
+        if reply.action == ReplyAction::Hang || self.open.remove(&id).is_none() {
             return Ok(()); // Never answered, or reset by the peer.
         }
-        match reply.fate {
-            Fate::Answer | Fate::Half | Fate::Hang => self.answer(id, reply),
-            Fate::Reset => put(&mut self.out, RST_STREAM, 0, id, &INTERNAL_ERROR.to_be_bytes()),
-            Fate::Refuse => put(&mut self.out, RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes()),
-            Fate::Close => return Err(Ended::Closed),
-            Fate::GoAway => {
+        match reply.action {
+            ReplyAction::Answer | ReplyAction::Half | ReplyAction::Hang => self.answer(id, reply),
+            ReplyAction::Reset => put(&mut self.out, RST_STREAM, 0, id, &INTERNAL_ERROR.to_be_bytes()),
+            ReplyAction::Refuse => put(&mut self.out, RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes()),
+            ReplyAction::Close => return Err(Ended::Closed),
+            ReplyAction::GoAway => {
                 put_go_away(&mut self.out, self.last_stream, 0, br#"{"reason":"Shutdown"}"#);
                 return Err(Ended::Closed);
             }
-            Fate::GoAwayUnprocessed => {
+            ReplyAction::GoAwayUnprocessed => {
                 self.last_stream = id.saturating_sub(2);
                 self.open.retain(|open, _| *open < id);
                 self.streams.retain(|open, _| *open < id);
@@ -282,10 +282,10 @@ impl<S: Service> Protocol<S> {
                     std::mem::take(&mut self.due).into_iter().filter(|due| due.request.stream < id).collect();
                 return self.go_away(0, br#"{"reason":"Shutdown"}"#);
             }
-            Fate::BlackHole => return Err(Ended::BlackHole),
-            Fate::Freeze => return Err(Ended::Frozen),
+            ReplyAction::BlackHole => return Err(Ended::BlackHole),
+            ReplyAction::Freeze => return Err(Ended::Frozen),
         }
-        if let Some(word) = reply.goodbye {
+        if let Some(word) = reply.go_away_reason {
             return self.go_away(0, format!(r#"{{"reason":"{word}"}}"#).as_bytes());
         }
         self.end_if_done()
@@ -293,7 +293,7 @@ impl<S: Service> Protocol<S> {
 
     fn answer(&mut self, id: u32, reply: &Reply) {
         let block = head::write(reply);
-        if reply.fate == Fate::Half {
+        if reply.action == ReplyAction::Half {
             put(&mut self.out, HEADERS, END_HEADERS, id, &block);
             put(&mut self.out, DATA, 0, id, &reply.body[..reply.body.len() / 2]);
             put(&mut self.out, RST_STREAM, 0, id, &INTERNAL_ERROR.to_be_bytes());
@@ -304,14 +304,14 @@ impl<S: Service> Protocol<S> {
             self.blocked.push_back((id, reply.body.clone()));
             self.send_blocked();
         }
-        if self.conduct.ping_after_answer {
+        if self.profile.ping_after_answer {
             put(&mut self.out, PING, 0, 0, &[0; 8]);
         }
     }
 
     /// Sends bodies in order, in frames, as far as the peer's connection window allows.
     fn send_blocked(&mut self) {
-        let split = self.conduct.split_answers;
+        let split = self.profile.split_answers;
         while let Some((id, mut body)) = self.blocked.pop_front() {
             let window = usize::try_from(self.send_window).unwrap_or(0);
             let size = body.len().min(MAX_FRAME_BYTES).min(window);
@@ -344,21 +344,21 @@ impl<S: Service> Protocol<S> {
         for id in std::mem::take(&mut self.open).into_keys() {
             put(&mut self.out, RST_STREAM, 0, id, &INTERNAL_ERROR.to_be_bytes());
         }
-        self.settle_the_rest();
+        self.settle_unanswered();
     }
 
     /// Deals with the requests that were taken and will never be answered: they were processed.
-    pub(super) fn settle_the_rest(&mut self) {
-        for Due { request, reply, .. } in std::mem::take(&mut self.due) {
-            let fate = if reply.fate.is_processed() { Fate::Reset } else { reply.fate };
-            self.service.settled(&request, &Reply { fate, ..reply });
+    pub(super) fn settle_unanswered(&mut self) {
+        for ScheduledReply { request, reply, .. } in std::mem::take(&mut self.due) {
+            let action = if reply.action.is_processed() { ReplyAction::Reset } else { reply.action };
+            self.service.settled(&request, &Reply { action, ..reply });
         }
         self.streams.clear();
     }
 
-    /// Counts the requests that a blow hits.
-    pub(super) fn struck(&self) {
-        self.service.struck(self.open.len());
+    /// Counts the requests that a fault hits.
+    pub(super) fn count_struck(&self) {
+        self.service.count_struck(self.open.len());
     }
 
     /// Takes back what was begun and not answered: it was not processed.
@@ -374,12 +374,12 @@ impl<S: Service> Protocol<S> {
     /// Gives the connection up: what was begun is still answered, later requests are not looked at.
     pub(super) fn go_away(&mut self, code: u32, text: &[u8]) -> Result<(), Ended> {
         put_go_away(&mut self.out, self.last_stream, code, text);
-        self.goodbye = Some(self.last_stream);
+        self.go_away_last_stream = Some(self.last_stream);
         self.end_if_done()
     }
 
     fn end_if_done(&self) -> Result<(), Ended> {
-        if self.goodbye.is_some() && self.open.is_empty() && self.blocked.is_empty() {
+        if self.go_away_last_stream.is_some() && self.open.is_empty() && self.blocked.is_empty() {
             return Err(Ended::Closed);
         }
         Ok(())

@@ -1,20 +1,20 @@
-//! What is remembered of devices, and of the credentials that they were served under.
+//! Conformance tests of the device ledger and of proven credentials.
 
 use push_domain::{AppId, DeviceId, TenantId};
 
-use super::{ACT, Registry, a_tenant};
-use crate::{DeviceState, NewDevices, Sighting};
+use super::{Registry, TEST_CONTEXT, a_tenant};
+use crate::{DeviceActivity, DeviceState, NewDevices};
 
 pub(crate) async fn devices_are_counted_and_erased(registry: &impl Registry) {
     let tenant = a_tenant(registry, "acme").await;
-    let seen = |number: u8, state| Sighting {
+    let seen = |number: u8, state| DeviceActivity {
         tenant: tenant.id,
         device: DeviceId::from_bytes([number; 32]),
-        ..a_sighting(10, state)
+        ..an_activity(10, state)
     };
     let devices = [seen(1, DeviceState::Active), seen(2, DeviceState::Active), seen(3, DeviceState::Removed)];
     registry.ledger().record(&devices).await.unwrap();
-    registry.ledger().record(&[a_sighting(10, DeviceState::Active)]).await.unwrap();
+    registry.ledger().record(&[an_activity(10, DeviceState::Active)]).await.unwrap();
     let counts = async || {
         let counts = registry.admin().count_devices(tenant.id).await.unwrap();
         counts.into_iter().map(|it| (it.state, it.count)).collect::<Vec<_>>()
@@ -22,12 +22,12 @@ pub(crate) async fn devices_are_counted_and_erased(registry: &impl Registry) {
 
     assert_eq!(counts().await, [(DeviceState::Active, 2), (DeviceState::Removed, 1)]);
     let some = [devices[0].device, DeviceId::from_bytes([99; 32])];
-    assert_eq!(registry.admin().erase_devices(tenant.id, &some, ACT).await.unwrap(), 1);
-    assert_eq!(registry.admin().erase_all_devices(tenant.id, ACT).await.unwrap(), 2);
+    assert_eq!(registry.admin().erase_devices(tenant.id, &some, TEST_CONTEXT).await.unwrap(), 1);
+    assert_eq!(registry.admin().erase_all_devices(tenant.id, TEST_CONTEXT).await.unwrap(), 2);
     assert_eq!(counts().await, []);
     let after = registry.admin().tenant(tenant.id).await.unwrap().unwrap();
     assert_ne!(after.device_salt, tenant.device_salt);
-    let other = a_sighting(10, DeviceState::Active);
+    let other = an_activity(10, DeviceState::Active);
     assert!(registry.admin().device(other.tenant, other.device).await.unwrap().is_some());
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn unusual_growth_is_told(registry: &impl Registry) {
             let mut id = [first; 32];
             id[0] = number;
             let device = DeviceId::from_bytes(id);
-            seen.push(Sighting { tenant, device, ..a_sighting(day, DeviceState::Active) });
+            seen.push(DeviceActivity { tenant, device, ..an_activity(day, DeviceState::Active) });
         }
     };
     add(busy, 20, 30, 1);
@@ -54,8 +54,8 @@ pub(crate) async fn unusual_growth_is_told(registry: &impl Registry) {
     assert_eq!(growth, [NewDevices { tenant: busy, today: 30, week_before: 10 }]);
 }
 
-fn a_sighting(day: u32, state: DeviceState) -> Sighting {
-    Sighting {
+fn an_activity(day: u32, state: DeviceState) -> DeviceActivity {
+    DeviceActivity {
         tenant: TenantId::from_uuid(uuid::Uuid::from_u128(5)),
         device: DeviceId::from_bytes([9; 32]),
         app: AppId::new("ios").to_string(),
@@ -67,8 +67,8 @@ fn a_sighting(day: u32, state: DeviceState) -> Sighting {
 }
 
 pub(crate) async fn a_device_keeps_its_first_day_and_its_last_state(registry: &impl Registry) {
-    let first = a_sighting(10, DeviceState::Active);
-    let last = a_sighting(12, DeviceState::Removed);
+    let first = an_activity(10, DeviceState::Active);
+    let last = an_activity(12, DeviceState::Removed);
 
     registry.ledger().record(std::slice::from_ref(&first)).await.unwrap();
     registry.ledger().record(std::slice::from_ref(&last)).await.unwrap();
@@ -81,10 +81,10 @@ pub(crate) async fn a_device_keeps_its_first_day_and_its_last_state(registry: &i
 }
 
 pub(crate) async fn an_older_sighting_changes_nothing(registry: &impl Registry) {
-    let newer = a_sighting(12, DeviceState::Removed);
+    let newer = an_activity(12, DeviceState::Removed);
 
     registry.ledger().record(std::slice::from_ref(&newer)).await.unwrap();
-    registry.ledger().record(&[a_sighting(11, DeviceState::Active)]).await.unwrap();
+    registry.ledger().record(&[an_activity(11, DeviceState::Active)]).await.unwrap();
 
     let device = registry.admin().device(newer.tenant, newer.device).await.unwrap().unwrap();
     assert_eq!((device.last_seen, device.state), (12, DeviceState::Removed));
@@ -96,15 +96,15 @@ pub(crate) async fn devices_are_forgotten_in_time(registry: &impl Registry) {
         [(1, 9, DeviceState::Active), (2, 10, DeviceState::Active), (3, 10, DeviceState::Removed)]
     {
         let device = DeviceId::from_bytes([number; 32]);
-        seen.push(Sighting { device, ..a_sighting(day, state) });
+        seen.push(DeviceActivity { device, ..an_activity(day, state) });
     }
     registry.ledger().record(&seen).await.unwrap();
 
     assert_eq!(registry.ledger().forget(10, 11).await.unwrap(), 2);
 
     let mut left = Vec::new();
-    for sighting in &seen {
-        left.push(registry.admin().device(sighting.tenant, sighting.device).await.unwrap().is_some());
+    for activity in &seen {
+        left.push(registry.admin().device(activity.tenant, activity.device).await.unwrap().is_some());
     }
     assert_eq!(left, [false, true, false]);
 }

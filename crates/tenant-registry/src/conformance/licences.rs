@@ -1,16 +1,16 @@
-//! Who may push: keys, licences, and the servers that they are bound to.
+//! Conformance tests of licences, their keys, and the servers that they are bound to.
 
 use std::time::Duration;
 
 use push_domain::{LicenceId, TenantId, Timestamp};
 
-use super::{ACT, NOW, Registry, a_draft, a_key, a_licence, a_tenant, another_key, refusal};
-use crate::{Acceptance, Act, KeyUse, LicenceDraft, Refusal, RegistryError, Snapshot, TenantDraft};
+use super::{NOW, Registry, TEST_CONTEXT, a_draft, a_key, a_licence, a_tenant, another_key, refusal};
+use crate::{Acceptance, AuditContext, KeyUse, LicenceDraft, Refusal, RegistryError, Snapshot, TenantDraft};
 
 pub(crate) async fn a_name_is_taken_only_once(registry: &impl Registry) {
     let first = a_tenant(registry, "acme").await;
 
-    let second = registry.admin().create_tenant(&TenantDraft::named("acme"), ACT).await;
+    let second = registry.admin().create_tenant(&TenantDraft::named("acme"), TEST_CONTEXT).await;
 
     assert!(matches!(second, Err(RegistryError::NameTaken)));
     assert_eq!(registry.admin().tenant_named("acme").await.unwrap(), Some(first));
@@ -55,32 +55,33 @@ fn with_crc(body: &str) -> String {
 pub(crate) async fn a_revoked_key_opens_nothing(registry: &impl Registry) {
     let issued = a_key(registry).await;
 
-    registry.admin().revoke_key(issued.key.kid(), ACT).await.unwrap();
+    registry.admin().revoke_key(issued.key.kid(), TEST_CONTEXT).await.unwrap();
 
     assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Unknown));
-    let again = registry.admin().revoke_key(issued.key.kid(), ACT).await;
-    assert!(matches!(again, Err(RegistryError::Missing("licence key"))));
+    let again = registry.admin().revoke_key(issued.key.kid(), TEST_CONTEXT).await;
+    assert!(matches!(again, Err(RegistryError::NotFound("licence key"))));
 }
 
 pub(crate) async fn a_suspended_licence_opens_nothing_until_it_is_resumed(registry: &impl Registry) {
     let issued = a_key(registry).await;
 
-    let licence = registry.admin().suspend_licence(issued.record.licence, Some("unpaid"), ACT).await.unwrap();
+    let licence =
+        registry.admin().suspend_licence(issued.record.licence, Some("unpaid"), TEST_CONTEXT).await.unwrap();
     let suspension = licence.suspension.unwrap();
     assert_eq!((&*suspension.by, &*suspension.reason, suspension.at), ("test", "unpaid", NOW));
     assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Suspended));
 
-    registry.admin().suspend_licence(issued.record.licence, None, ACT).await.unwrap();
+    registry.admin().suspend_licence(issued.record.licence, None, TEST_CONTEXT).await.unwrap();
     assert_eq!(refusal(registry, &issued, "us", NOW).await, None);
 }
 
 pub(crate) async fn a_licence_without_accepted_terms_is_not_active(registry: &impl Registry) {
     let tenant = a_tenant(registry, "acme").await;
-    let licence = registry.admin().create_licence(a_draft(tenant.id), ACT).await.unwrap();
+    let licence = registry.admin().create_licence(a_draft(tenant.id), TEST_CONTEXT).await.unwrap();
     let issued = another_key(registry, licence.id).await;
     assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Inactive));
 
-    let licence = registry.admin().accept_terms(licence.id, "2026-11", "ada", ACT).await.unwrap();
+    let licence = registry.admin().accept_terms(licence.id, "2026-11", "ada", TEST_CONTEXT).await.unwrap();
 
     let accepted = Acceptance { version: "2026-11".into(), at: NOW, by: "ada".into() };
     assert_eq!(licence.accepted, Some(accepted));
@@ -117,9 +118,9 @@ pub(crate) async fn a_new_key_ends_the_one_before_after_the_overlap(registry: &i
     }
     assert_eq!(refusal(registry, &old, "us", after).await, Some(Refusal::Unknown));
     assert_eq!(refusal(registry, &new, "us", after).await, None);
-    let third = registry.admin().issue_key(old.record.licence, "us", Duration::ZERO, ACT).await;
+    let third = registry.admin().issue_key(old.record.licence, "us", Duration::ZERO, TEST_CONTEXT).await;
     assert!(matches!(third, Err(RegistryError::TooManyKeys)));
-    let later = Act::new("test", after);
+    let later = AuditContext::new("test", after);
     registry.admin().issue_key(old.record.licence, "us", Duration::ZERO, later).await.unwrap();
     let live = registry.admin().keys_of(old.record.licence).await.unwrap();
     assert_eq!(live.iter().filter(|key| key.is_live(after)).count(), 1);
@@ -145,27 +146,27 @@ pub(crate) async fn a_licence_is_bound_to_its_servers(registry: &impl Registry) 
     assert_eq!(servers(&before), None);
 
     for server in ["one", "two", "one"] {
-        registry.admin().bind_server(licence, server, true, ACT).await.unwrap();
+        registry.admin().bind_server(licence, server, true, TEST_CONTEXT).await.unwrap();
     }
     let bound = before.clone().with(registry.admin().changes_since(before.revision()).await.unwrap());
-    registry.admin().bind_server(licence, "one", false, ACT).await.unwrap();
+    registry.admin().bind_server(licence, "one", false, TEST_CONTEXT).await.unwrap();
     let fewer = bound.clone().with(registry.admin().changes_since(bound.revision()).await.unwrap());
-    registry.admin().bind_server(licence, "two", false, ACT).await.unwrap();
+    registry.admin().bind_server(licence, "two", false, TEST_CONTEXT).await.unwrap();
     let none = fewer.clone().with(registry.admin().changes_since(fewer.revision()).await.unwrap());
 
     let names = |snapshot| servers(snapshot).map(|servers| servers.len());
     assert_eq!([&bound, &fewer, &none].map(names), [Some(2), Some(1), None]);
     assert_eq!(servers(&registry.admin().snapshot().await.unwrap()), None);
-    let again = registry.admin().bind_server(licence, "two", false, ACT).await;
-    assert!(matches!(again, Err(RegistryError::Missing("server"))));
+    let again = registry.admin().bind_server(licence, "two", false, TEST_CONTEXT).await;
+    assert!(matches!(again, Err(RegistryError::NotFound("server"))));
 }
 
 pub(crate) async fn a_licence_needs_its_tenant_and_a_key_its_licence(registry: &impl Registry) {
-    let orphan = registry.admin().create_licence(a_draft(TenantId::new()), ACT).await;
-    let homeless = registry.admin().issue_key(LicenceId::new(), "us", Duration::ZERO, ACT).await;
+    let orphan = registry.admin().create_licence(a_draft(TenantId::new()), TEST_CONTEXT).await;
+    let homeless = registry.admin().issue_key(LicenceId::new(), "us", Duration::ZERO, TEST_CONTEXT).await;
 
-    assert!(matches!(orphan, Err(RegistryError::Missing("tenant"))));
-    assert!(matches!(homeless, Err(RegistryError::Missing("licence"))));
+    assert!(matches!(orphan, Err(RegistryError::NotFound("tenant"))));
+    assert!(matches!(homeless, Err(RegistryError::NotFound("licence"))));
 }
 
 pub(crate) async fn every_change_moves_the_revision(registry: &impl Registry) {
@@ -173,9 +174,9 @@ pub(crate) async fn every_change_moves_the_revision(registry: &impl Registry) {
 
     let issued = a_key(registry).await;
     revisions.push(registry.admin().revision().await.unwrap());
-    registry.admin().suspend_licence(issued.record.licence, Some("unpaid"), ACT).await.unwrap();
+    registry.admin().suspend_licence(issued.record.licence, Some("unpaid"), TEST_CONTEXT).await.unwrap();
     revisions.push(registry.admin().revision().await.unwrap());
-    registry.admin().revoke_key(issued.key.kid(), ACT).await.unwrap();
+    registry.admin().revoke_key(issued.key.kid(), TEST_CONTEXT).await.unwrap();
     revisions.push(registry.admin().revision().await.unwrap());
 
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
@@ -186,7 +187,7 @@ pub(crate) async fn what_is_new_since_a_revision_brings_a_snapshot_up_to_date(re
     let kept = a_key(registry).await;
     let before = registry.admin().snapshot().await.unwrap();
     let second = another_key(registry, kept.record.licence).await;
-    registry.admin().revoke_key(kept.key.kid(), ACT).await.unwrap();
+    registry.admin().revoke_key(kept.key.kid(), TEST_CONTEXT).await.unwrap();
     let tenant = a_tenant(registry, "globex").await;
 
     let changes = registry.admin().changes_since(before.revision()).await.unwrap();

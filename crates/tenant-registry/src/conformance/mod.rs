@@ -1,4 +1,4 @@
-//! The laws that every registry back-end must keep. `registry_conformance!` makes each one a test.
+//! Conformance suite of the registry back-ends. `registry_conformance!` makes each law a test.
 
 mod devices;
 mod licences;
@@ -14,7 +14,8 @@ pub(crate) use self::licences::*;
 pub(crate) use self::operators::*;
 pub(crate) use self::rights::*;
 use crate::{
-    Act, Administration, DeliveryLedger, IssuedKey, Licence, LicenceDraft, Plan, Refusal, Tenant, TenantDraft,
+    Administration, AuditContext, DeliveryLedger, IssuedKey, Licence, LicenceDraft, Plan, Refusal, Tenant,
+    TenantDraft,
 };
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -37,7 +38,7 @@ pub(crate) fn keys() -> crate::Keys {
 }
 
 /// What somebody does at that time.
-pub(crate) const ACT: Act<'static> = Act::new("test", NOW);
+pub(crate) const TEST_CONTEXT: AuditContext<'static> = AuditContext::new("test", NOW);
 
 /// Every table and column that may exist.
 pub(crate) const ALLOWED_SCHEMA: [&str; 15] = [
@@ -138,17 +139,17 @@ fn a_draft(tenant: TenantId) -> LicenceDraft {
 }
 
 async fn a_tenant(registry: &impl Registry, name: &str) -> Tenant {
-    registry.admin().create_tenant(&TenantDraft::named(name), ACT).await.unwrap()
+    registry.admin().create_tenant(&TenantDraft::named(name), TEST_CONTEXT).await.unwrap()
 }
 
 /// A licence whose terms are accepted.
 async fn a_licence(registry: &impl Registry, draft: LicenceDraft) -> Licence {
-    let licence = registry.admin().create_licence(draft, ACT).await.unwrap();
-    registry.admin().accept_terms(licence.id, "1", "ada", ACT).await.unwrap()
+    let licence = registry.admin().create_licence(draft, TEST_CONTEXT).await.unwrap();
+    registry.admin().accept_terms(licence.id, "1", "ada", TEST_CONTEXT).await.unwrap()
 }
 
 async fn another_key(registry: &impl Registry, licence: LicenceId) -> IssuedKey {
-    registry.admin().issue_key(licence, "us", Duration::from_hours(1), ACT).await.unwrap()
+    registry.admin().issue_key(licence, "us", Duration::from_hours(1), TEST_CONTEXT).await.unwrap()
 }
 
 async fn a_key(registry: &impl Registry) -> IssuedKey {

@@ -1,13 +1,13 @@
-//! What operators do, and what stands of it.
+//! Conformance tests of administration: tenants, tokens, sessions, the audit log.
 
 use std::time::Duration;
 
 use push_domain::{DeviceId, LicenceId, Privacy, TenantId, Timestamp};
 
-use super::{ACT, NOW, Registry, a_draft, a_key, a_licence, a_tenant};
+use super::{NOW, Registry, TEST_CONTEXT, a_draft, a_key, a_licence, a_tenant};
 use crate::{
-    Act, AdminSession, AdminToken, AdminTokenDraft, LicenceDraft, Once, RegistryError, Role, TenantDraft,
-    TenantQuery,
+    AdminSession, AdminToken, AdminTokenDraft, AuditContext, IdempotencyKey, LicenceDraft, RegistryError,
+    Role, TenantDraft, TenantQuery,
 };
 
 pub(crate) async fn a_change_is_made_only_to_what_was_looked_at(registry: &impl Registry) {
@@ -16,21 +16,25 @@ pub(crate) async fn a_change_is_made_only_to_what_was_looked_at(registry: &impl 
     let draft = TenantDraft { name: "Acme".into(), contact: "ada@acme".into(), failover_consent: true };
 
     let changed =
-        registry.admin().update_tenant(tenant.id, &draft, Some(tenant.revision), ACT).await.unwrap();
-    let late = registry.admin().update_tenant(tenant.id, &draft, Some(tenant.revision), ACT).await;
+        registry.admin().update_tenant(tenant.id, &draft, Some(tenant.revision), TEST_CONTEXT).await.unwrap();
+    let late = registry.admin().update_tenant(tenant.id, &draft, Some(tenant.revision), TEST_CONTEXT).await;
     let terms = LicenceDraft { rate_per_second: 7, privacy: Privacy::Generic, ..a_draft(tenant.id) };
-    let licence_late = registry.admin().update_licence(licence.id, terms.clone(), Some(1), ACT).await;
-    let updated =
-        registry.admin().update_licence(licence.id, terms.clone(), Some(licence.revision), ACT).await;
+    let licence_late =
+        registry.admin().update_licence(licence.id, terms.clone(), Some(1), TEST_CONTEXT).await;
+    let updated = registry
+        .admin()
+        .update_licence(licence.id, terms.clone(), Some(licence.revision), TEST_CONTEXT)
+        .await;
 
     assert_eq!((&*changed.name, &*changed.contact, changed.failover_consent), ("Acme", "ada@acme", true));
     assert!(
-        matches!(late, Err(RegistryError::Changed)) && matches!(licence_late, Err(RegistryError::Changed))
+        matches!(late, Err(RegistryError::RevisionConflict))
+            && matches!(licence_late, Err(RegistryError::RevisionConflict))
     );
     assert_eq!(updated.unwrap().terms, terms);
     let foreign = LicenceDraft { tenant: TenantId::new(), ..terms };
-    let moved = registry.admin().update_licence(licence.id, foreign, None, ACT).await;
-    assert!(matches!(moved, Err(RegistryError::Missing("licence"))));
+    let moved = registry.admin().update_licence(licence.id, foreign, None, TEST_CONTEXT).await;
+    assert!(matches!(moved, Err(RegistryError::NotFound("licence"))));
 }
 
 pub(crate) async fn tenants_are_listed_by_name_a_page_at_a_time(registry: &impl Registry) {
@@ -66,7 +70,10 @@ pub(crate) async fn tenants_are_listed_by_name_a_page_at_a_time(registry: &impl 
 
 pub(crate) async fn a_request_that_is_sent_again_creates_nothing_more(registry: &impl Registry) {
     let (one, other) = ([1; 32], [2; 32]);
-    let sent = |key, fingerprint| Act { once: Some(Once { key, fingerprint }), ..ACT };
+    let sent = |key, fingerprint| AuditContext {
+        idempotency_key: Some(IdempotencyKey { key, fingerprint }),
+        ..TEST_CONTEXT
+    };
     let draft = TenantDraft::named("acme");
 
     let first = registry.admin().create_tenant(&draft, sent("a", &one)).await.unwrap();
@@ -106,7 +113,7 @@ fn a_token(expires_at: Timestamp) -> AdminTokenDraft {
 
 pub(crate) async fn an_admin_token_opens_until_it_ends_or_is_revoked(registry: &impl Registry) {
     let end = NOW.plus(Duration::from_hours(1));
-    let issued = registry.admin().issue_admin_token(a_token(end), ACT).await.unwrap();
+    let issued = registry.admin().issue_admin_token(a_token(end), TEST_CONTEXT).await.unwrap();
     let open = async |token: &AdminToken, at| registry.admin().open_admin_token(token, at).await.unwrap();
 
     let record = open(&issued.token, NOW).await.unwrap();
@@ -116,32 +123,35 @@ pub(crate) async fn an_admin_token_opens_until_it_ends_or_is_revoked(registry: &
     assert_eq!(open(&issued.token, end).await, None);
     let listed = registry.admin().admin_tokens().await.unwrap();
     assert_eq!(listed[0].last_used_day, Some(NOW.day()));
-    registry.admin().revoke_admin_token(issued.token.id(), ACT).await.unwrap();
+    registry.admin().revoke_admin_token(issued.token.id(), TEST_CONTEXT).await.unwrap();
     assert_eq!(open(&issued.token, NOW).await, None);
-    let again = registry.admin().revoke_admin_token(issued.token.id(), ACT).await;
-    assert!(matches!(again, Err(RegistryError::Missing("admin token"))));
+    let again = registry.admin().revoke_admin_token(issued.token.id(), TEST_CONTEXT).await;
+    assert!(matches!(again, Err(RegistryError::NotFound("admin token"))));
     let orphan = AdminTokenDraft { tenant: Some(TenantId::new()), role: Role::Tenant, ..a_token(end) };
-    let orphan = registry.admin().issue_admin_token(orphan, ACT).await;
-    assert!(matches!(orphan, Err(RegistryError::Missing("tenant"))));
+    let orphan = registry.admin().issue_admin_token(orphan, TEST_CONTEXT).await;
+    assert!(matches!(orphan, Err(RegistryError::NotFound("tenant"))));
 }
 
 pub(crate) async fn every_deed_stands_in_the_audit_log(registry: &impl Registry) {
     let issued = a_key(registry).await;
     let licence = issued.record.licence;
     let tenant = registry.admin().tenant_named("acme").await.unwrap().unwrap();
-    registry.admin().update_tenant(tenant.id, &TenantDraft::named("acme"), None, ACT).await.unwrap();
-    registry.admin().update_licence(licence, a_draft(tenant.id), None, ACT).await.unwrap();
-    registry.admin().suspend_licence(licence, Some("unpaid"), ACT).await.unwrap();
-    registry.admin().suspend_licence(licence, None, ACT).await.unwrap();
-    registry.admin().bind_server(licence, "srv", true, ACT).await.unwrap();
-    registry.admin().bind_server(licence, "srv", false, ACT).await.unwrap();
-    registry.admin().erase_devices(tenant.id, &[DeviceId::from_bytes([1; 32])], ACT).await.unwrap();
-    registry.admin().erase_all_devices(tenant.id, ACT).await.unwrap();
-    registry.admin().revoke_key(issued.key.kid(), ACT).await.unwrap();
-    let token =
-        registry.admin().issue_admin_token(a_token(NOW.plus(Duration::from_hours(1))), ACT).await.unwrap();
-    registry.admin().revoke_admin_token(token.token.id(), ACT).await.unwrap();
-    registry.admin().note("app.test_push", "ios", None, serde_json::json!({}), ACT).await.unwrap();
+    registry.admin().update_tenant(tenant.id, &TenantDraft::named("acme"), None, TEST_CONTEXT).await.unwrap();
+    registry.admin().update_licence(licence, a_draft(tenant.id), None, TEST_CONTEXT).await.unwrap();
+    registry.admin().suspend_licence(licence, Some("unpaid"), TEST_CONTEXT).await.unwrap();
+    registry.admin().suspend_licence(licence, None, TEST_CONTEXT).await.unwrap();
+    registry.admin().bind_server(licence, "srv", true, TEST_CONTEXT).await.unwrap();
+    registry.admin().bind_server(licence, "srv", false, TEST_CONTEXT).await.unwrap();
+    registry.admin().erase_devices(tenant.id, &[DeviceId::from_bytes([1; 32])], TEST_CONTEXT).await.unwrap();
+    registry.admin().erase_all_devices(tenant.id, TEST_CONTEXT).await.unwrap();
+    registry.admin().revoke_key(issued.key.kid(), TEST_CONTEXT).await.unwrap();
+    let token = registry
+        .admin()
+        .issue_admin_token(a_token(NOW.plus(Duration::from_hours(1))), TEST_CONTEXT)
+        .await
+        .unwrap();
+    registry.admin().revoke_admin_token(token.token.id(), TEST_CONTEXT).await.unwrap();
+    registry.admin().note("app.test_push", "ios", None, serde_json::json!({}), TEST_CONTEXT).await.unwrap();
 
     let events = registry.admin().audit(None, u64::MAX, 100).await.unwrap();
 
@@ -182,8 +192,8 @@ pub(crate) async fn many_tenants_are_made_at_once_or_none(registry: &impl Regist
     let names: Vec<_> = (0..20).map(|number| format!("many {number}")).collect();
     let terms = a_draft(TenantId::new());
 
-    let made = registry.admin().seed(&names, &terms, "us", ACT).await.unwrap();
-    let again = registry.admin().seed(&["new".into(), "many 3".into()], &terms, "us", ACT).await;
+    let made = registry.admin().seed(&names, &terms, "us", TEST_CONTEXT).await.unwrap();
+    let again = registry.admin().seed(&["new".into(), "many 3".into()], &terms, "us", TEST_CONTEXT).await;
 
     assert_eq!(made.len(), 20);
     for (tenant, key) in &made {
@@ -198,9 +208,9 @@ pub(crate) async fn a_refused_change_leaves_no_trace(registry: &impl Registry) {
     a_tenant(registry, "acme").await;
     let before = registry.admin().revision().await.unwrap();
 
-    let _ = registry.admin().create_tenant(&TenantDraft::named("acme"), ACT).await;
-    let _ = registry.admin().suspend_licence(LicenceId::new(), None, ACT).await;
-    let _ = registry.admin().revoke_key("nothing", ACT).await;
+    let _ = registry.admin().create_tenant(&TenantDraft::named("acme"), TEST_CONTEXT).await;
+    let _ = registry.admin().suspend_licence(LicenceId::new(), None, TEST_CONTEXT).await;
+    let _ = registry.admin().revoke_key("nothing", TEST_CONTEXT).await;
 
     assert_eq!(registry.admin().revision().await.unwrap(), before);
     assert_eq!(registry.admin().audit(None, u64::MAX, 9).await.unwrap().len(), 1);
@@ -210,7 +220,7 @@ pub(crate) async fn a_session_lives_until_it_ends_is_ended_or_loses_its_token(re
     let admin = registry.admin();
     let expires_at = NOW.plus(Duration::from_hours(24));
     let draft = AdminTokenDraft { name: "ada".into(), role: Role::Viewer, tenant: None, expires_at };
-    let token = admin.issue_admin_token(draft, ACT).await.unwrap().record;
+    let token = admin.issue_admin_token(draft, TEST_CONTEXT).await.unwrap().record;
     let session = |number: u8, hours| AdminSession {
         id: [number; 32],
         token: token.id.clone(),
@@ -221,18 +231,21 @@ pub(crate) async fn a_session_lives_until_it_ends_is_ended_or_loses_its_token(re
         found.is_some_and(|found| found.id == token.id)
     };
     for (number, hours) in [(1, 1), (2, 8), (3, 8)] {
-        admin.begin_session(&session(number, hours), ACT).await.unwrap();
+        admin.begin_session(&session(number, hours), TEST_CONTEXT).await.unwrap();
     }
     let later = NOW.plus(Duration::from_hours(1));
     assert!(lives(1, NOW).await && !lives(1, later).await, "it ends by itself");
     assert!(!lives(9, NOW).await, "nobody's");
 
-    admin.end_session(&[2; 32], ACT).await.unwrap();
-    admin.end_session(&[2; 32], ACT).await.unwrap();
+    admin.end_session(&[2; 32], TEST_CONTEXT).await.unwrap();
+    admin.end_session(&[2; 32], TEST_CONTEXT).await.unwrap();
     assert!(!lives(2, NOW).await && lives(3, NOW).await);
 
-    admin.revoke_admin_token(&token.id, ACT).await.unwrap();
+    admin.revoke_admin_token(&token.id, TEST_CONTEXT).await.unwrap();
     assert!(!lives(3, NOW).await);
     let unknown = AdminSession { token: "nobody".into(), ..session(4, 1) };
-    assert!(matches!(admin.begin_session(&unknown, ACT).await, Err(RegistryError::Missing("admin token"))));
+    assert!(matches!(
+        admin.begin_session(&unknown, TEST_CONTEXT).await,
+        Err(RegistryError::NotFound("admin token"))
+    ));
 }

@@ -1,9 +1,9 @@
-//! What was changed past the service grants nothing, and is found.
+//! Conformance tests of signed rights: what was changed past the service grants nothing, and is found.
 
 use push_domain::Timestamp;
 
-use super::{ACT, NOW, Registry, a_draft, a_key, a_licence, a_tenant, another_key, refusal};
-use crate::{Act, AdminTokenDraft, Refusal, RegistryError, Role, Sighting};
+use super::{NOW, Registry, TEST_CONTEXT, a_draft, a_key, a_licence, a_tenant, another_key, refusal};
+use crate::{AdminTokenDraft, AuditContext, DeviceActivity, Refusal, RegistryError, Role};
 
 async fn changed(registry: &impl Registry) -> Vec<String> {
     registry.admin().verify_rights().await.unwrap().changed
@@ -14,16 +14,16 @@ pub(crate) async fn everything_that_was_sold_and_changed_is_as_it_was_signed(reg
     let licence = issued.record.licence;
     let admin = registry.admin();
     for server in ["b", "a"] {
-        admin.bind_server(licence, server, true, ACT).await.unwrap();
+        admin.bind_server(licence, server, true, TEST_CONTEXT).await.unwrap();
     }
-    admin.bind_server(licence, "a", false, ACT).await.unwrap();
+    admin.bind_server(licence, "a", false, TEST_CONTEXT).await.unwrap();
     let second = another_key(registry, licence).await;
-    admin.revoke_key(issued.key.kid(), ACT).await.unwrap();
-    admin.suspend_licence(licence, Some("unpaid"), ACT).await.unwrap();
+    admin.revoke_key(issued.key.kid(), TEST_CONTEXT).await.unwrap();
+    admin.suspend_licence(licence, Some("unpaid"), TEST_CONTEXT).await.unwrap();
     let draft = a_draft(admin.licence(licence).await.unwrap().unwrap().terms.tenant);
-    admin.update_licence(licence, draft.clone(), None, ACT).await.unwrap();
-    admin.seed(&["one".to_owned(), "two".to_owned()], &draft, "us", ACT).await.unwrap();
-    admin.erase_all_devices(draft.tenant, ACT).await.unwrap();
+    admin.update_licence(licence, draft.clone(), None, TEST_CONTEXT).await.unwrap();
+    admin.seed(&["one".to_owned(), "two".to_owned()], &draft, "us", TEST_CONTEXT).await.unwrap();
+    admin.erase_all_devices(draft.tenant, TEST_CONTEXT).await.unwrap();
 
     let report = admin.verify_rights().await.unwrap();
     assert_eq!((report.changed.len(), report.deleted, report.old_keys.len()), (0, 0, 0), "{report:?}");
@@ -33,7 +33,7 @@ pub(crate) async fn everything_that_was_sold_and_changed_is_as_it_was_signed(reg
 pub(crate) async fn a_suspension_that_was_lifted_in_the_database_still_holds(registry: &impl Registry) {
     let issued = a_key(registry).await;
     let licence = issued.record.licence;
-    registry.admin().suspend_licence(licence, Some("unpaid"), ACT).await.unwrap();
+    registry.admin().suspend_licence(licence, Some("unpaid"), TEST_CONTEXT).await.unwrap();
 
     registry.tamper("UPDATE licence SET suspended = FALSE").await;
 
@@ -41,9 +41,9 @@ pub(crate) async fn a_suspension_that_was_lifted_in_the_database_still_holds(reg
     assert_eq!(changed(registry).await, [licence.to_string()]);
     // Nor does a change make good of it.
     for done in [
-        registry.admin().accept_terms(licence, "2", "ada", ACT).await.map(drop),
-        registry.admin().bind_server(licence, "a", true, ACT).await,
-        registry.admin().issue_key(licence, "us", std::time::Duration::ZERO, ACT).await.map(drop),
+        registry.admin().accept_terms(licence, "2", "ada", TEST_CONTEXT).await.map(drop),
+        registry.admin().bind_server(licence, "a", true, TEST_CONTEXT).await,
+        registry.admin().issue_key(licence, "us", std::time::Duration::ZERO, TEST_CONTEXT).await.map(drop),
     ] {
         assert!(matches!(done, Err(RegistryError::RightsChanged)), "{done:?}");
     }
@@ -51,7 +51,7 @@ pub(crate) async fn a_suspension_that_was_lifted_in_the_database_still_holds(reg
     registry.seal(false).await;
     assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Suspended));
     assert!(changed(registry).await.is_empty());
-    registry.admin().suspend_licence(licence, None, ACT).await.unwrap();
+    registry.admin().suspend_licence(licence, None, TEST_CONTEXT).await.unwrap();
     assert_eq!(refusal(registry, &issued, "us", NOW).await, None);
 }
 
@@ -62,7 +62,7 @@ pub(crate) async fn a_licence_put_back_to_what_it_was_grants_nothing(registry: &
     registry.tamper("CREATE TABLE kept_bucket AS SELECT * FROM rights_bucket").await;
     registry.tamper("CREATE TABLE kept_root AS SELECT * FROM rights_root").await;
     let known = registry.admin().snapshot().await.unwrap();
-    registry.admin().suspend_licence(licence, Some("unpaid"), ACT).await.unwrap();
+    registry.admin().suspend_licence(licence, Some("unpaid"), TEST_CONTEXT).await.unwrap();
 
     let put_back =
         "UPDATE licence SET suspended = (SELECT suspended FROM kept), revision = (SELECT revision FROM kept)";
@@ -93,7 +93,7 @@ pub(crate) async fn a_licence_put_back_to_what_it_was_grants_nothing(registry: &
         .await;
     assert!(registry.admin().snapshot().await.unwrap().revision() <= known.revision());
     assert!(unproven(registry.admin().verify_rights().await.map(drop)));
-    assert!(unproven(registry.admin().suspend_licence(licence, Some("again"), ACT).await.map(drop)));
+    assert!(unproven(registry.admin().suspend_licence(licence, Some("again"), TEST_CONTEXT).await.map(drop)));
 }
 
 pub(crate) async fn a_token_that_was_revoked_does_not_come_back_with_what_was_signed_before(
@@ -101,10 +101,10 @@ pub(crate) async fn a_token_that_was_revoked_does_not_come_back_with_what_was_si
 ) {
     let expires_at = NOW.plus(std::time::Duration::from_hours(1));
     let draft = AdminTokenDraft { name: "a".into(), role: Role::Viewer, tenant: None, expires_at };
-    let issued = registry.admin().issue_admin_token(draft, ACT).await.unwrap();
+    let issued = registry.admin().issue_admin_token(draft, TEST_CONTEXT).await.unwrap();
     registry.tamper("CREATE TABLE kept_bucket AS SELECT * FROM rights_bucket").await;
     registry.tamper("CREATE TABLE kept_root AS SELECT * FROM rights_root").await;
-    registry.admin().revoke_admin_token(issued.token.id(), ACT).await.unwrap();
+    registry.admin().revoke_admin_token(issued.token.id(), TEST_CONTEXT).await.unwrap();
 
     registry.tamper("UPDATE admin_token SET revoked_at = NULL").await;
     registry.tamper("DELETE FROM rights_bucket").await;
@@ -122,9 +122,9 @@ pub(crate) async fn a_key_that_was_hidden_for_a_while_is_found(registry: &impl R
     let kid = hidden.key.kid();
     registry.tamper("UPDATE licence_key SET revoked_at = 1").await;
 
-    let issued = admin.issue_key(hidden.record.licence, "us", std::time::Duration::ZERO, ACT).await;
+    let issued = admin.issue_key(hidden.record.licence, "us", std::time::Duration::ZERO, TEST_CONTEXT).await;
     assert!(matches!(issued, Err(RegistryError::RightsChanged)), "{issued:?}");
-    assert!(matches!(admin.revoke_key(kid, ACT).await, Err(RegistryError::RightsChanged)));
+    assert!(matches!(admin.revoke_key(kid, TEST_CONTEXT).await, Err(RegistryError::RightsChanged)));
     assert_eq!(admin.verify_rights().await.unwrap().deleted, 2, "the key, and the set of keys");
     registry.seal(false).await;
 
@@ -137,7 +137,7 @@ pub(crate) async fn a_change_that_is_hidden_from_who_reads_only_changes_is_found
     let issued = a_key(registry).await;
     let admin = registry.admin();
     let before = admin.snapshot().await.unwrap();
-    admin.suspend_licence(issued.record.licence, Some("unpaid"), ACT).await.unwrap();
+    admin.suspend_licence(issued.record.licence, Some("unpaid"), TEST_CONTEXT).await.unwrap();
     assert!(before.explains(&admin.changes_since(before.revision()).await.unwrap()));
 
     registry.tamper("UPDATE licence SET revision = 1").await;
@@ -175,7 +175,7 @@ pub(crate) async fn a_key_that_was_copied_to_another_licence_opens_nothing(regis
 
 pub(crate) async fn a_server_that_was_let_go_in_the_database_is_found(registry: &impl Registry) {
     let issued = a_key(registry).await;
-    registry.admin().bind_server(issued.record.licence, "one", true, ACT).await.unwrap();
+    registry.admin().bind_server(issued.record.licence, "one", true, TEST_CONTEXT).await.unwrap();
     registry.tamper("DELETE FROM server").await;
 
     assert_eq!(refusal(registry, &issued, "us", NOW).await, Some(Refusal::Unknown));
@@ -185,10 +185,10 @@ pub(crate) async fn a_token_whose_role_was_raised_opens_nothing(registry: &impl 
     let expires_at = NOW.plus(std::time::Duration::from_hours(1));
     let draft =
         |name: &str| AdminTokenDraft { name: name.into(), role: Role::Viewer, tenant: None, expires_at };
-    let issued = registry.admin().issue_admin_token(draft("a"), ACT).await.unwrap();
-    let other = registry.admin().issue_admin_token(draft("b"), ACT).await.unwrap();
+    let issued = registry.admin().issue_admin_token(draft("a"), TEST_CONTEXT).await.unwrap();
+    let other = registry.admin().issue_admin_token(draft("b"), TEST_CONTEXT).await.unwrap();
     let session = crate::AdminSession { id: [7; 32], token: other.token.id().to_owned(), expires_at };
-    registry.admin().begin_session(&session, ACT).await.unwrap();
+    registry.admin().begin_session(&session, TEST_CONTEXT).await.unwrap();
     let opened = registry.admin().open_admin_token(&issued.token, NOW).await.unwrap();
     assert_eq!(opened.map(|it| it.terms.role), Some(Role::Viewer));
 
@@ -198,7 +198,7 @@ pub(crate) async fn a_token_whose_role_was_raised_opens_nothing(registry: &impl 
     assert_eq!(changed(registry).await.len(), 2);
     // One that was revoked is not brought back.
     registry.tamper("UPDATE admin_token SET role = 'viewer'").await;
-    registry.admin().revoke_admin_token(issued.token.id(), ACT).await.unwrap();
+    registry.admin().revoke_admin_token(issued.token.id(), TEST_CONTEXT).await.unwrap();
     registry.tamper("UPDATE admin_token SET revoked_at = NULL").await;
     assert_eq!(registry.admin().open_admin_token(&issued.token, NOW).await.unwrap(), None);
     assert!(registry.admin().session_token(&session.id, NOW).await.unwrap().is_some());
@@ -209,7 +209,7 @@ pub(crate) async fn a_key_of_before_is_coded_anew_once_it_is_used(registry: &imp
     let (used, unused) = (a_key(registry).await, a_tenant(registry, "globex").await);
     let unused = another_key(registry, a_licence(registry, a_draft(unused.id)).await.id).await;
     for issued in [&used, &unused] {
-        let mac = registry.bytes(&keys.mac_of_before(issued.key.expose()).0, "bytea");
+        let mac = registry.bytes(&keys.legacy_mac(issued.key.expose()).0, "bytea");
         let kid = &issued.record.kid;
         let statement =
             format!("UPDATE licence_key SET hashed = FALSE, wrapped = NULL, mac = {mac} WHERE kid = '{kid}'");
@@ -220,14 +220,14 @@ pub(crate) async fn a_key_of_before_is_coded_anew_once_it_is_used(registry: &imp
     let snapshot = admin.snapshot().await.unwrap();
     let first = snapshot.open(&used.key, "us", NOW).unwrap().first_use.unwrap();
     assert!(first.digest.is_some() && snapshot.open(&unused.key, "us", NOW).is_ok());
-    assert_eq!(admin.renew_keys(ACT).await.unwrap(), 0, "nobody has offered anything");
+    assert_eq!(admin.renew_keys(TEST_CONTEXT).await.unwrap(), 0, "nobody has offered anything");
 
     // What somebody offers who cannot make it is not taken.
     let forged = registry.bytes(&[1; 64], "bytea");
     registry.tamper(&format!("UPDATE licence_key SET offered = {forged}")).await;
-    assert_eq!(admin.renew_keys(ACT).await.unwrap(), 0);
+    assert_eq!(admin.renew_keys(TEST_CONTEXT).await.unwrap(), 0);
     admin.note_use(&[first], 7).await.unwrap();
-    assert_eq!(admin.renew_keys(ACT).await.unwrap(), 1);
+    assert_eq!(admin.renew_keys(TEST_CONTEXT).await.unwrap(), 1);
 
     let snapshot = admin.snapshot().await.unwrap();
     let permit = snapshot.open(&used.key, "us", NOW).unwrap();
@@ -235,7 +235,7 @@ pub(crate) async fn a_key_of_before_is_coded_anew_once_it_is_used(registry: &imp
     assert!(snapshot.open(&unused.key, "us", NOW).is_ok());
     let report = admin.verify_rights().await.unwrap();
     assert_eq!((report.changed.len(), report.old_keys), (0, vec![unused.record.kid.clone()]));
-    assert_eq!(admin.renew_keys(ACT).await.unwrap(), 0);
+    assert_eq!(admin.renew_keys(TEST_CONTEXT).await.unwrap(), 0);
 }
 
 pub(crate) async fn a_backup_without_its_salts_knows_no_device(registry: &impl Registry) {
@@ -247,7 +247,7 @@ pub(crate) async fn a_backup_without_its_salts_knows_no_device(registry: &impl R
     let device = |tenant: &crate::Tenant| {
         keys.device_key(tenant.id, &tenant.device_salt).device_id(&AppId::new("android"), &token)
     };
-    let seen = Sighting {
+    let seen = DeviceActivity {
         tenant: tenant.id,
         device: device(&tenant),
         app: "android".into(),
@@ -270,26 +270,26 @@ pub(crate) async fn a_backup_without_its_salts_knows_no_device(registry: &impl R
 
 pub(crate) async fn old_audit_events_go_and_the_log_says_so(registry: &impl Registry) {
     let admin = registry.admin();
-    let at = |millis| Act::new("test", Timestamp::from_millis(millis));
+    let at = |millis| AuditContext::new("test", Timestamp::from_millis(millis));
     for millis in [1, 2, 3] {
         admin.note("test", "x", None, serde_json::json!({}), at(millis * 1_000_000_000)).await.unwrap();
     }
     let whole = admin.verify_audit(None).await.unwrap();
     let before = Timestamp::from_millis(2_500_000_000);
-    assert_eq!(admin.cut_audit(Timestamp::from_millis(1), ACT).await.unwrap(), 0);
+    assert_eq!(admin.cut_audit(Timestamp::from_millis(1), TEST_CONTEXT).await.unwrap(), 0);
 
-    let cut = admin.cut_audit(before, ACT).await.unwrap();
+    let cut = admin.cut_audit(before, TEST_CONTEXT).await.unwrap();
     let report = admin.verify_audit(None).await.unwrap();
     assert_eq!(report.fault, None);
     assert_eq!((cut, report.events, report.cut_through), (2, whole.events + 1, 2));
-    admin.note("test", "after", None, serde_json::json!({}), ACT).await.unwrap();
+    admin.note("test", "after", None, serde_json::json!({}), TEST_CONTEXT).await.unwrap();
     assert_eq!(admin.verify_audit(None).await.unwrap().fault, None);
 
     // A log that was tampered with is not made good by forgetting what it was tampered with in.
     let event = admin.audit(None, u64::MAX, 100).await.unwrap().last().unwrap().clone();
     registry.tamper(&format!("UPDATE audit_event SET at = 1 WHERE seq = {}", event.seq)).await;
     let late = Timestamp::from_millis(3_500_000_000);
-    assert!(matches!(admin.cut_audit(late, ACT).await, Err(RegistryError::AuditBroken)));
+    assert!(matches!(admin.cut_audit(late, TEST_CONTEXT).await, Err(RegistryError::AuditBroken)));
     registry
         .tamper(&format!("UPDATE audit_event SET at = {} WHERE seq = {}", event.at.millis(), event.seq))
         .await;

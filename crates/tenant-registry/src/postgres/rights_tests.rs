@@ -1,10 +1,10 @@
-//! What each role of the service may do in the database, and no more.
+//! Tests of the database roles: what each may do, and no more.
 
 use push_domain::DeviceId;
 
 use super::tests::{keys, login, migrated};
 use super::*;
-use crate::conformance::ACT;
+use crate::conformance::TEST_CONTEXT;
 use crate::{DeviceAdmin, DeviceState, OperatorAdmin, TenantAdmin, TenantReader};
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn each_role_may_do_its_own_work_and_no_other() {
         login(&address, role).await;
     }
     let login = |role: &str| address(&(address("x").rsplit('/').next().unwrap().to_owned() + "_" + role));
-    let sighting = Sighting {
+    let activity = DeviceActivity {
         tenant: TenantId::new(),
         device: DeviceId::from_bytes([1; 32]),
         app: "ios".into(),
@@ -27,18 +27,18 @@ async fn each_role_may_do_its_own_work_and_no_other() {
 
     let gateway = PostgresRegistry::open(&login("gateway"), keys(1)).await.unwrap();
     gateway.snapshot().await.unwrap();
-    assert!(denied(gateway.create_tenant(&TenantDraft::named("a"), ACT).await));
-    assert!(denied(record("gateway").record(std::slice::from_ref(&sighting)).await));
+    assert!(denied(gateway.create_tenant(&TenantDraft::named("a"), TEST_CONTEXT).await));
+    assert!(denied(record("gateway").record(std::slice::from_ref(&activity)).await));
 
     let worker = record("worker");
     worker.check().await.unwrap();
-    worker.record(std::slice::from_ref(&sighting)).await.unwrap();
+    worker.record(std::slice::from_ref(&activity)).await.unwrap();
     worker.forget(10, 10).await.unwrap();
     assert!(denied(PostgresRegistry::open(&login("worker"), keys(1)).await), "no licence, no key");
 
     let admin = PostgresRegistry::open(&login("admin"), keys(1)).await.unwrap();
-    admin.create_tenant(&TenantDraft::named("a"), ACT).await.unwrap();
-    assert!(denied(record("admin").record(&[sighting]).await));
+    admin.create_tenant(&TenantDraft::named("a"), TEST_CONTEXT).await.unwrap();
+    assert!(denied(record("admin").record(&[activity]).await));
 }
 
 /// What each role may do, by table and column: the whole of it, and nothing beside it.
@@ -131,13 +131,13 @@ async fn a_gateway_may_note_the_day_of_a_key_and_an_admin_may_not_rewrite_the_lo
     }
     let admin = PostgresRegistry::open(&address(&format!("{database}_admin")), keys(1)).await.unwrap();
     let names = ["acme".to_owned()];
-    let terms = crate::LicenceDraft::new(TenantId::new(), crate::Plan::Test, "us", ACT.at);
-    let made = crate::Seeder::seed(&admin, &names, &terms, "us", ACT).await.unwrap();
+    let terms = crate::LicenceDraft::new(TenantId::new(), crate::Plan::Test, "us", TEST_CONTEXT.at);
+    let made = crate::Seeder::seed(&admin, &names, &terms, "us", TEST_CONTEXT).await.unwrap();
     let gateway = PostgresRegistry::open(&address(&format!("{database}_gateway")), keys(1)).await.unwrap();
 
     gateway.note_use(&[crate::KeyUse { kid: made[0].1.record.kid.clone(), digest: None }], 7).await.unwrap();
-    assert!(denied(gateway.note("x", "y", None, serde_json::json!({}), ACT).await));
-    admin.erase_all_devices(made[0].0.id, ACT).await.unwrap();
+    assert!(denied(gateway.note("x", "y", None, serde_json::json!({}), TEST_CONTEXT).await));
+    admin.erase_all_devices(made[0].0.id, TEST_CONTEXT).await.unwrap();
     for statement in ["UPDATE audit_event SET actor = 'x'", "DELETE FROM audit_event", "DELETE FROM tenant"] {
         let done = sqlx::query(statement).execute(&admin.pool).await.map_err(RegistryError::from);
         assert!(denied(done), "{statement}");

@@ -1,4 +1,4 @@
-//! The laws of the registry on a PostgreSQL of the tests' own, and who may do what in it.
+//! Conformance and other tests of the PostgreSQL registry, on a server of the tests' own.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,7 +10,7 @@ use push_domain::SecretBytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::ACT;
+use crate::conformance::TEST_CONTEXT;
 use crate::{Administration, DeviceAdmin, DeviceState, OperatorAdmin, TenantAdmin, TenantReader};
 
 /// The server of this test run; it ends with it.
@@ -52,7 +52,7 @@ pub(super) fn keys(seed: u8) -> Keys {
 
 pub(super) async fn migrated() -> impl Fn(&str) -> String {
     let address = a_database().await;
-    PostgresRegistry::migrate(&address("postgres"), &keys(1), false, ACT).await.unwrap();
+    PostgresRegistry::migrate(&address("postgres"), &keys(1), false, TEST_CONTEXT).await.unwrap();
     address
 }
 
@@ -100,11 +100,11 @@ impl crate::conformance::Registry for Both {
     }
 
     async fn seal(&self, as_it_stands: bool) {
-        self.registry.seal_rights(as_it_stands, ACT).await.unwrap();
+        self.registry.seal_rights(as_it_stands, TEST_CONTEXT).await.unwrap();
     }
 
     async fn make_missing_salts(&self) {
-        self.registry.make_missing_salts(ACT).await.unwrap();
+        self.registry.make_missing_salts(TEST_CONTEXT).await.unwrap();
     }
 }
 
@@ -129,7 +129,7 @@ async fn another_key_file_is_refused() {
         Err(RegistryError::WrongKey)
     ));
     assert!(matches!(
-        PostgresRegistry::migrate(&address("postgres"), &keys(2), false, ACT).await,
+        PostgresRegistry::migrate(&address("postgres"), &keys(2), false, TEST_CONTEXT).await,
         Err(RegistryError::WrongKey)
     ));
 }
@@ -144,7 +144,7 @@ async fn a_change_is_told_at_once() {
     let draft = TenantDraft::named("acme");
     let (told, made) = tokio::join!(
         tokio::time::timeout(Duration::from_secs(20), reader.changed()),
-        writer.create_tenant(&draft, ACT)
+        writer.create_tenant(&draft, TEST_CONTEXT)
     );
 
     made.unwrap();
@@ -184,7 +184,7 @@ fn both_databases_have_the_same_migrations() {
 #[tokio::test]
 async fn a_batch_with_the_same_device_twice_keeps_the_last() {
     let both = fresh(Path::new("")).await;
-    let seen = |day, state| Sighting {
+    let seen = |day, state| DeviceActivity {
         tenant: TenantId::from_uuid(uuid::Uuid::from_u128(7)),
         device: DeviceId::from_bytes([2; 32]),
         app: "ios".into(),
@@ -215,7 +215,7 @@ async fn the_audit_chain_never_forks_and_every_change_of_it_is_found() {
         writers.spawn(async move {
             for event in 0..events {
                 registry
-                    .note("test", &format!("{writer}/{event}"), None, serde_json::json!({}), ACT)
+                    .note("test", &format!("{writer}/{event}"), None, serde_json::json!({}), TEST_CONTEXT)
                     .await
                     .unwrap();
             }
@@ -258,7 +258,7 @@ async fn the_audit_chain_never_forks_and_every_change_of_it_is_found() {
             check.take(event);
         }
         let last = whole.last().unwrap();
-        let code = crate::audit::head_code(&keys, 1, last.seq, &last.hash).unwrap();
+        let code = crate::audit::head_mac(&keys, 1, last.seq, &last.hash).unwrap();
         let head = AuditHead { seq: last.seq, hash: last.hash.clone() };
         assert!(check.finish(&head, &code).fault.is_some(), "turn {turn} at {at}");
     }

@@ -1,9 +1,9 @@
-//! What is hashed of each row that grants something, and under which name.
+//! Row hashes of the signed rights: what is hashed of each row, and under which name.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use push_domain::{LicenceId, Timestamp};
 
-use super::{HASH_LEN, Kind, NAME_LEN};
+use super::{HASH_LEN, NAME_LEN, TreeKind};
 use crate::{AdminTokenRecord, KeyRecord, Licence};
 
 /// A row's name in a tree.
@@ -37,7 +37,7 @@ impl RowName {
     }
 
     /// The bucket that it falls into.
-    pub(crate) fn bucket(self, kind: Kind) -> usize {
+    pub(crate) fn bucket(self, kind: TreeKind) -> usize {
         usize::from(u16::from_be_bytes([self.0[0], self.0[1]])) % kind.buckets()
     }
 }

@@ -28,15 +28,15 @@ proptest::proptest! {
 fn a_root_is_believed_only_under_a_key_that_is_known_and_as_it_was_signed() {
     let set = |byte| KeySet::of_master(&SecretBytes::new(vec![byte; 32]), &[]);
     let (keys, others) = (RightsKeys::of(&set(1)), RightsKeys::of(&set(2)));
-    let mut root = Root::empty(Kind::Licences);
+    let mut root = Root::empty(TreeKind::Licences);
     root.revision = 7;
     root.set(5, [9; 32]);
     let stored = || root.signed(&keys).unwrap();
-    let opens = |stored: &StoredRoot, keys| Root::opened(Kind::Licences, stored, keys).is_ok();
+    let opens = |stored: &StoredRoot, keys| Root::opened(TreeKind::Licences, stored, keys).is_ok();
 
-    assert_eq!(Root::opened(Kind::Licences, &stored(), &keys).unwrap(), root);
+    assert_eq!(Root::opened(TreeKind::Licences, &stored(), &keys).unwrap(), root);
     assert!(!opens(&stored(), &others));
-    assert!(Root::opened(Kind::Tokens, &stored(), &keys).is_err());
+    assert!(Root::opened(TreeKind::Tokens, &stored(), &keys).is_err());
     for tamper in [
         |stored: &mut StoredRoot| stored.revision += 1,
         |stored: &mut StoredRoot| stored.hashes[0] ^= 1,

@@ -1,4 +1,4 @@
-//! For those who answer for devices.
+//! Queries behind `DeviceAdmin`.
 
 /// Implements [`DeviceAdmin`](crate::DeviceAdmin).
 macro_rules! device_sql {
@@ -29,16 +29,16 @@ macro_rules! device_sql {
                 .bind(tenant.uuid())
                 .fetch_all(&self.pool)
                 .await?;
-                Ok(readable(rows))
+                Ok(decode_rows(rows))
             }
 
             async fn erase_devices(
                 &self,
                 tenant: TenantId,
                 devices: &[DeviceId],
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<u64, RegistryError> {
-                let mut transaction = self.deed().await?;
+                let mut transaction = self.begin_audited().await?;
                 let mut erased = 0;
                 for device in devices {
                     let done = sqlx::query("DELETE FROM device WHERE tenant_id = $1 AND id = $2")
@@ -48,19 +48,19 @@ macro_rules! device_sql {
                         .await?;
                     erased += done.rows_affected();
                 }
-                let deed = Deed {
+                let entry = AuditEntry {
                     action: "device.erase",
                     object: tenant.to_string(),
                     tenant: Some(tenant),
                     detail: json!({ "asked": devices.len(), "erased": erased }),
                 };
-                self.conclude(transaction, act, deed).await?;
+                self.commit_audited(transaction, audit, entry).await?;
                 self.scrub().await;
                 Ok(erased)
             }
 
-            async fn erase_all_devices(&self, tenant: TenantId, act: Act<'_>) -> Result<u64, RegistryError> {
-                let mut change = self.change().await?;
+            async fn erase_all_devices(&self, tenant: TenantId, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
+                let mut change = self.begin_change().await?;
                 // As all who erase do, before they touch devices.
                 sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *change.transaction).await?;
                 let done = sqlx::query("UPDATE tenant SET revision = $2 WHERE id = $1")
@@ -68,7 +68,7 @@ macro_rules! device_sql {
                     .bind(change.revision)
                     .execute(&mut *change.transaction)
                     .await?;
-                found(done.rows_affected(), "tenant")?;
+                require_found(done.rows_affected(), "tenant")?;
                 sqlx::query("UPDATE device_salt SET salt = $2 WHERE tenant_id = $1")
                     .bind(tenant.uuid())
                     .bind(&new_salt()[..])
@@ -79,14 +79,14 @@ macro_rules! device_sql {
                     .execute(&mut *change.transaction)
                     .await?;
                 let erased = done.rows_affected();
-                let deed = Deed {
+                let entry = AuditEntry {
                     action: "device.erase_all",
                     object: tenant.to_string(),
                     tenant: Some(tenant),
                     detail: json!({ "erased": erased }),
                 };
-                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[]).await?;
-                self.conclude(change.transaction, act, deed).await?;
+                self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &[]).await?;
+                self.commit_audited(change.transaction, audit, entry).await?;
                 self.scrub().await;
                 Ok(erased)
             }
@@ -103,21 +103,21 @@ macro_rules! device_sql {
                 .bind(i64::try_from(least).unwrap_or(i64::MAX))
                 .fetch_all(&self.pool)
                 .await?;
-                Ok(readable(rows))
+                Ok(decode_rows(rows))
             }
         }
 
         impl $registry {
             /// The same, where it must not keep a process from starting: whoever looks what is wrong needs the registry open.
-            pub async fn try_to_make_salts(&self, act: Act<'_>) {
-                if let Err(error) = self.make_missing_salts(act).await {
+            pub async fn make_missing_salts_or_warn(&self, audit: AuditContext<'_>) {
+                if let Err(error) = self.make_missing_salts(audit).await {
                     tracing::warn!(%error, "tenants without a salt have none yet; their callers are not known");
                 }
             }
 
             /// Draws new salts for tenants that have none: they were left out of the backup that this registry was put back
             /// from, so that nobody knows the devices in it any more.
-            pub async fn make_missing_salts(&self, act: Act<'_>) -> Result<(), RegistryError> {
+            pub async fn make_missing_salts(&self, audit: AuditContext<'_>) -> Result<(), RegistryError> {
                 const MISSING: &str =
                     "SELECT id FROM tenant WHERE id NOT IN (SELECT tenant_id FROM device_salt) LIMIT 1000";
                 loop {
@@ -125,7 +125,7 @@ macro_rules! device_sql {
                     if missing.is_empty() {
                         return Ok(());
                     }
-                    let mut change = self.change().await?;
+                    let mut change = self.begin_change().await?;
                     for tenant in &missing {
                         sqlx::query(
                             "INSERT INTO device_salt (tenant_id, salt) VALUES ($1, $2) ON CONFLICT (tenant_id) DO NOTHING",
@@ -140,10 +140,10 @@ macro_rules! device_sql {
                             .execute(&mut *change.transaction)
                             .await?;
                     }
-                    self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[]).await?;
+                    self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &[]).await?;
                     let detail = json!({ "tenants": missing.len() });
-                    let deed = Deed { action: "device.new_salts", object: "registry".to_owned(), tenant: None, detail };
-                    self.conclude(change.transaction, act, deed).await?;
+                    let entry = AuditEntry { action: "device.new_salts", object: "registry".to_owned(), tenant: None, detail };
+                    self.commit_audited(change.transaction, audit, entry).await?;
                 }
             }
         }

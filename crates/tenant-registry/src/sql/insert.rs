@@ -1,4 +1,4 @@
-//! Writes new tenants, licences and keys, for those who sell them and for tests and demos.
+//! INSERT statements of new tenants, licences and keys.
 
 /// Implements the writing of new rows, as parts of a change.
 macro_rules! insert_sql {
@@ -73,7 +73,7 @@ macro_rules! insert_sql {
                     .bind(accepted.map(|it| &*it.by))
                     .execute(&mut *change.transaction)
                     .await?;
-                found(done.rows_affected(), "tenant")?;
+                require_found(done.rows_affected(), "tenant")?;
                 Ok(licence)
             }
 
@@ -91,7 +91,7 @@ macro_rules! insert_sql {
                     sqlx::query_scalar("SELECT finished FROM revision").fetch_one(&mut *change.transaction).await?;
                 let hashed = finished >= $crate::sql::DIGESTS_SINCE;
                 let (mac, pepper) =
-                    if hashed { self.keys.mac(&digest) } else { self.keys.mac_of_before(key.expose()) };
+                    if hashed { self.keys.mac(&digest) } else { self.keys.legacy_mac(key.expose()) };
                 let revision = u64::try_from(change.revision).unwrap_or_default();
                 let kid = key.kid().to_owned();
                 let wrapped = self.keys.wrap(&kid, &digest).ok_or(RegistryError::NoAuditKey)?;

@@ -1,26 +1,26 @@
-//! For those who sell licences.
+//! Queries behind `LicenceAdmin`.
 
 /// Implements [`LicenceAdmin`](crate::LicenceAdmin).
 macro_rules! licence_sql {
     ($registry:ty, $database:ty) => {
         #[async_trait::async_trait]
         impl $crate::LicenceAdmin for $registry {
-            async fn create_licence(&self, terms: LicenceDraft, act: Act<'_>) -> Result<Licence, RegistryError> {
-                let mut change = self.change().await?;
-                if let Some(before) = self.done_before(&mut change.transaction, act).await? {
+            async fn create_licence(&self, terms: LicenceDraft, audit: AuditContext<'_>) -> Result<Licence, RegistryError> {
+                let mut change = self.begin_change().await?;
+                if let Some(before) = self.find_replayed(&mut change.transaction, audit).await? {
                     drop(change);
                     let id = before.parse().map_err(|_| RegistryError::RequestKeyReused)?;
-                    return self.licence(id).await?.ok_or(RegistryError::Missing("licence"));
+                    return self.licence(id).await?.ok_or(RegistryError::NotFound("licence"));
                 }
-                let licence = self.insert_licence(&mut change, terms, None, act.at).await?;
+                let licence = self.insert_licence(&mut change, terms, None, audit.at).await?;
                 self.sign_licence(&mut change, licence.clone(), &[]).await?;
-                let deed = Deed {
+                let entry = AuditEntry {
                     action: "licence.create",
                     object: licence.id.to_string(),
                     tenant: Some(licence.terms.tenant),
-                    detail: described(&licence.terms),
+                    detail: terms_json(&licence.terms),
                 };
-                self.conclude(change.transaction, act, deed).await?;
+                self.commit_audited(change.transaction, audit, entry).await?;
                 Ok(licence)
             }
 
@@ -29,9 +29,9 @@ macro_rules! licence_sql {
                 licence: LicenceId,
                 terms: LicenceDraft,
                 revision: Option<u64>,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<Licence, RegistryError> {
-                let mut change = self.change().await?;
+                let mut change = self.begin_change().await?;
                 let (before, servers) = self.proven_licence(&mut change, licence).await?;
                 let statement = sqlx::query(
                     "UPDATE licence SET plan = $2, regions = $3, rate_per_second = $4, burst = $5, in_flight = $6,
@@ -46,17 +46,17 @@ macro_rules! licence_sql {
                     .bind(stored_revision(revision))
                     .execute(&mut *change.transaction)
                     .await?;
-                unchanged(done.rows_affected(), revision, "licence")?;
+                require_revision(done.rows_affected(), revision, "licence")?;
                 let after = Licence { terms: terms.clone(), ..before };
                 self.sign_licence(&mut change, after, &servers).await?;
-                let deed = Deed {
+                let entry = AuditEntry {
                     action: "licence.update",
                     object: licence.to_string(),
                     tenant: Some(terms.tenant),
-                    detail: described(&terms),
+                    detail: terms_json(&terms),
                 };
-                self.conclude(change.transaction, act, deed).await?;
-                self.licence(licence).await?.ok_or(RegistryError::Missing("licence"))
+                self.commit_audited(change.transaction, audit, entry).await?;
+                self.licence(licence).await?.ok_or(RegistryError::NotFound("licence"))
             }
 
             async fn accept_terms(
@@ -64,9 +64,9 @@ macro_rules! licence_sql {
                 licence: LicenceId,
                 version: &str,
                 by: &str,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<Licence, RegistryError> {
-                let mut change = self.change().await?;
+                let mut change = self.begin_change().await?;
                 let (before, servers) = self.proven_licence(&mut change, licence).await?;
                 let done = sqlx::query(
                     "UPDATE licence SET terms_version = $2, terms_accepted_by = $3, terms_accepted_at = $4,
@@ -76,24 +76,24 @@ macro_rules! licence_sql {
                 .bind(licence.uuid())
                 .bind(version)
                 .bind(by)
-                .bind(stored_time(act.at))
+                .bind(stored_time(audit.at))
                 .bind(change.revision)
                 .execute(&mut *change.transaction)
                 .await?;
-                found(done.rows_affected(), "licence")?;
+                require_found(done.rows_affected(), "licence")?;
                 let detail = json!({ "version": version, "by": by });
-                let accepted = Some(Acceptance { version: version.to_owned(), at: act.at, by: by.to_owned() });
+                let accepted = Some(Acceptance { version: version.to_owned(), at: audit.at, by: by.to_owned() });
                 let after = Licence { accepted, ..before };
-                self.conclude_licence(change, act, "licence.accept_terms", after, &servers, detail).await
+                self.commit_licence(change, audit, "licence.accept_terms", after, &servers, detail).await
             }
 
             async fn suspend_licence(
                 &self,
                 licence: LicenceId,
                 reason: Option<&str>,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<Licence, RegistryError> {
-                let mut change = self.change().await?;
+                let mut change = self.begin_change().await?;
                 let (before, servers) = self.proven_licence(&mut change, licence).await?;
                 let done = sqlx::query(
                     "UPDATE licence SET suspended = $2, suspended_at = $3, suspended_by = $4, suspended_reason = $5,
@@ -102,22 +102,22 @@ macro_rules! licence_sql {
                 )
                 .bind(licence.uuid())
                 .bind(reason.is_some())
-                .bind(reason.map(|_| stored_time(act.at)))
-                .bind(reason.map(|_| act.by))
+                .bind(reason.map(|_| stored_time(audit.at)))
+                .bind(reason.map(|_| audit.by))
                 .bind(reason)
                 .bind(change.revision)
                 .execute(&mut *change.transaction)
                 .await?;
-                found(done.rows_affected(), "licence")?;
+                require_found(done.rows_affected(), "licence")?;
                 let action = if reason.is_some() { "licence.suspend" } else { "licence.resume" };
                 let detail = json!({ "reason": reason });
                 let suspension = reason.map(|reason| Suspension {
-                    at: act.at,
-                    by: act.by.to_owned(),
+                    at: audit.at,
+                    by: audit.by.to_owned(),
                     reason: reason.to_owned(),
                 });
                 let after = Licence { suspension, ..before };
-                self.conclude_licence(change, act, action, after, &servers, detail).await
+                self.commit_licence(change, audit, action, after, &servers, detail).await
             }
 
             async fn licence(&self, licence: LicenceId) -> Result<Option<Licence>, RegistryError> {
@@ -135,7 +135,7 @@ macro_rules! licence_sql {
                 .bind(tenant.uuid())
                 .fetch_all(&self.pool)
                 .await?;
-                Ok(readable(rows))
+                Ok(decode_rows(rows))
             }
 
             async fn expiring(
@@ -162,7 +162,7 @@ macro_rules! licence_sql {
                 .bind(stored_time(until))
                 .fetch_all(&self.pool)
                 .await?;
-                let named = rows.into_iter().map(|row| (readable(vec![row.licence]).pop(), row.name));
+                let named = rows.into_iter().map(|row| (decode_rows(vec![row.licence]).pop(), row.name));
                 Ok(named.filter_map(|(licence, name)| Some((licence?, name))).collect())
             }
 
@@ -171,10 +171,10 @@ macro_rules! licence_sql {
                 licence: LicenceId,
                 region: &str,
                 overlap: Duration,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<IssuedKey, RegistryError> {
-                let mut change = self.change().await?;
-                if let Some(kid) = self.done_before(&mut change.transaction, act).await? {
+                let mut change = self.begin_change().await?;
+                if let Some(kid) = self.find_replayed(&mut change.transaction, audit).await? {
                     return Err(RegistryError::DoneBefore(kid));
                 }
                 let tenant = self.proven_licence(&mut change, licence).await?.0.terms.tenant;
@@ -184,7 +184,7 @@ macro_rules! licence_sql {
                      WHERE licence_id = $1 AND revoked_at IS NULL AND (ends_at IS NULL OR ends_at > $2)",
                 )
                 .bind(licence.uuid())
-                .bind(stored_time(act.at))
+                .bind(stored_time(audit.at))
                 .fetch_one(&mut *change.transaction)
                 .await?;
                 if live >= 2 {
@@ -195,34 +195,34 @@ macro_rules! licence_sql {
                      WHERE licence_id = $1 AND revoked_at IS NULL AND ends_at IS NULL",
                 )
                 .bind(licence.uuid())
-                .bind(stored_time(act.at.plus(overlap)))
+                .bind(stored_time(audit.at.plus(overlap)))
                 .bind(change.revision)
                 .execute(&mut *change.transaction)
                 .await?;
-                let issued = self.insert_key(&mut change, licence, region, act.at).await?;
+                let issued = self.insert_key(&mut change, licence, region, audit.at).await?;
                 let revision = issued.record.revision;
                 let kids = keys.iter().map(|key| &*key.kid).chain([&*issued.record.kid]);
                 let set = (RowName::keys_of(licence), rights::key_set_hash(kids));
                 let ended = keys.iter().cloned().filter(|key| key.ends_at.is_none());
                 // The databases keep times as whole milliseconds.
                 let ended = ended
-                    .map(|key| KeyRecord { ends_at: Some(act.at.plus(overlap)), revision, ..key })
+                    .map(|key| KeyRecord { ends_at: Some(audit.at.plus(overlap)), revision, ..key })
                     .map(|key| (RowName::key(&key.kid), Some(rights::key_hash(&key))));
                 let mut rows: Vec<_> = ended.collect();
                 rows.extend([set, (RowName::key(&issued.record.kid), Some(rights::key_hash(&issued.record)))]);
-                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
-                let deed = Deed {
+                self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &rows).await?;
+                let entry = AuditEntry {
                     action: "key.issue",
                     object: issued.record.kid.clone(),
                     tenant: Some(tenant),
                     detail: json!({ "licence": licence.to_string(), "overlap_hours": overlap.as_secs() / 3600 }),
                 };
-                self.conclude(change.transaction, act, deed).await?;
+                self.commit_audited(change.transaction, audit, entry).await?;
                 Ok(issued)
             }
 
-            async fn revoke_key(&self, kid: &str, act: Act<'_>) -> Result<(), RegistryError> {
-                let mut change = self.change().await?;
+            async fn revoke_key(&self, kid: &str, audit: AuditContext<'_>) -> Result<(), RegistryError> {
+                let mut change = self.begin_change().await?;
                 let licence: Option<uuid::Uuid> =
                     sqlx::query_scalar("SELECT licence_id FROM licence_key WHERE kid = $1 AND revoked_at IS NULL")
                         .bind(kid)
@@ -230,31 +230,31 @@ macro_rules! licence_sql {
                         .await?;
                 let Some(licence) = licence.map(LicenceId::from_uuid) else {
                     // One that was only hidden would come back.
-                    self.require_absent(&mut change.transaction, Kind::Licences, RowName::key(kid)).await?;
-                    return Err(RegistryError::Missing("licence key"));
+                    self.require_absent(&mut change.transaction, TreeKind::Licences, RowName::key(kid)).await?;
+                    return Err(RegistryError::NotFound("licence key"));
                 };
                 let keys = self.proven_keys(&mut change, licence).await?;
                 sqlx::query("UPDATE licence_key SET revoked_at = $2, revision = $3 WHERE kid = $1")
                     .bind(kid)
-                    .bind(stored_time(act.at))
+                    .bind(stored_time(audit.at))
                     .bind(change.revision)
                     .execute(&mut *change.transaction)
                     .await?;
                 let left = keys.iter().map(|key| &*key.kid).filter(|known| *known != kid);
                 let rows =
                     [(RowName::key(kid), None), (RowName::keys_of(licence), rights::key_set_hash(left))];
-                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
+                self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &rows).await?;
                 let tenant: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM licence WHERE id = $1")
                     .bind(licence.uuid())
                     .fetch_one(&mut *change.transaction)
                     .await?;
-                let deed = Deed {
+                let entry = AuditEntry {
                     action: "key.revoke",
                     object: kid.to_owned(),
                     tenant: Some(TenantId::from_uuid(tenant)),
                     detail: json!({ "licence": licence.to_string() }),
                 };
-                self.conclude(change.transaction, act, deed).await
+                self.commit_audited(change.transaction, audit, entry).await
             }
 
             async fn licence_of_key(&self, kid: &str) -> Result<Option<LicenceId>, RegistryError> {
@@ -274,7 +274,7 @@ macro_rules! licence_sql {
                 .bind(licence.uuid())
                 .fetch_all(&self.pool)
                 .await?;
-                Ok(readable(rows))
+                Ok(decode_rows(rows))
             }
 
             async fn bind_server(
@@ -282,9 +282,9 @@ macro_rules! licence_sql {
                 licence: LicenceId,
                 server: &str,
                 bound: bool,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<(), RegistryError> {
-                let mut change = self.change().await?;
+                let mut change = self.begin_change().await?;
                 let (before, mut servers) = self.proven_licence(&mut change, licence).await?;
                 sqlx::query("UPDATE licence SET revision = $2 WHERE id = $1")
                     .bind(licence.uuid())
@@ -300,7 +300,7 @@ macro_rules! licence_sql {
                     )
                     .bind(licence.uuid())
                     .bind(server)
-                    .bind(stored_time(act.at))
+                    .bind(stored_time(audit.at))
                     .execute(&mut *change.transaction)
                     .await?;
                 } else {
@@ -309,11 +309,11 @@ macro_rules! licence_sql {
                         .bind(server)
                         .execute(&mut *change.transaction)
                         .await?;
-                    found(done.rows_affected(), "server")?;
+                    require_found(done.rows_affected(), "server")?;
                 }
                 let action = if bound { "server.bind" } else { "server.unbind" };
                 let detail = json!({ "server": server });
-                self.conclude_licence(change, act, action, before, &servers, detail).await.map(drop)
+                self.commit_licence(change, audit, action, before, &servers, detail).await.map(drop)
             }
 
             async fn servers_of(&self, licence: LicenceId) -> Result<Vec<String>, RegistryError> {
@@ -342,10 +342,10 @@ macro_rules! licence_sql {
             }
 
             /// Signs and concludes a change of a licence, and returns how it is now.
-            async fn conclude_licence(
+            async fn commit_licence(
                 &self,
                 mut change: Change<$database>,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
                 action: &str,
                 after: Licence,
                 servers: &[String],
@@ -353,9 +353,9 @@ macro_rules! licence_sql {
             ) -> Result<Licence, RegistryError> {
                 let (licence, tenant) = (after.id, Some(after.terms.tenant));
                 self.sign_licence(&mut change, after, servers).await?;
-                let deed = Deed { action, object: licence.to_string(), tenant, detail };
-                self.conclude(change.transaction, act, deed).await?;
-                $crate::LicenceAdmin::licence(self, licence).await?.ok_or(RegistryError::Missing("licence"))
+                let entry = AuditEntry { action, object: licence.to_string(), tenant, detail };
+                self.commit_audited(change.transaction, audit, entry).await?;
+                $crate::LicenceAdmin::licence(self, licence).await?.ok_or(RegistryError::NotFound("licence"))
             }
         }
     };

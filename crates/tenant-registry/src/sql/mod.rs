@@ -1,9 +1,9 @@
-//! What both databases understand: everything but the ledger's batches and the way to tell of changes.
+//! SQL shared by both databases: everything but the ledger's batches and change notifications.
 //!
-//! One macro for each trait writes its statements for a type with `pool`, `keys`, `change`, `deed` and
+//! One macro for each trait writes its statements for a type with `pool`, `keys`, `change`, `begin_audited` and
 //! `wait_for_change`; the conformance suite runs every one of them on both databases.
 
-mod conclude;
+mod commit;
 mod devices;
 mod insert;
 mod licences;
@@ -26,7 +26,7 @@ use tracing::error;
 
 use crate::{LicenceDraft, RegistryError};
 
-pub(super) use conclude::conclude_sql;
+pub(super) use commit::commit_sql;
 pub(super) use devices::device_sql;
 pub(super) use insert::insert_sql;
 pub(super) use licences::licence_sql;
@@ -57,17 +57,17 @@ pub(super) struct Change<Database: sqlx::Database> {
 }
 
 /// So many rows are looked up in their own buckets; of more, all buckets are read.
-pub(super) const ROWS_ONE_BY_ONE: usize = 100;
+pub(super) const MAX_SINGLE_BUCKET_READS: usize = 100;
 
 /// So many audit events go at once.
-pub(super) const EVENTS_AT_ONCE: i64 = 10_000;
+pub(super) const AUDIT_CUT_BATCH_EVENTS: i64 = 10_000;
 /// The version whose finished migration lets codes be over digests.
 pub(super) const DIGESTS_SINCE: i64 = 6;
 /// So many licence keys are coded anew in one change.
-pub(super) const KEYS_AT_ONCE: usize = 50;
+pub(super) const RENEW_BATCH_KEYS: usize = 50;
 
 /// Says that a row is not as it was written. What it grants is not granted.
-pub(super) fn tell_unproven(what: &str, public: &str) {
+pub(super) fn report_unproven_row(what: &str, public: &str) {
     metrics::counter!("registry_unproven_rows_total").increment(1);
     error!(
         what,
@@ -77,7 +77,7 @@ pub(super) fn tell_unproven(what: &str, public: &str) {
 }
 
 /// Says that rows are gone that nobody took away.
-pub(super) fn tell_deleted(rows: usize) {
+pub(super) fn report_deleted_rows(rows: usize) {
     if rows > 0 {
         metrics::counter!("registry_unproven_rows_total").increment(rows as u64);
         error!(rows, "rows of the registry are gone that no operator took away");
@@ -113,27 +113,27 @@ macro_rules! bind_terms {
 }
 pub(super) use bind_terms;
 
-/// What was done, for the audit log.
-pub(super) struct Deed<'a> {
+/// Audit entry: what was done, for the audit log.
+pub(super) struct AuditEntry<'a> {
     pub(super) action: &'a str,
     pub(super) object: String,
     pub(super) tenant: Option<TenantId>,
     pub(super) detail: Value,
 }
 
-pub(super) fn found(rows: u64, what: &'static str) -> Result<(), RegistryError> {
-    if rows == 0 { Err(RegistryError::Missing(what)) } else { Ok(()) }
+pub(super) fn require_found(rows: u64, what: &'static str) -> Result<(), RegistryError> {
+    if rows == 0 { Err(RegistryError::NotFound(what)) } else { Ok(()) }
 }
 
 /// Whether a statement that should have met one row did: if not, the row has changed, or is not there.
-pub(super) const fn unchanged(
+pub(super) const fn require_revision(
     rows: u64,
     revision: Option<u64>,
     what: &'static str,
 ) -> Result<(), RegistryError> {
     match (rows, revision) {
-        (0, Some(_)) => Err(RegistryError::Changed),
-        (0, None) => Err(RegistryError::Missing(what)),
+        (0, Some(_)) => Err(RegistryError::RevisionConflict),
+        (0, None) => Err(RegistryError::NotFound(what)),
         _ => Ok(()),
     }
 }
@@ -154,7 +154,7 @@ pub(super) fn new_salt() -> [u8; 32] {
 }
 
 /// What the audit log says of a licence's terms.
-pub(super) fn described(terms: &LicenceDraft) -> Value {
+pub(super) fn terms_json(terms: &LicenceDraft) -> Value {
     json!({
         "plan": terms.plan.as_str(),
         "regions": terms.regions,
@@ -175,7 +175,7 @@ pub(super) fn stored_revision(revision: Option<u64>) -> i64 {
 }
 
 /// A text to look for inside of others.
-pub(super) fn pattern(text: &str) -> String {
+pub(super) fn like_pattern(text: &str) -> String {
     let mut pattern = String::from("%");
     for character in text.chars() {
         if matches!(character, '%' | '_' | '\\') {
@@ -188,7 +188,7 @@ pub(super) fn pattern(text: &str) -> String {
 }
 
 /// Reads rows. One that this version cannot read, such as a plan of a later one, opens nothing; the others do.
-pub(super) fn readable<Row, T: TryFrom<Row, Error = RegistryError>>(rows: Vec<Row>) -> Vec<T> {
+pub(super) fn decode_rows<Row, T: TryFrom<Row, Error = RegistryError>>(rows: Vec<Row>) -> Vec<T> {
     let read = |row| {
         let read = T::try_from(row);
         read.inspect_err(|error| {

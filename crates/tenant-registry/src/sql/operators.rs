@@ -1,17 +1,17 @@
-//! For those who run the operators.
+//! Queries behind `OperatorAdmin`.
 
-/// Implements [`OperatorAdmin`](crate::OperatorAdmin). `$moment` begins a transaction that sees one moment.
+/// Implements [`OperatorAdmin`](crate::OperatorAdmin). `$begin_snapshot` begins a transaction that sees one moment.
 macro_rules! operator_sql {
-    ($registry:ty, $moment:literal) => {
+    ($registry:ty, $begin_snapshot:literal) => {
         #[async_trait::async_trait]
         impl $crate::OperatorAdmin for $registry {
             async fn issue_admin_token(
                 &self,
                 terms: AdminTokenDraft,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<IssuedAdminToken, RegistryError> {
-                let mut transaction = self.deed().await?;
-                if let Some(id) = self.done_before(&mut transaction, act).await? {
+                let mut transaction = self.begin_audited().await?;
+                if let Some(id) = self.find_replayed(&mut transaction, audit).await? {
                     return Err(RegistryError::DoneBefore(id));
                 }
                 if let Some(tenant) = terms.tenant {
@@ -19,7 +19,7 @@ macro_rules! operator_sql {
                         .bind(tenant.uuid())
                         .fetch_one(&mut *transaction)
                         .await?;
-                    found(u64::try_from(known).unwrap_or_default(), "tenant")?;
+                    require_found(u64::try_from(known).unwrap_or_default(), "tenant")?;
                 }
                 let token = AdminToken::generate();
                 sqlx::query(
@@ -31,23 +31,23 @@ macro_rules! operator_sql {
                 .bind(terms.role.as_str())
                 .bind(terms.tenant.map(|tenant| tenant.uuid()))
                 .bind(&self.keys.token_mac(&token)[..])
-                .bind(stored_time(act.at))
-                .bind(act.by)
+                .bind(stored_time(audit.at))
+                .bind(audit.by)
                 .bind(stored_time(terms.expires_at))
                 .execute(&mut *transaction)
                 .await?;
                 let record = AdminTokenRecord {
                     id: token.id().to_owned(),
                     terms: terms.clone(),
-                    created_at: act.at,
-                    created_by: act.by.to_owned(),
+                    created_at: audit.at,
+                    created_by: audit.by.to_owned(),
                     revoked_at: None,
                     last_used_day: None,
                 };
                 let hash = rights::token_hash(&record, &self.keys.token_mac(&token));
                 let row = (RowName::token(&record.id), Some(hash));
-                self.sign_rights(&mut transaction, Kind::Tokens, None, &[row]).await?;
-                let deed = Deed {
+                self.sign_rights(&mut transaction, TreeKind::Tokens, None, &[row]).await?;
+                let entry = AuditEntry {
                     action: "admin_token.issue",
                     object: token.id().to_owned(),
                     tenant: terms.tenant,
@@ -57,37 +57,37 @@ macro_rules! operator_sql {
                         "expires_at": terms.expires_at.millis(),
                     }),
                 };
-                self.conclude(transaction, act, deed).await?;
+                self.commit_audited(transaction, audit, entry).await?;
                 Ok(IssuedAdminToken { token, record })
             }
 
-            async fn revoke_admin_token(&self, id: &str, act: Act<'_>) -> Result<(), RegistryError> {
-                let mut transaction = self.deed().await?;
+            async fn revoke_admin_token(&self, id: &str, audit: AuditContext<'_>) -> Result<(), RegistryError> {
+                let mut transaction = self.begin_audited().await?;
                 let done: Option<Option<uuid::Uuid>> = sqlx::query_scalar(
                     "UPDATE admin_token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL
                      RETURNING tenant_id",
                 )
                 .bind(id)
-                .bind(stored_time(act.at))
+                .bind(stored_time(audit.at))
                 .fetch_optional(&mut *transaction)
                 .await?;
                 let Some(tenant) = done else {
-                    self.require_absent(&mut transaction, Kind::Tokens, RowName::token(id)).await?;
-                    return Err(RegistryError::Missing("admin token"));
+                    self.require_absent(&mut transaction, TreeKind::Tokens, RowName::token(id)).await?;
+                    return Err(RegistryError::NotFound("admin token"));
                 };
                 let row = (RowName::token(id), None);
-                self.sign_rights(&mut transaction, Kind::Tokens, None, &[row]).await?;
+                self.sign_rights(&mut transaction, TreeKind::Tokens, None, &[row]).await?;
                 sqlx::query("DELETE FROM admin_session WHERE token_id = $1")
                     .bind(id)
                     .execute(&mut *transaction)
                     .await?;
-                let deed = Deed {
+                let entry = AuditEntry {
                     action: "admin_token.revoke",
                     object: id.to_owned(),
                     tenant: tenant.map(TenantId::from_uuid),
                     detail: json!({}),
                 };
-                self.conclude(transaction, act, deed).await
+                self.commit_audited(transaction, audit, entry).await
             }
 
             async fn admin_tokens(&self) -> Result<Vec<AdminTokenRecord>, RegistryError> {
@@ -98,7 +98,7 @@ macro_rules! operator_sql {
                 )
                 .fetch_all(&self.pool)
                 .await?;
-                Ok(readable(rows))
+                Ok(decode_rows(rows))
             }
 
             async fn open_admin_token(
@@ -150,34 +150,34 @@ macro_rules! operator_sql {
                 object: &str,
                 tenant: Option<TenantId>,
                 detail: serde_json::Value,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<(), RegistryError> {
-                let deed = Deed { action, object: object.to_owned(), tenant, detail };
-                let transaction = self.deed().await?;
-                self.conclude(transaction, act, deed).await
+                let entry = AuditEntry { action, object: object.to_owned(), tenant, detail };
+                let transaction = self.begin_audited().await?;
+                self.commit_audited(transaction, audit, entry).await
             }
 
-            async fn begin_session(&self, session: &AdminSession, act: Act<'_>) -> Result<(), RegistryError> {
-                let mut transaction = self.deed().await?;
+            async fn begin_session(&self, session: &AdminSession, audit: AuditContext<'_>) -> Result<(), RegistryError> {
+                let mut transaction = self.begin_audited().await?;
                 let tenant: Option<Option<uuid::Uuid>> =
                     sqlx::query_scalar("SELECT tenant_id FROM admin_token WHERE id = $1")
                         .bind(&session.token)
                         .fetch_optional(&mut *transaction)
                         .await?;
-                let tenant = tenant.ok_or(RegistryError::Missing("admin token"))?;
+                let tenant = tenant.ok_or(RegistryError::NotFound("admin token"))?;
                 sqlx::query("INSERT INTO admin_session (id, token_id, expires_at) VALUES ($1, $2, $3)")
                     .bind(&session.id[..])
                     .bind(&session.token)
                     .bind(stored_time(session.expires_at))
                     .execute(&mut *transaction)
                     .await?;
-                let deed = Deed {
+                let entry = AuditEntry {
                     action: "console.sign_in",
                     object: session.token.clone(),
                     tenant: tenant.map(TenantId::from_uuid),
                     detail: json!({}),
                 };
-                self.conclude(transaction, act, deed).await
+                self.commit_audited(transaction, audit, entry).await
             }
 
             async fn session_token(
@@ -202,16 +202,16 @@ macro_rules! operator_sql {
                 Ok(Some(record).filter(|_| opens))
             }
 
-            async fn end_session(&self, session: &[u8; 32], act: Act<'_>) -> Result<(), RegistryError> {
-                let mut transaction = self.deed().await?;
+            async fn end_session(&self, session: &[u8; 32], audit: AuditContext<'_>) -> Result<(), RegistryError> {
+                let mut transaction = self.begin_audited().await?;
                 let token: Option<String> =
                     sqlx::query_scalar("DELETE FROM admin_session WHERE id = $1 RETURNING token_id")
                         .bind(&session[..])
                         .fetch_optional(&mut *transaction)
                         .await?;
                 let Some(object) = token else { return Ok(()) };
-                let deed = Deed { action: "console.sign_out", object, tenant: None, detail: json!({}) };
-                self.conclude(transaction, act, deed).await
+                let entry = AuditEntry { action: "console.sign_out", object, tenant: None, detail: json!({}) };
+                self.commit_audited(transaction, audit, entry).await
             }
 
             async fn audit(
@@ -248,9 +248,9 @@ macro_rules! operator_sql {
             }
 
             async fn verify_audit(&self, noted: Option<&AuditHead>) -> Result<AuditReport, RegistryError> {
-                let mut moment = self.pool.begin_with($moment).await?;
+                let mut snapshot_tx = self.pool.begin_with($begin_snapshot).await?;
                 let (last, hash, code): (i64, Vec<u8>, Vec<u8>) =
-                    sqlx::query_as("SELECT seq, hash, mac FROM audit_head").fetch_one(&mut *moment).await?;
+                    sqlx::query_as("SELECT seq, hash, mac FROM audit_head").fetch_one(&mut *snapshot_tx).await?;
                 let (mut check, mut after) = (AuditCheck::new(&self.keys, noted), i64::MIN);
                 loop {
                     let rows: Vec<AuditRow> = sqlx::query_as(
@@ -258,7 +258,7 @@ macro_rules! operator_sql {
                          FROM audit_event WHERE seq > $1 ORDER BY seq LIMIT 1000",
                     )
                     .bind(after)
-                    .fetch_all(&mut *moment)
+                    .fetch_all(&mut *snapshot_tx)
                     .await?;
                     let Some(newest) = rows.last().map(|row| row.seq) else { break };
                     after = newest;
@@ -271,15 +271,15 @@ macro_rules! operator_sql {
             }
 
             async fn verify_rights(&self) -> Result<RightsReport, RegistryError> {
-                self.look_at_rights().await
+                self.read_rights_report().await
             }
 
-            async fn renew_keys(&self, act: Act<'_>) -> Result<u64, RegistryError> {
-                self.renew_old_keys(act).await
+            async fn renew_keys(&self, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
+                self.renew_old_keys(audit).await
             }
 
-            async fn cut_audit(&self, before: Timestamp, act: Act<'_>) -> Result<u64, RegistryError> {
-                self.cut_audit_log(before, act).await
+            async fn cut_audit(&self, before: Timestamp, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
+                self.cut_audit_log(before, audit).await
             }
 
             async fn forget_requests(&self, before: Timestamp) -> Result<(), RegistryError> {

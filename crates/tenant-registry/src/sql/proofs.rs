@@ -1,7 +1,7 @@
-//! Which credentials have proven themselves.
+//! Queries of proven credentials, behind `DeliveryLedger`.
 
 /// So many are remembered of each app.
-pub(crate) const REMEMBERED: i64 = 8;
+pub(crate) const MAX_PROOFS_PER_APP: i64 = 8;
 
 /// Implements [`DeliveryLedger::prove`](crate::DeliveryLedger::prove).
 macro_rules! prove {
@@ -21,7 +21,7 @@ macro_rules! prove {
         )
         .bind($app)
         .bind($fingerprint)
-        .bind($crate::sql::proofs::REMEMBERED)
+        .bind($crate::sql::proofs::MAX_PROOFS_PER_APP)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;

@@ -1,8 +1,8 @@
-//! For those who check callers.
+//! Queries behind `TenantReader`.
 
-/// Implements [`TenantReader`](crate::TenantReader). `$moment` begins a transaction that sees one moment.
+/// Implements [`TenantReader`](crate::TenantReader). `$begin_snapshot` begins a transaction that sees one moment.
 macro_rules! read_sql {
-    ($registry:ty, $moment:literal) => {
+    ($registry:ty, $begin_snapshot:literal) => {
         #[async_trait::async_trait]
         impl $crate::TenantReader for $registry {
             async fn revision(&self) -> Result<u64, RegistryError> {
@@ -17,9 +17,9 @@ macro_rules! read_sql {
 
             async fn changes_since(&self, revision: u64) -> Result<Changes, RegistryError> {
                 let since = i64::try_from(revision).unwrap_or(i64::MAX);
-                let mut moment = self.pool.begin_with($moment).await?;
-                let number: i64 = sqlx::query_scalar("SELECT number FROM revision").fetch_one(&mut *moment).await?;
-                let root = self.rights_root(&mut moment, Kind::Licences).await?;
+                let mut snapshot_tx = self.pool.begin_with($begin_snapshot).await?;
+                let number: i64 = sqlx::query_scalar("SELECT number FROM revision").fetch_one(&mut *snapshot_tx).await?;
+                let root = self.rights_root(&mut snapshot_tx, TreeKind::Licences).await?;
                 if root.as_ref().is_some_and(|root| i64::try_from(root.revision) != Ok(number)) {
                     return Err(RegistryError::RightsUnproven);
                 }
@@ -30,7 +30,7 @@ macro_rules! read_sql {
                      FROM tenant JOIN device_salt ON tenant_id = id WHERE revision > $1",
                 )
                 .bind(since)
-                .fetch_all(&mut *moment)
+                .fetch_all(&mut *snapshot_tx)
                 .await?;
                 let licences: Vec<LicenceRow> = sqlx::query_as(
                     "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at,
@@ -41,7 +41,7 @@ macro_rules! read_sql {
                      FROM licence WHERE revision > $1",
                 )
                 .bind(since)
-                .fetch_all(&mut *moment)
+                .fetch_all(&mut *snapshot_tx)
                 .await?;
                 // A licence changes with its servers.
                 let servers: Vec<(uuid::Uuid, String)> = sqlx::query_as(
@@ -49,7 +49,7 @@ macro_rules! read_sql {
                      WHERE revision > $1",
                 )
                 .bind(since)
-                .fetch_all(&mut *moment)
+                .fetch_all(&mut *snapshot_tx)
                 .await?;
                 // What was revoked before the first look was never known.
                 let keys: Vec<KeyRow> = sqlx::query_as(
@@ -57,15 +57,15 @@ macro_rules! read_sql {
                      WHERE revision > $1 AND (revoked_at IS NULL OR $1 > 0)",
                 )
                 .bind(since)
-                .fetch_all(&mut *moment)
+                .fetch_all(&mut *snapshot_tx)
                 .await?;
                 let (live, revoked): (Vec<_>, Vec<_>) = keys.into_iter().partition(KeyRow::is_live);
                 let mut changes = Changes {
                     revision: u64::try_from(number).map_err(|_| RegistryError::Unreadable("revision"))?,
-                    tenants: readable(tenants),
-                    licences: readable(licences),
+                    tenants: decode_rows(tenants),
+                    licences: decode_rows(licences),
                     servers: servers.into_iter().map(|(id, server)| (LicenceId::from_uuid(id), server)).collect(),
-                    keys: readable(live),
+                    keys: decode_rows(live),
                     revoked: Vec::new(),
                     unproven: Vec::new(),
                     signed: None,
@@ -73,7 +73,7 @@ macro_rules! read_sql {
                 if let Some(root) = root {
                     let touched = changes.touched().chain(revoked.iter().flat_map(KeyRow::buckets)).collect();
                     let names = (revision > 0).then(|| changes.names());
-                    let proof = self.rights_proof(&mut moment, &root, names.as_deref()).await?;
+                    let proof = self.rights_proof(&mut snapshot_tx, &root, names.as_deref()).await?;
                     changes.keep_proven(proof, revision == 0);
                     changes.signed = Some((root.into_hashes().into(), touched));
                 }

@@ -1,10 +1,10 @@
-//! What is renewed and cut in time: codes of licence keys, and the oldest end of the audit log.
+//! Maintenance: licence keys' MACs are renewed, the oldest part of the audit log is cut.
 
 /// Writes `renew_old_keys` and `cut_audit_log`.
 macro_rules! renew_sql {
     ($registry:ty, $database:ty) => {
         impl $registry {
-            async fn renew_old_keys(&self, act: Act<'_>) -> Result<u64, RegistryError> {
+            async fn renew_old_keys(&self, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
                 let pepper = self.keys.newest_pepper();
                 let finished: i64 =
                     sqlx::query_scalar("SELECT finished FROM revision").fetch_one(&self.pool).await?;
@@ -20,9 +20,9 @@ macro_rules! renew_sql {
                 .fetch_all(&self.pool)
                 .await?;
                 let mut renewed = 0;
-                for some in due.chunks($crate::sql::KEYS_AT_ONCE) {
-                    let mut change = self.change().await?;
-                    let root = self.current_root(&mut change.transaction, Kind::Licences).await?;
+                for some in due.chunks($crate::sql::RENEW_BATCH_KEYS) {
+                    let mut change = self.begin_change().await?;
+                    let root = self.current_root(&mut change.transaction, TreeKind::Licences).await?;
                     let root = root.ok_or(RegistryError::NoRightsKey)?;
                     let mut rows = Vec::new();
                     for kid in some {
@@ -32,10 +32,10 @@ macro_rules! renew_sql {
                         continue;
                     }
                     renewed += rows.len() as u64;
-                    self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &rows).await?;
+                    self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &rows).await?;
                     let detail = json!({ "keys": rows.len(), "pepper": pepper });
-                    let deed = Deed { action: "key.renew", object: "keys".to_owned(), tenant: None, detail };
-                    self.conclude(change.transaction, act, deed).await?;
+                    let entry = AuditEntry { action: "key.renew", object: "keys".to_owned(), tenant: None, detail };
+                    self.commit_audited(change.transaction, audit, entry).await?;
                 }
                 Ok(renewed)
             }
@@ -55,12 +55,12 @@ macro_rules! renew_sql {
                 .fetch_optional(&mut *change.transaction)
                 .await?;
                 // One that is not as it was written, or cannot be read, does not keep the others from it.
-                let Some(before) = readable::<_, KeyRecord>(row.into_iter().collect()).pop() else { return Ok(None) };
+                let Some(before) = decode_rows::<_, KeyRecord>(row.into_iter().collect()).pop() else { return Ok(None) };
                 let (name, hash) = (RowName::key(kid), rights::key_hash(&before));
                 match self.require_in(&mut change.transaction, root, name, Some(&hash)).await {
                     Ok(()) => {}
                     Err(RegistryError::RightsChanged) => {
-                        $crate::sql::tell_unproven("licence key", kid);
+                        $crate::sql::report_unproven_row("licence key", kid);
                         return Ok(None);
                     }
                     Err(error) => return Err(error),
@@ -93,14 +93,14 @@ macro_rules! renew_sql {
                 Ok(Some((name, Some(rights::key_hash(&after)))))
             }
 
-            async fn cut_audit_log(&self, before: Timestamp, act: Act<'_>) -> Result<u64, RegistryError> {
+            async fn cut_audit_log(&self, before: Timestamp, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
                 let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
                     "SELECT seq, hash FROM audit_event
                      WHERE seq < (SELECT min(seq) FROM audit_event WHERE at >= $1)
                          AND seq < (SELECT min(seq) FROM audit_event) + $2 ORDER BY seq DESC LIMIT 1",
                 )
                 .bind(stored_time(before))
-                .bind($crate::sql::EVENTS_AT_ONCE)
+                .bind($crate::sql::AUDIT_CUT_BATCH_EVENTS)
                 .fetch_optional(&self.pool)
                 .await?;
                 let Some((seq, hash)) = last else { return Ok(0) };
@@ -110,10 +110,10 @@ macro_rules! renew_sql {
                     return Err(RegistryError::AuditBroken);
                 }
                 let detail = $crate::audit::cut_detail(u64::try_from(seq).unwrap_or_default(), &hash);
-                let deed =
-                    Deed { action: $crate::audit::CUT, object: "audit".to_owned(), tenant: None, detail };
+                let entry =
+                    AuditEntry { action: $crate::audit::CUT_ACTION, object: "audit".to_owned(), tenant: None, detail };
                 // Noted first: whoever finds the log shorter finds why.
-                self.conclude(self.deed().await?, act, deed).await?;
+                self.commit_audited(self.begin_audited().await?, audit, entry).await?;
                 self.delete_audit(seq).await
             }
         }

@@ -1,14 +1,14 @@
-//! The signed hashes of what grants anything: written with each change, checked with each look.
+//! Queries of the signed rights' hash tree: written with each change, checked with each read.
 
-/// Writes how roots and buckets are read, checked and signed. `$moment` begins a transaction that sees one moment.
+/// Writes how roots and buckets are read, checked and signed. `$begin_snapshot` begins a transaction that sees one moment.
 macro_rules! rights_sql {
-    ($registry:ty, $database:ty, $moment:literal) => {
+    ($registry:ty, $database:ty, $begin_snapshot:literal) => {
         impl $registry {
             /// Reads a root; `None` for a process that cannot check any.
             async fn rights_root(
                 &self,
                 connection: &mut <$database as sqlx::Database>::Connection,
-                kind: Kind,
+                kind: TreeKind,
             ) -> Result<Option<Root>, RegistryError> {
                 if !self.keys.rights().can_check() {
                     return Ok(None);
@@ -47,7 +47,7 @@ macro_rules! rights_sql {
                 names: Option<&[RowName]>,
             ) -> Result<Proof, RegistryError> {
                 let mut proof = Proof::default();
-                if let Some(names) = names.filter(|names| names.len() <= $crate::sql::ROWS_ONE_BY_ONE) {
+                if let Some(names) = names.filter(|names| names.len() <= $crate::sql::MAX_SINGLE_BUCKET_READS) {
                     for name in names {
                         let number = name.bucket(root.kind);
                         proof.add(number, self.rights_bucket(&mut *connection, root, number).await?);
@@ -72,7 +72,7 @@ macro_rules! rights_sql {
             async fn require_proven(
                 &self,
                 connection: &mut <$database as sqlx::Database>::Connection,
-                kind: Kind,
+                kind: TreeKind,
                 name: RowName,
                 hash: &RowHash,
             ) -> Result<(), RegistryError> {
@@ -84,7 +84,7 @@ macro_rules! rights_sql {
             async fn require_absent(
                 &self,
                 connection: &mut <$database as sqlx::Database>::Connection,
-                kind: Kind,
+                kind: TreeKind,
                 name: RowName,
             ) -> Result<(), RegistryError> {
                 let Some(root) = self.current_root(&mut *connection, kind).await? else { return Ok(()) };
@@ -107,7 +107,7 @@ macro_rules! rights_sql {
             async fn current_root(
                 &self,
                 connection: &mut <$database as sqlx::Database>::Connection,
-                kind: Kind,
+                kind: TreeKind,
             ) -> Result<Option<Root>, RegistryError> {
                 let Some(root) = self.rights_root(&mut *connection, kind).await? else { return Ok(None) };
                 let signature: Vec<u8> =
@@ -130,7 +130,7 @@ macro_rules! rights_sql {
                     Some(LastEvent { event, mac }) => {
                         let event = AuditEvent::try_from(event)?;
                         let is_ours = event.computed_hash(&self.keys).is_some_and(|hash| event.hash == hash)
-                            && $crate::audit::head_code(&self.keys, event.hash_key, event.seq, &event.hash)
+                            && $crate::audit::head_mac(&self.keys, event.hash_key, event.seq, &event.hash)
                                 .is_some_and(|code| mac == code);
                         let expected = rights::signed_digest(&[Some(signature)]);
                         let found = rights::part_of(kind, &event.rights);
@@ -147,7 +147,7 @@ macro_rules! rights_sql {
                 connection: &mut <$database as sqlx::Database>::Connection,
             ) -> Result<Vec<u8>, RegistryError> {
                 let mut signatures = Vec::new();
-                for kind in Kind::ALL {
+                for kind in TreeKind::ALL {
                     let signature: Option<Vec<u8>> =
                         sqlx::query_scalar("SELECT signature FROM rights_root WHERE kind = $1")
                             .bind(kind.as_str())
@@ -163,7 +163,7 @@ macro_rules! rights_sql {
             async fn sign_rights(
                 &self,
                 connection: &mut <$database as sqlx::Database>::Connection,
-                kind: Kind,
+                kind: TreeKind,
                 revision: Option<i64>,
                 rows: &[(RowName, Option<RowHash>)],
             ) -> Result<(), RegistryError> {
@@ -232,10 +232,10 @@ macro_rules! rights_sql {
                     .bind(id.uuid())
                     .execute(&mut *change.transaction)
                     .await?;
-                found(done.rows_affected(), "licence")?;
+                require_found(done.rows_affected(), "licence")?;
                 let (licence, servers) = self.rights_of(&mut change.transaction, id).await?;
                 let (name, hash) = (RowName::licence(id), rights::licence_hash(&licence, &servers));
-                self.require_proven(&mut change.transaction, Kind::Licences, name, &hash).await?;
+                self.require_proven(&mut change.transaction, TreeKind::Licences, name, &hash).await?;
                 Ok((licence, servers))
             }
 
@@ -248,7 +248,7 @@ macro_rules! rights_sql {
             ) -> Result<(), RegistryError> {
                 let licence = Licence { revision: u64::try_from(change.revision).unwrap_or_default(), ..licence };
                 let row = (RowName::licence(licence.id), Some(rights::licence_hash(&licence, servers)));
-                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[row]).await
+                self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &[row]).await
             }
 
             async fn rights_of(
@@ -262,7 +262,7 @@ macro_rules! rights_sql {
                         .bind(id.uuid())
                         .fetch_all(connection)
                         .await?;
-                Ok((licence.ok_or(RegistryError::Missing("licence"))?, servers))
+                Ok((licence.ok_or(RegistryError::NotFound("licence"))?, servers))
             }
 
             /// Locks the live keys of a licence, and returns them, if they are as they were written.
@@ -278,8 +278,8 @@ macro_rules! rights_sql {
                 .bind(licence.uuid())
                 .fetch_all(&mut *change.transaction)
                 .await?;
-                let keys: Vec<KeyRecord> = readable(rows);
-                let Some(root) = self.current_root(&mut change.transaction, Kind::Licences).await? else {
+                let keys: Vec<KeyRecord> = decode_rows(rows);
+                let Some(root) = self.current_root(&mut change.transaction, TreeKind::Licences).await? else {
                     return Ok(keys);
                 };
                 for key in &keys {
@@ -293,12 +293,12 @@ macro_rules! rights_sql {
 
             /// Whether a token is as it was written.
             async fn is_token_proven(&self, token: &AdminTokenRecord, mac: &[u8]) -> Result<bool, RegistryError> {
-                let mut moment = self.pool.begin_with($moment).await?;
+                let mut snapshot_tx = self.pool.begin_with($begin_snapshot).await?;
                 let (name, hash) = (RowName::token(&token.id), rights::token_hash(token, mac));
-                match self.require_proven(&mut moment, Kind::Tokens, name, &hash).await {
+                match self.require_proven(&mut snapshot_tx, TreeKind::Tokens, name, &hash).await {
                     Ok(()) => Ok(true),
                     Err(RegistryError::RightsChanged) => {
-                        $crate::sql::tell_unproven("operators' token", &token.id);
+                        $crate::sql::report_unproven_row("operators' token", &token.id);
                         Ok(false)
                     }
                     Err(error) => Err(error),

@@ -1,13 +1,13 @@
-//! Everything that grants something, at once: signed, and looked at.
+//! Signing and verification of all rights at once.
 
-/// Writes `seal_rights` and `look_at_rights`. `$moment` begins a transaction that sees one moment.
+/// Writes `seal_rights` and `read_rights_report`. `$begin_snapshot` begins a transaction that sees one moment.
 macro_rules! seal_sql {
-    ($registry:ty, $database:ty, $moment:literal) => {
+    ($registry:ty, $database:ty, $begin_snapshot:literal) => {
         impl $registry {
             /// Signs everything: a registry of before, or one that somebody has looked through. With `as_it_stands` whatever is
             /// there; otherwise what was changed past the service is switched off first, so that an operator decides on it.
-            pub async fn seal_rights(&self, as_it_stands: bool, act: Act<'_>) -> Result<Vec<String>, RegistryError> {
-                let mut change = self.change().await?;
+            pub async fn seal_rights(&self, as_it_stands: bool, audit: AuditContext<'_>) -> Result<Vec<String>, RegistryError> {
+                let mut change = self.begin_change().await?;
                 // Whoever changes tokens holds the end of the log.
                 sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *change.transaction).await?;
                 let changed = if as_it_stands {
@@ -16,12 +16,12 @@ macro_rules! seal_sql {
                     self.rights_report(&mut change.transaction).await?
                 };
                 for name in &changed.changed {
-                    self.switch_off(&mut change, name, act).await?;
+                    self.suspend_or_revoke(&mut change, name, audit).await?;
                 }
                 let rows = self.every_licence_and_key(&mut change.transaction).await?;
                 let tokens = self.every_token(&mut change.transaction).await?;
                 let sealed = rows.len() + tokens.len();
-                for (kind, rows) in [(Kind::Licences, rows), (Kind::Tokens, tokens)] {
+                for (kind, rows) in [(TreeKind::Licences, rows), (TreeKind::Tokens, tokens)] {
                     let rows = rows.into_iter().map(|row| (row.name, row.hash));
                     self.seal_kind(&mut change.transaction, kind, change.revision, rows).await?;
                 }
@@ -33,18 +33,18 @@ macro_rules! seal_sql {
                     return Ok(Vec::new());
                 }
                 let detail = json!({ "rows": sealed, "as_it_stands": as_it_stands, "switched_off": changed.changed });
-                let deed =
-                    Deed { action: "rights.seal", object: "registry".to_owned(), tenant: None, detail };
-                self.conclude(change.transaction, act, deed).await?;
+                let entry =
+                    AuditEntry { action: "rights.seal", object: "registry".to_owned(), tenant: None, detail };
+                self.commit_audited(change.transaction, audit, entry).await?;
                 Ok(changed.changed)
             }
 
             /// Suspends a licence, revokes a key or a token, whichever has the name.
-            async fn switch_off(
+            async fn suspend_or_revoke(
                 &self,
                 change: &mut Change<$database>,
                 name: &str,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<(), RegistryError> {
                 if let Ok(licence) = name.parse::<LicenceId>() {
                     sqlx::query(
@@ -52,21 +52,21 @@ macro_rules! seal_sql {
                              suspended_reason = 'changed past the service', revision = $4 WHERE id = $1",
                     )
                     .bind(licence.uuid())
-                    .bind(stored_time(act.at))
-                    .bind(act.by)
+                    .bind(stored_time(audit.at))
+                    .bind(audit.by)
                     .bind(change.revision)
                     .execute(&mut *change.transaction)
                     .await?;
                 }
                 sqlx::query("UPDATE licence_key SET revoked_at = $2, revision = $3 WHERE kid = $1 AND revoked_at IS NULL")
                     .bind(name)
-                    .bind(stored_time(act.at))
+                    .bind(stored_time(audit.at))
                     .bind(change.revision)
                     .execute(&mut *change.transaction)
                     .await?;
                 sqlx::query("UPDATE admin_token SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
                     .bind(name)
-                    .bind(stored_time(act.at))
+                    .bind(stored_time(audit.at))
                     .execute(&mut *change.transaction)
                     .await?;
                 Ok(())
@@ -75,7 +75,7 @@ macro_rules! seal_sql {
             async fn seal_kind(
                 &self,
                 connection: &mut <$database as sqlx::Database>::Connection,
-                kind: Kind,
+                kind: TreeKind,
                 revision: i64,
                 rows: impl Iterator<Item = (RowName, RowHash)>,
             ) -> Result<(), RegistryError> {
@@ -97,7 +97,7 @@ macro_rules! seal_sql {
             async fn every_licence_and_key(
                 &self,
                 connection: &mut <$database as sqlx::Database>::Connection,
-            ) -> Result<Vec<GrantingRow>, RegistryError> {
+            ) -> Result<Vec<GrantRow>, RegistryError> {
                 let licences: Vec<LicenceRow> = sqlx::query_as(
                     "SELECT id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at, created_at,
                          grace_days, in_flight, devices, privacy, terms_version, terms_accepted_at, terms_accepted_by,
@@ -117,22 +117,22 @@ macro_rules! seal_sql {
                 )
                 .fetch_all(connection)
                 .await?;
-                let licences = readable::<_, Licence>(licences).into_iter().map(|it| {
+                let licences = decode_rows::<_, Licence>(licences).into_iter().map(|it| {
                     let hash = rights::licence_hash(&it, servers.get(&it.id).map_or(&[], Vec::as_slice));
                     let public = it.id.to_string();
-                    GrantingRow { what: Granting::Licence, public, name: RowName::licence(it.id), hash }
+                    GrantRow { what: GrantKind::Licence, public, name: RowName::licence(it.id), hash }
                 });
                 let mut rows: Vec<_> = licences.collect();
                 let mut sets: std::collections::HashMap<LicenceId, Vec<String>> = std::collections::HashMap::new();
-                rows.extend(readable::<_, KeyRecord>(keys).into_iter().map(|it| {
+                rows.extend(decode_rows::<_, KeyRecord>(keys).into_iter().map(|it| {
                     let (name, hash) = (RowName::key(&it.kid), rights::key_hash(&it));
                     sets.entry(it.licence).or_default().push(it.kid.clone());
-                    GrantingRow { what: Granting::Key, public: it.kid, name, hash }
+                    GrantRow { what: GrantKind::Key, public: it.kid, name, hash }
                 }));
                 rows.extend(sets.into_iter().filter_map(|(licence, kids)| {
                     let hash = rights::key_set_hash(kids.iter().map(String::as_str))?;
                     let public = licence.to_string();
-                    Some(GrantingRow { what: Granting::KeySet, public, name: RowName::keys_of(licence), hash })
+                    Some(GrantRow { what: GrantKind::KeySet, public, name: RowName::keys_of(licence), hash })
                 }));
                 Ok(rows)
             }
@@ -140,7 +140,7 @@ macro_rules! seal_sql {
             async fn every_token(
                 &self,
                 connection: &mut <$database as sqlx::Database>::Connection,
-            ) -> Result<Vec<GrantingRow>, RegistryError> {
+            ) -> Result<Vec<GrantRow>, RegistryError> {
                 let rows: Vec<AdminTokenRow> = sqlx::query_as(
                     "SELECT id, name, role, tenant_id, mac, created_at, created_by, expires_at, revoked_at,
                          last_used_day
@@ -151,16 +151,16 @@ macro_rules! seal_sql {
                 // One that cannot be read opens nothing, and is missing in the tree's eyes.
                 let row = |row: AdminTokenRow| {
                     let mac = row.mac.clone();
-                    let token: AdminTokenRecord = readable(vec![row]).pop()?;
+                    let token: AdminTokenRecord = decode_rows(vec![row]).pop()?;
                     let (name, hash) = (RowName::token(&token.id), rights::token_hash(&token, &mac));
-                    Some(GrantingRow { what: Granting::Token, public: token.id, name, hash })
+                    Some(GrantRow { what: GrantKind::Token, public: token.id, name, hash })
                 };
                 Ok(rows.into_iter().filter_map(row).collect())
             }
 
-            async fn look_at_rights(&self) -> Result<RightsReport, RegistryError> {
-                let mut moment = self.pool.begin_with($moment).await?;
-                self.rights_report(&mut moment).await
+            async fn read_rights_report(&self) -> Result<RightsReport, RegistryError> {
+                let mut snapshot_tx = self.pool.begin_with($begin_snapshot).await?;
+                self.rights_report(&mut snapshot_tx).await
             }
 
             async fn rights_report(
@@ -168,18 +168,18 @@ macro_rules! seal_sql {
                 connection: &mut <$database as sqlx::Database>::Connection,
             ) -> Result<RightsReport, RegistryError> {
                 let mut report = RightsReport::default();
-                for kind in Kind::ALL {
+                for kind in TreeKind::ALL {
                     let root = self.current_root(&mut *connection, kind).await?;
                     let root = root.ok_or(RegistryError::NoRightsKey)?;
                     let mut proof = self.rights_proof(&mut *connection, &root, None).await?;
                     let rows = match kind {
-                        Kind::Licences => self.every_licence_and_key(&mut *connection).await?,
-                        Kind::Tokens => self.every_token(&mut *connection).await?,
+                        TreeKind::Licences => self.every_licence_and_key(&mut *connection).await?,
+                        TreeKind::Tokens => self.every_token(&mut *connection).await?,
                     };
                     let changed = rows.into_iter().filter(|row| !proof.covers(kind, row.name, &row.hash));
                     for row in changed {
                         // Whose keys are not those that were issued: each key is named, and the licence.
-                        if row.what == Granting::KeySet {
+                        if row.what == GrantKind::KeySet {
                             let kids: Vec<String> = sqlx::query_scalar(
                                 "SELECT kid FROM licence_key WHERE licence_id = $1 AND revoked_at IS NULL ORDER BY kid",
                             )

@@ -1,26 +1,26 @@
-//! For those who run tenants.
+//! Queries behind `TenantAdmin`.
 
 /// Implements [`TenantAdmin`](crate::TenantAdmin).
 macro_rules! tenant_sql {
     ($registry:ty, $database:ty) => {
         #[async_trait::async_trait]
         impl $crate::TenantAdmin for $registry {
-            async fn create_tenant(&self, draft: &TenantDraft, act: Act<'_>) -> Result<Tenant, RegistryError> {
-                let mut change = self.change().await?;
-                if let Some(before) = self.done_before(&mut change.transaction, act).await? {
+            async fn create_tenant(&self, draft: &TenantDraft, audit: AuditContext<'_>) -> Result<Tenant, RegistryError> {
+                let mut change = self.begin_change().await?;
+                if let Some(before) = self.find_replayed(&mut change.transaction, audit).await? {
                     drop(change);
                     let id = before.parse().map_err(|_| RegistryError::RequestKeyReused)?;
-                    return self.tenant(id).await?.ok_or(RegistryError::Missing("tenant"));
+                    return self.tenant(id).await?.ok_or(RegistryError::NotFound("tenant"));
                 }
-                let tenant = self.insert_tenant(&mut change, draft, act.at).await?;
-                let deed = Deed {
+                let tenant = self.insert_tenant(&mut change, draft, audit.at).await?;
+                let entry = AuditEntry {
                     action: "tenant.create",
                     object: tenant.id.to_string(),
                     tenant: Some(tenant.id),
                     detail: json!({ "name": tenant.name }),
                 };
-                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[]).await?;
-                self.conclude(change.transaction, act, deed).await?;
+                self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &[]).await?;
+                self.commit_audited(change.transaction, audit, entry).await?;
                 Ok(tenant)
             }
 
@@ -29,9 +29,9 @@ macro_rules! tenant_sql {
                 tenant: TenantId,
                 draft: &TenantDraft,
                 revision: Option<u64>,
-                act: Act<'_>,
+                audit: AuditContext<'_>,
             ) -> Result<Tenant, RegistryError> {
-                let mut change = self.change().await?;
+                let mut change = self.begin_change().await?;
                 let done = sqlx::query(
                     "UPDATE tenant SET name = $2, contact = $3, failover_consent = $4, revision = $5
                      WHERE id = $1 AND ($6 < 0 OR revision = $6)",
@@ -45,8 +45,8 @@ macro_rules! tenant_sql {
                 .execute(&mut *change.transaction)
                 .await
                 .map_err(name_taken)?;
-                unchanged(done.rows_affected(), revision, "tenant")?;
-                let deed = Deed {
+                require_revision(done.rows_affected(), revision, "tenant")?;
+                let entry = AuditEntry {
                     action: "tenant.update",
                     object: tenant.to_string(),
                     tenant: Some(tenant),
@@ -56,9 +56,9 @@ macro_rules! tenant_sql {
                         "has_contact": !draft.contact.is_empty(),
                     }),
                 };
-                self.sign_rights(&mut change.transaction, Kind::Licences, Some(change.revision), &[]).await?;
-                self.conclude(change.transaction, act, deed).await?;
-                self.tenant(tenant).await?.ok_or(RegistryError::Missing("tenant"))
+                self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &[]).await?;
+                self.commit_audited(change.transaction, audit, entry).await?;
+                self.tenant(tenant).await?.ok_or(RegistryError::NotFound("tenant"))
             }
 
             async fn tenant(&self, tenant: TenantId) -> Result<Option<Tenant>, RegistryError> {
@@ -90,7 +90,7 @@ macro_rules! tenant_sql {
                 let TenantQuery { search, after, limit } = query;
                 // A database folds the case of ASCII, and of more only where it is told to: other letters are
                 // looked for as they stand too.
-                let as_it_stands = if search.is_ascii() { String::new() } else { pattern(search) };
+                let as_it_stands = if search.is_ascii() { String::new() } else { like_pattern(search) };
                 let tenants: Vec<TenantRow> = sqlx::query_as(
                     "SELECT id, name, salt, contact, failover_consent, created_at, revision
                      FROM tenant JOIN device_salt ON tenant_id = id WHERE name > $1 AND ($2 = '%%' OR lower(name) LIKE $2 ESCAPE '\\'
@@ -98,12 +98,12 @@ macro_rules! tenant_sql {
                      ORDER BY name LIMIT $3",
                 )
                 .bind(after)
-                .bind(pattern(&search.to_lowercase()))
+                .bind(like_pattern(&search.to_lowercase()))
                 .bind(i64::from(limit))
                 .bind(as_it_stands)
                 .fetch_all(&self.pool)
                 .await?;
-                let tenants: Vec<Tenant> = readable(tenants);
+                let tenants: Vec<Tenant> = decode_rows(tenants);
                 if tenants.is_empty() {
                     return Ok((tenants, Vec::new()));
                 }
@@ -119,7 +119,7 @@ macro_rules! tenant_sql {
                 }
                 licences.push(")");
                 let licences: Vec<LicenceRow> = licences.build_query_as().fetch_all(&self.pool).await?;
-                Ok((tenants, readable(licences)))
+                Ok((tenants, decode_rows(licences)))
             }
 
             async fn totals(&self, now: Timestamp) -> Result<[u64; 3], RegistryError> {

@@ -1,4 +1,4 @@
-//! The laws of the registry in one file, and what only a file can get wrong.
+//! Conformance tests of the SQLite registry, and what only a file can get wrong.
 
 use super::*;
 
@@ -25,11 +25,11 @@ impl crate::conformance::Registry for SqliteRegistry {
     }
 
     async fn seal(&self, as_it_stands: bool) {
-        self.seal_rights(as_it_stands, crate::conformance::ACT).await.unwrap();
+        self.seal_rights(as_it_stands, crate::conformance::TEST_CONTEXT).await.unwrap();
     }
 
     async fn make_missing_salts(&self) {
-        SqliteRegistry::make_missing_salts(self, crate::conformance::ACT).await.unwrap();
+        SqliteRegistry::make_missing_salts(self, crate::conformance::TEST_CONTEXT).await.unwrap();
     }
 }
 
@@ -78,12 +78,12 @@ async fn an_erased_device_is_in_no_byte_of_the_files() {
     let registry = fresh(directory.path()).await;
     // Role `all` has the file open twice.
     let other = fresh(directory.path()).await;
-    let act = crate::conformance::ACT;
-    let tenant = registry.create_tenant(&TenantDraft::named("acme"), act).await.unwrap().id;
+    let audit = crate::conformance::TEST_CONTEXT;
+    let tenant = registry.create_tenant(&TenantDraft::named("acme"), audit).await.unwrap().id;
     let device =
         |number: u8| DeviceId::from_bytes(std::array::from_fn(|at| number ^ u8::try_from(at * 7).unwrap()));
     let seen: Vec<_> = (0..41)
-        .map(|number| Sighting {
+        .map(|number| DeviceActivity {
             tenant,
             device: device(number),
             app: "ios".into(),
@@ -96,10 +96,10 @@ async fn an_erased_device_is_in_no_byte_of_the_files() {
     other.record(&seen).await.unwrap();
     assert!(stands(directory.path(), device(7).as_bytes()));
 
-    registry.erase_devices(tenant, &[device(7)], act).await.unwrap();
+    registry.erase_devices(tenant, &[device(7)], audit).await.unwrap();
     assert!(!stands(directory.path(), device(7).as_bytes()));
     assert!(stands(directory.path(), device(8).as_bytes()));
-    registry.erase_all_devices(tenant, act).await.unwrap();
+    registry.erase_all_devices(tenant, audit).await.unwrap();
     assert!((0..41).all(|number| !stands(directory.path(), device(number).as_bytes())));
 }
 
@@ -129,7 +129,7 @@ async fn a_pepper_is_followed_by_a_newer_one_and_dropped_without_a_new_registry(
 #[tokio::test]
 async fn a_log_that_was_tampered_with_stays_so_whatever_is_written_after_it() {
     use crate::{AuditFault, OperatorAdmin, TenantAdmin};
-    let act = crate::conformance::ACT;
+    let audit = crate::conformance::TEST_CONTEXT;
     for (tamper, found) in [
         // Cut back, and the head put there.
         (
@@ -145,18 +145,19 @@ async fn a_log_that_was_tampered_with_stays_so_whatever_is_written_after_it() {
         let directory = tempfile::tempdir().unwrap();
         let registry = fresh(directory.path()).await;
         for name in ["a", "b", "c", "d"] {
-            registry.create_tenant(&TenantDraft::named(name), act).await.unwrap();
+            registry.create_tenant(&TenantDraft::named(name), audit).await.unwrap();
         }
         sqlx::raw_sql(tamper).execute(&registry.pool).await.unwrap();
         // Nobody goes on as if nothing had been; once somebody has looked, what was found stays noted.
-        if let Err(refused) = registry.create_tenant(&TenantDraft::named("e"), act).await {
+        if let Err(refused) = registry.create_tenant(&TenantDraft::named("e"), audit).await {
             assert!(matches!(refused, RegistryError::RightsUnproven), "{refused:?}");
-            registry.seal_rights(true, act).await.unwrap();
+            registry.seal_rights(true, audit).await.unwrap();
         }
 
         let report = registry.verify_audit(None).await.unwrap();
         let marked = registry.audit(None, u64::MAX, 10).await.unwrap();
-        let marked = marked.iter().find(|event| event.action == crate::audit::BROKEN).map(|event| event.seq);
+        let marked =
+            marked.iter().find(|event| event.action == crate::audit::TAMPERED_ACTION).map(|event| event.seq);
         assert_eq!(marked, Some(found), "{tamper}");
         assert!(
             matches!(
@@ -173,8 +174,8 @@ async fn a_log_of_before_is_sealed_when_it_is_opened() {
     use crate::{OperatorAdmin, TenantAdmin};
     let directory = tempfile::tempdir().unwrap();
     let registry = fresh(directory.path()).await;
-    let act = crate::conformance::ACT;
-    registry.create_tenant(&TenantDraft::named("a"), act).await.unwrap();
+    let audit = crate::conformance::TEST_CONTEXT;
+    registry.create_tenant(&TenantDraft::named("a"), audit).await.unwrap();
     // As the version before wrote it.
     let mut event = registry.audit(None, u64::MAX, 1).await.unwrap().remove(0);
     event.hash_key = 0;
@@ -207,23 +208,23 @@ async fn a_pepper_may_go_once_every_key_is_coded_under_the_next() {
             if purpose == crate::KeyPurpose::Control { lines.split_once('\n').unwrap().1 } else { &lines };
         second.merge(crate::KeySet::parse(kept).unwrap()).unwrap();
     }
-    let act = crate::conformance::ACT;
-    let terms = LicenceDraft::new(TenantId::new(), crate::Plan::Test, "us", act.at);
+    let audit = crate::conformance::TEST_CONTEXT;
+    let terms = LicenceDraft::new(TenantId::new(), crate::Plan::Test, "us", audit.at);
     let names: Vec<_> = (0..250).map(|number| number.to_string()).collect();
     let registry = SqliteRegistry::open(&path, Keys::of(&first)).await.unwrap();
-    let made = registry.seed(&names, &terms, "us", act).await.unwrap();
+    let made = registry.seed(&names, &terms, "us", audit).await.unwrap();
     registry.close().await;
 
     let registry = SqliteRegistry::open(&path, Keys::of(&both)).await.unwrap();
     assert_eq!(registry.verify_rights().await.unwrap().old_keys.len(), 250);
-    assert_eq!(registry.renew_keys(act).await.unwrap(), 250);
+    assert_eq!(registry.renew_keys(audit).await.unwrap(), 250);
     assert!(registry.verify_rights().await.unwrap().old_keys.is_empty());
     registry.finish().await.unwrap();
     registry.close().await;
 
     let registry = SqliteRegistry::open(&path, Keys::of(&second)).await.unwrap();
     let snapshot = registry.snapshot().await.unwrap();
-    assert!(made.iter().all(|(_, issued)| snapshot.open(&issued.key, "us", act.at).is_ok()));
+    assert!(made.iter().all(|(_, issued)| snapshot.open(&issued.key, "us", audit.at).is_ok()));
     assert_eq!(registry.keys_of(made[0].1.record.licence).await.unwrap()[0].pepper, 2);
 }
 
@@ -234,14 +235,14 @@ async fn a_file_that_was_put_back_after_an_erasure_knows_no_erased_device() {
     let (path, backup) = (directory.path().join("registry.db"), directory.path().join("backup.db"));
     let registry = fresh(directory.path()).await;
     let keys = crate::conformance::keys();
-    let act = crate::conformance::ACT;
-    let tenant = registry.create_tenant(&TenantDraft::named("acme"), act).await.unwrap();
+    let audit = crate::conformance::TEST_CONTEXT;
+    let tenant = registry.create_tenant(&TenantDraft::named("acme"), audit).await.unwrap();
     let token = push_domain::DeviceToken::parse(push_domain::Provider::Fcm, "a-token".into()).unwrap();
     let device = |tenant: &Tenant| {
         keys.device_key(tenant.id, &tenant.device_salt).device_id(&push_domain::AppId::new("a"), &token)
     };
     let (app, platform, reason) = ("a".into(), "android".into(), None);
-    let seen = Sighting {
+    let seen = DeviceActivity {
         tenant: tenant.id,
         device: device(&tenant),
         app,
@@ -253,7 +254,7 @@ async fn a_file_that_was_put_back_after_an_erasure_knows_no_erased_device() {
     registry.record(&[seen]).await.unwrap();
     // As docs/OPERATIONS.md tells: the registry, and not what stands beside it.
     sqlx::query("VACUUM INTO $1").bind(backup.to_str().unwrap()).execute(&registry.pool).await.unwrap();
-    registry.erase_devices(tenant.id, &[device(&tenant)], act).await.unwrap();
+    registry.erase_devices(tenant.id, &[device(&tenant)], audit).await.unwrap();
     registry.close().await;
 
     for rest in ["registry.db", "registry.db-wal", "registry.db-shm", "registry.salts.db"] {
@@ -280,7 +281,7 @@ async fn a_registry_of_before_is_signed_and_its_keys_open_what_they_opened() {
     let before = MIGRATIONS.iter().filter(|it| it.version < SIGNED_SINCE).cloned().collect::<Vec<_>>();
     Migrator { migrations: before.into(), ..Migrator::DEFAULT }.run(&pool).await.unwrap();
     let (keys, key) = (crate::conformance::keys(), LicenceKey::generate("us"));
-    let mac = data_encoding::HEXLOWER.encode(&keys.mac_of_before(key.expose()).0);
+    let mac = data_encoding::HEXLOWER.encode(&keys.legacy_mac(key.expose()).0);
     let (kid, salt) = (key.kid(), "07".repeat(32));
     let rows = format!(
         "INSERT INTO tenant (id, name, device_salt, created_at) VALUES (zeroblob(16), 'acme', x'{salt}', 1);

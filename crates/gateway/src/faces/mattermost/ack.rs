@@ -1,4 +1,4 @@
-//! Delivery receipts: a phone tells its server, the server tells us.
+//! Delivery receipts of Mattermost (`/api/v1/ack`): a phone tells its server, the server tells us.
 
 use std::borrow::Cow;
 

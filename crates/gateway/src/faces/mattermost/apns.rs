@@ -1,4 +1,4 @@
-//! What a push looks like to Apple.
+//! APNs payload of a Mattermost push.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A stock server's push, as the pipeline asks for it.
+//! `Face` and `Draft` of Mattermost: a stock server's push, as the pipeline asks for it.
 
 use push_domain::{App, DeviceToken, FailReason, JobId, Kind, Privacy, Provider, ProviderRequest, Timestamp};
 
@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 /// The most that is repeated of what a caller wrote.
 const MAX_ECHO_CHARACTERS: usize = 64;
 
-/// The dialect of mattermost-push-proxy.
+/// Mattermost face: the dialect of mattermost-push-proxy.
 pub(crate) struct Mattermost {
     config: MattermostConfig,
 }
@@ -86,7 +86,7 @@ impl Draft for PushMessage<'_> {
         }
     }
 
-    fn under(self, policy: Privacy) -> Result<Self, FailReason> {
+    fn apply_privacy(self, policy: Privacy) -> Result<Self, FailReason> {
         privacy::applied(self, policy)
     }
 

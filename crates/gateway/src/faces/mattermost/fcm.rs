@@ -1,4 +1,4 @@
-//! What a push looks like to Google: data only, the app draws the notification.
+//! FCM message of a Mattermost push: data only, the app draws the notification.
 
 use std::borrow::Cow;
 

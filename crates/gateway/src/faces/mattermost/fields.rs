@@ -13,7 +13,7 @@ use serde_json::error::Category;
 /// Objects and arrays nested deeper than this are refused.
 const MAX_DEPTH: usize = 128;
 
-/// One field of the object being read.
+/// Target of one JSON field while an object is read.
 pub(super) enum Slot<'a, 'de> {
     Text(&'a mut Cow<'de, str>),
     Number(&'a mut i64),
@@ -26,7 +26,7 @@ pub(super) trait Fields<'de>: Default {
     fn slot(&mut self, name: &str) -> Option<(&'static str, Slot<'_, 'de>)>;
 }
 
-/// Why a body cannot be read, in words that repeat nothing of it.
+/// Parse error of a body, in words that repeat nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unreadable(String);
 

@@ -1,4 +1,4 @@
-//! The way in for the fuzzer: from any bytes to the finished requests.
+//! Fuzzing entry point: from any bytes to the finished requests.
 
 use push_domain::{DeviceToken, JobId, Provider, ProviderRequest, Timestamp};
 

@@ -1,4 +1,4 @@
-//! A push as a Mattermost server writes it, read and cut.
+//! Push request of a Mattermost server: parsing and truncation.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! The platform name: `apple_rn`, or `apple_rn-v2` with the version of the app.
+//! Platform-name parser: `apple_rn`, or `apple_rn-v2` with the version of the app.
 
 /// Splits a platform at its first `-v` into the app's name and its version; a version that is no
 /// number, or none, is 1. Names are compared as they are.

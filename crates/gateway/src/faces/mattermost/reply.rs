@@ -1,4 +1,4 @@
-//! Answers as a stock server reads them: status 200, a JSON object of texts, a length.
+//! HTTP responses as a stock server reads them: status 200, a JSON object of texts, a length.
 //!
 //! Servers from 11.x on throw the body of any other status away, so the administrator would never see
 //! the reason. Only what was not asked of a face at all keeps its HTTP status.

@@ -1,4 +1,4 @@
-//! The peer's four routes.
+//! HTTP routes of the Mattermost face: the peer's four.
 
 use std::any::Any;
 use std::sync::Arc;

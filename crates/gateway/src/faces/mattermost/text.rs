@@ -1,4 +1,4 @@
-//! Cutting text without breaking a character.
+//! Text truncation that breaks no character.
 
 /// Returns the longest start of `text` that has at most `bytes` bytes and ends between two characters.
 pub(super) fn cut(text: &str, bytes: usize) -> &str {

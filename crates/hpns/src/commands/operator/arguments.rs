@@ -1,4 +1,4 @@
-//! The words of the operators' commands.
+//! Command-line arguments of the operators' commands.
 
 use std::path::PathBuf;
 

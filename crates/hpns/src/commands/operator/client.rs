@@ -1,4 +1,4 @@
-//! The way to the admin API.
+//! HTTP client of the admin API.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::Connection;
 use crate::outbound::is_loopback;
 use crate::secret_file;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// A list is read so many at a time.
 const PAGE: usize = 100;
 
-/// What was refused, and the exit status that says so.
+/// Error of a command, with the exit status that says so.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) exit_code: u8,
@@ -53,7 +53,7 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Asks the admin API on somebody's behalf.
+/// HTTP client of the admin API, with the operator's token.
 pub(super) struct Client {
     http: reqwest::Client,
     url: String,
@@ -61,7 +61,7 @@ pub(super) struct Client {
     pub(super) json: bool,
 }
 
-/// A thing, and the `ETag` that a change of it has to bring.
+/// Resource with its `ETag`, which a change of it has to bring.
 pub(super) struct Tagged {
     pub(super) value: Value,
     pub(super) tag: String,
@@ -99,7 +99,7 @@ impl Client {
             (None, None) => anyhow::bail!("an admin token is needed: HPNS_ADMIN_TOKEN, or --token-file"),
         };
         let mut builder =
-            reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
+            reqwest::Client::builder().timeout(REQUEST_TIMEOUT).redirect(reqwest::redirect::Policy::none());
         if let Some(file) = &connection.ca_file {
             let pem = std::fs::read(file).with_context(|| format!("--ca-file {}", file.display()))?;
             builder =

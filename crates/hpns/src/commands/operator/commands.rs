@@ -1,4 +1,4 @@
-//! Runs a command: what it asks of the API, and what it prints. Those about customers are next door.
+//! Operators' commands: what each asks of the API and prints. Those about customers are in `customers`.
 
 use std::io::Write;
 

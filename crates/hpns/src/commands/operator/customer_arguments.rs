@@ -1,4 +1,4 @@
-//! The words of the commands about customers, their licences and keys.
+//! Command-line arguments of the commands about customers, their licences and keys.
 
 use clap::{Args, Subcommand};
 

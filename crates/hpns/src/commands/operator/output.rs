@@ -1,4 +1,4 @@
-//! What people and scripts see, and what they are asked.
+//! Terminal output (tables or JSON), confirmation prompts and standard input.
 
 use std::io::{BufRead, IsTerminal, Write};
 

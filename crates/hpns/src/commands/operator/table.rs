@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Table formatter for the terminal.
 
 use std::io::Write;
 

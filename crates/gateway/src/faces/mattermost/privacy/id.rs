@@ -1,4 +1,4 @@
-//! What Mattermost's ids look like.
+//! Validation of Mattermost ids.
 
 use std::sync::LazyLock;
 

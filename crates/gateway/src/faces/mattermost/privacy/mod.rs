@@ -1,4 +1,4 @@
-//! What a licence's privacy policy leaves of a push, before anything of it is queued.
+//! Privacy filter: what a licence's policy leaves of a push, before anything of it is queued.
 //!
 //! Nothing is taken out here: what passes is put in, field by field, by what the kind of push needs. It has the form of an
 //! id, is a known word, a number within bounds or a signature that says nothing else. docs/SECURITY.md says how many bits that

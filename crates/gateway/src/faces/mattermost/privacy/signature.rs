@@ -1,4 +1,4 @@
-//! What a server's signature may say.
+//! Validation of a server's push signature (JWT): it may say nothing but which push and device it is for.
 
 use std::borrow::Cow;
 
