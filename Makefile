@@ -5,7 +5,7 @@ help: ## This list
 .PHONY: help run hosted test check bench attack faults faults-long fuzz contract fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
-	cargo run --quiet --package hpns -- all --demo
+	cargo run --locked --package hpns -- all --demo
 
 hosted: ## The hosted shape: PostgreSQL, two Redis lanes, two gateways, two workers; prints the same
 	scripts/hosted.sh
@@ -13,7 +13,7 @@ hosted: ## The hosted shape: PostgreSQL, two Redis lanes, two gateways, two work
 test: setup check ## Everything: style, documentation, all tests
 	scripts/test.sh
 
-check: ## Format, lints, documentation
+check: ## Format, lints, documentation, sizes of files and circles of imports
 	scripts/check.sh
 
 bench: ## What a push costs, as a table and JSON (release build, some minutes); BASELINE=commit compares

@@ -273,7 +273,7 @@ fn words(place: &Place, stop: &StopSignal) -> anyhow::Result<String> {
     let licence =
         place.hosted.postgres.ask(&format!("SELECT licence_id FROM licence_key WHERE kid = '{kid}'"))?;
     let terms = json!({
-        "plan": "professional", "regions": ["us"], "rate_per_second": 1_000_000, "burst": 2_000_000,
+        "plan": "enterprise", "regions": ["us"], "rate_per_second": 1_000_000, "burst": 2_000_000,
         "in_flight": 0, "devices": 0, "grace_days": 14, "privacy": "id_only_strip",
     });
     place.api.v1("PUT", &format!("/licences/lic_{}", licence.replace('-', "")), &terms)?;

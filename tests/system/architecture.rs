@@ -90,6 +90,20 @@ fn a_face_sees_neither_the_stream_nor_the_registry() {
 }
 
 #[test]
+fn the_roles_of_a_process_do_not_know_each_other() {
+    let roles = ["gateway", "worker", "admin"];
+    for role in roles {
+        let path = root().join(format!("crates/hpns/src/serve/{role}.rs"));
+        let text = std::fs::read_to_string(path).unwrap();
+        for other in roles.iter().filter(|other| **other != role) {
+            for path in [format!("super::{other}"), format!("serve::{other}")] {
+                assert!(!text.contains(&path), "{role} must not know {other}");
+            }
+        }
+    }
+}
+
+#[test]
 fn no_crate_brings_a_second_tls_or_crypto_back_end() {
     let tree = ["tree", "--workspace", "--prefix", "none", "--format", "{p}", "--edges", "normal,build"];
     let output = Command::new(env!("CARGO")).args(tree).current_dir(root()).output().unwrap();

@@ -298,8 +298,10 @@ const SPARE_FIELDS: [&str; 12] = [
 async fn with_ids_only_no_word_of_a_message_reaches_a_provider_whatever_the_caller_sends() {
     let deployment = Deployment::with("");
     let operator = Operator::of(&deployment);
-    let (_, key) = operator.customer("strip", json!({ "privacy": "id_only_strip" })).await;
-    let (_, strict) = operator.customer("reject", json!({ "privacy": "id_only_reject" })).await;
+    let (_, key) =
+        operator.customer("strip", json!({ "plan": "enterprise", "privacy": "id_only_strip" })).await;
+    let (_, strict) =
+        operator.customer("reject", json!({ "plan": "enterprise", "privacy": "id_only_reject" })).await;
     operator.until(&key, &ios(json!({})), "\"OK\"").await;
     operator.until(&strict, &talkative("apple_rn-v2", IOS_TOKEN), "content_not_allowed").await;
     let before = deployment.received().len();
@@ -381,7 +383,7 @@ async fn a_session_that_ends_is_told_in_our_words_under_every_policy_that_hides_
     let deployment = Deployment::with("");
     let operator = Operator::of(&deployment);
     for policy in ["generic", "id_only_strip", "id_only_reject"] {
-        let (_, key) = operator.customer(policy, json!({ "privacy": policy })).await;
+        let (_, key) = operator.customer(policy, json!({ "plan": "enterprise", "privacy": policy })).await;
         for (platform, device) in [("apple_rn-v2", IOS_TOKEN), ("android_rn-v2", ANDROID_TOKEN)] {
             let push = json!({
                 "server_id": "8wfsxkz1ntr1ue8yf6sba9anqc", "platform": platform, "device_id": device,

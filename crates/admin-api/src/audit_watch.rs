@@ -3,8 +3,6 @@
 //! Its end goes into the log and the metrics each hour: a log that was put back, or written anew by somebody who has the
 //! keys, no longer holds it. Failed sign-ins come in any number from anybody: their sum is noted, not each.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use push_domain::TenantId;
@@ -17,41 +15,6 @@ use crate::failure::Failure;
 use crate::state::Admin;
 
 const AUDIT_HEAD_INTERVAL: Duration = Duration::from_hours(1);
-/// Sources that are told apart.
-const SOURCES: usize = 1000;
-
-/// Counter of failed sign-ins since they were last recorded in the audit log.
-#[derive(Debug, Default)]
-pub(crate) struct FailedSignIns(Mutex<Tally>);
-
-#[derive(Debug, Default)]
-struct Tally {
-    failures: u64,
-    sources: HashSet<u64>,
-}
-
-impl FailedSignIns {
-    /// Counts one of a source.
-    pub(crate) fn count(&self, source: u64) {
-        metrics::counter!("admin_sign_in_failures_total").increment(1);
-        let mut tally = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.failures += 1;
-        if tally.sources.len() < SOURCES {
-            tally.sources.insert(source);
-        }
-    }
-
-    fn take(&self) -> Tally {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn put_back(&self, tally: Tally) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.failures += tally.failures;
-        kept.sources.extend(tally.sources);
-    }
-}
-
 /// Audit-log head that was published last, and whether the log has lost it since.
 #[derive(Debug, Default)]
 pub(crate) struct PublishedAuditHead {

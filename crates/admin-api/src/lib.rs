@@ -11,11 +11,13 @@ mod audit_watch;
 mod config;
 mod console;
 mod failure;
+mod guard;
 mod identity;
 mod input;
 mod operations;
 mod registry_watch;
 mod rules;
+mod sign_in_failures;
 mod state;
 mod test_push;
 #[cfg(test)]
@@ -44,9 +46,9 @@ pub fn router(admin: Admin) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(ErrorKind::MethodNotAllowed, "method_not_allowed", "this path takes another method")
         })
-        .layer(from_fn_with_state(admin.clone(), identity::authorize))
+        .layer(from_fn_with_state(admin.clone(), guard::authorize))
         .layer(from_fn(in_time))
-        .layer(from_fn_with_state(admin.clone(), identity::harden))
+        .layer(from_fn_with_state(admin.clone(), guard::harden))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(admin)
 }

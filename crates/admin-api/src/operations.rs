@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use dispatch_stream::{AppQueueState, ProcessState};
 use push_domain::{AppId, Audience, DeviceToken, LicenceId, TenantId, Timestamp};
-use tenant_registry::{AuditContext, DeviceState, IssuedKey, Licence, Tenant, TenantQuery};
+use tenant_registry::{
+    AuditContext, DeviceState, IssuedKey, Licence, LicenceDraft, Plan, Tenant, TenantQuery,
+};
 
 use crate::failure::{Failure, invalid, missing};
 use crate::identity::Identity;
@@ -20,6 +22,29 @@ use crate::wire::{
 pub(crate) const LONGEST_PAGE: u32 = 100;
 
 impl Admin {
+    /// Refuses a licence with what its plan does not include. Terms that it has already are left to it.
+    pub(crate) async fn check_plan(
+        &self,
+        draft: &LicenceDraft,
+        known: Option<&Licence>,
+    ) -> Result<(), Failure> {
+        let same = known.is_some_and(|known| {
+            let terms = &known.terms;
+            (terms.plan, terms.privacy, &terms.regions, terms.rate_per_second)
+                == (draft.plan, draft.privacy, &draft.regions, draft.rate_per_second)
+        });
+        if same {
+            return Ok(());
+        }
+        let licences = self.registry.licences_of(draft.tenant).await?;
+        let others = licences.iter().filter(|it| known.is_none_or(|known| known.id != it.id));
+        let beside: Vec<_> = others.map(|it| it.terms.plan).collect();
+        match Plan::refusal(draft, &self.region, &beside) {
+            Some((field, rule)) => Err(invalid(field, rule)),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

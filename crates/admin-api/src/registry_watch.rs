@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use push_domain::Timestamp;
-use tenant_registry::{AuditContext, RegistryError};
+use tenant_registry::{Administration, AuditContext, RegistryError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
-
-use crate::state::Admin;
 
 const EVERY: Duration = Duration::from_hours(1);
 const DAY_MS: u64 = 86_400_000;
@@ -45,23 +43,23 @@ fn is_unreadable(error: &RegistryError) -> bool {
     matches!(error, RegistryError::Database(cause) if cause.to_string().contains("decoding"))
 }
 
-impl Admin {
-    /// Does it, if an hour has passed.
-    pub(crate) async fn maintain_registry(&self) {
-        if !self.watch.is_due() {
+impl RegistryWatch {
+    /// Maintains the registry, if an hour has passed; audit events are kept for so many days, 0: for good.
+    pub(crate) async fn maintain(&self, registry: &dyn Administration, audit_days: u32, now: Timestamp) {
+        if !self.is_due() {
             return;
         }
-        self.check_rights().await;
-        let audit = AuditContext::new("hpns", self.now());
-        match self.registry.renew_keys(audit).await {
+        self.check_rights(registry).await;
+        let audit = AuditContext::new("hpns", now);
+        match registry.renew_keys(audit).await {
             Ok(0) => {}
             Ok(keys) => info!(keys, "licence keys are coded anew, under the newest control key"),
             Err(error) => warn!(%error, "licence keys cannot be coded anew; it is tried again"),
         }
-        let days = u64::from(self.config.audit_days);
+        let days = u64::from(audit_days);
         if days > 0 {
-            let before = self.now().millis().saturating_sub(days * DAY_MS);
-            match self.registry.cut_audit(Timestamp::from_millis(before), audit).await {
+            let before = now.millis().saturating_sub(days * DAY_MS);
+            match registry.cut_audit(Timestamp::from_millis(before), audit).await {
                 Ok(0) => {}
                 Ok(events) => info!(events, days, "audit events are forgotten: they are older than that"),
                 Err(error) => warn!(%error, "old audit events cannot be forgotten; it is tried again"),
@@ -70,8 +68,8 @@ impl Admin {
     }
 
     /// Compares, whatever the time.
-    pub(crate) async fn check_rights(&self) {
-        let found = match self.registry.verify_rights().await {
+    pub(crate) async fn check_rights(&self, registry: &dyn Administration) {
+        let found = match registry.verify_rights().await {
             Ok(report) => (report.changed.len() + report.deleted) as u64,
             // A database that is away says nothing of what stands in it; one whose rows cannot be read does.
             Err(error @ (RegistryError::Timeout | RegistryError::Database(_))) if !is_unreadable(&error) => {
@@ -85,6 +83,6 @@ impl Admin {
         if found > 0 {
             error!(rows = found, "the registry was changed past this service: hpns registry verify");
         }
-        self.watch.changed.store(found, Ordering::Relaxed);
+        self.changed.store(found, Ordering::Relaxed);
     }
 }

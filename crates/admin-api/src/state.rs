@@ -11,9 +11,9 @@ use push_domain::{AppCatalogue, Clock, SecretBytes};
 use tenant_registry::{Administration, Keys};
 
 use crate::Config;
-use crate::audit_watch::FailedSignIns;
 use crate::identity::Oidc;
 use crate::registry_watch::RegistryWatch;
+use crate::sign_in_failures::FailedSignIns;
 
 /// Failed sign-ins of one source: 10 a minute, and 20 at once.
 const FAILURE_EVERY: Duration = Duration::from_secs(6);

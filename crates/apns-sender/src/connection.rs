@@ -28,7 +28,6 @@ use tower_service::Service;
 
 use crate::coalesce::{CoalescingTransport, FlushHandle, coalesce};
 use crate::keep_alive::{KeepAlive, Liveness, WATCH};
-use crate::sender::Endpoint;
 
 /// Ours to cap, whatever Apple would allow: the most requests in flight on one connection.
 const MAX_STREAMS: usize = 1000;
@@ -53,6 +52,15 @@ pub(crate) enum ConnectionError {
     Transport(#[from] io::Error),
     #[error("HTTP/2: {0}")]
     Http2(#[from] h2::Error),
+}
+
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name, looked up anew for every connection.
+    pub host: String,
+    /// 443, or 2197 where a firewall wants it.
+    pub port: u16,
 }
 
 /// Dials one endpoint.

@@ -12,14 +12,13 @@ mod coalesce;
 mod connection;
 mod keep_alive;
 mod pool;
-mod pooled_connection;
 pub mod response;
 mod sender;
-mod stream_permit;
 mod tls;
 mod token;
 
 pub use certificate::Certificate;
-pub use sender::{ApnsSender, Endpoint, Identity, Settings};
+pub use connection::Endpoint;
+pub use sender::{ApnsSender, Identity, Settings};
 pub use tls::TlsError;
 pub use token::{InvalidCredentials, ProviderToken, TokenKey};

@@ -21,10 +21,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::certificate::Certificate;
-use crate::connection::Dialler;
+use crate::connection::{Dialler, Endpoint};
+use crate::pool::permit::StreamPermit;
 use crate::pool::{NoConnection, Pool};
 use crate::response::{RetryDecision, UNREADABLE, classify, read_error};
-use crate::stream_permit::StreamPermit;
 use crate::tls::{TlsError, client_config};
 use crate::token::{InvalidCredentials, ProviderToken};
 
@@ -45,15 +45,6 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_mins(1);
 const LATE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many wait for the isolated connections; more would keep places that others need.
 const MAX_ISOLATED_WAITING: usize = 100;
-
-/// Where to connect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Host name, looked up anew for every connection.
-    pub host: String,
-    /// 443, or 2197 where a firewall wants it.
-    pub port: u16,
-}
 
 /// Settings of one app's APNs sender.
 #[derive(Debug, Clone)]

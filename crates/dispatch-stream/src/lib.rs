@@ -18,19 +18,19 @@ pub mod fuzzing;
 mod in_process;
 mod job;
 mod message_auth;
+mod peer_state;
 mod redis;
 mod seal;
 mod vital;
 mod wire;
 
 pub use config::Config;
-pub use directory::{
-    AppQueueState, AppState, LaneDepth, Lease, PeerDirectory, ProcessState, Summary, TenantState,
-};
+pub use directory::PeerDirectory;
 pub use evidence::Evidence;
 pub use in_process::InProcessQueue;
 pub use job::{Claimed, Job, JobConsumer, JobProducer, SubmitError, VerdictSink};
 pub use message_auth::BoardKeys;
+pub use peer_state::{AppQueueState, AppState, LaneDepth, Lease, ProcessState, Summary, TenantState};
 pub use redis::{GatewayThread, InvalidLane, Lane, LaneFault, RedisGateway, RedisWorker, WorkerThread};
 pub use seal::{InvalidKeyRing, KeyRing};
 pub use vital::VitalTasks;

@@ -8,10 +8,12 @@
 mod account;
 pub mod response;
 mod sender;
+mod settings;
 mod shards;
 mod token;
 
 pub use account::{InvalidAccount, ServiceAccount};
-pub use sender::{FcmSender, GOOGLE_FCM, GOOGLE_TOKEN_URL, Settings};
+pub use sender::FcmSender;
+pub use settings::{GOOGLE_FCM, GOOGLE_TOKEN_URL, Settings};
 pub use shards::ClientError;
 pub use token::TokenSource;

@@ -1,52 +1,22 @@
 //! FCM sender: one notification over HTTP/2, resent once after re-authentication, and the outcome.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use push_domain::{
-    Attempt, FcmRequest, OutboundProxy, Outcome, ProviderRequest, PushSender, Reason, RetryScope,
-};
-use rustls::RootCertStore;
+use push_domain::{Attempt, FcmRequest, Outcome, ProviderRequest, PushSender, Reason, RetryScope};
 use tokio::time::{Instant, timeout_at};
 
 use crate::response::{ClassifiedResponse, classify, retry_after};
+use crate::settings::Settings;
 use crate::shards::{ClientError, ClientMaker, Shards, tls_config};
 use crate::token::{AccessToken, NoToken, TokenSource};
 
-/// Google's only FCM endpoint.
-pub const GOOGLE_FCM: &str = "https://fcm.googleapis.com";
-/// Google's token endpoint. A key file's own `token_uri` is never followed.
-pub const GOOGLE_TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
-
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_mins(1);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-
-/// Settings of one app's FCM sender.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The app's name in logs and metrics.
-    pub name: String,
-    /// [`GOOGLE_FCM`], or a simulator.
-    pub base_url: String,
-    /// [`GOOGLE_TOKEN_URL`], or a simulator.
-    pub token_url: String,
-    /// Whose certificates are trusted.
-    pub roots: Arc<RootCertStore>,
-    /// How many connections carry pushes; each takes 90 at once.
-    pub shards: usize,
-    /// How long an open request may be silent before its connection is asked whether it still lives. A
-    /// connection without requests never is: Google ends those that ask.
-    pub ping_interval: Duration,
-    /// The way out to `base_url`, if it is not direct.
-    pub proxy: Option<OutboundProxy>,
-    /// The way out to `token_url`, if it is not direct.
-    pub token_proxy: Option<OutboundProxy>,
-}
 
 /// Sends to one Firebase project.
 pub struct FcmSender {

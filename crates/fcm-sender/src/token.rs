@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use crate::shards::{client, tls_config};
-use crate::{ClientError, ServiceAccount, Settings};
+use crate::account::ServiceAccount;
+use crate::settings::Settings;
+use crate::shards::{ClientError, client, tls_config};
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a token that Google has taken may be given up because it refuses it, in seconds: once in ten, three at once.

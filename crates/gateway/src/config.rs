@@ -9,8 +9,6 @@ use http_edge::{Limits, TrustedProxies};
 use push_domain::{InvalidSetting, Kind};
 use serde::Deserialize;
 
-use crate::AdmissionConfig;
-
 /// A stock server gives up after 30 s.
 const LONGEST_BUDGET_MS: u64 = 25_000;
 
@@ -58,6 +56,36 @@ pub struct Config {
     pub timing_without_licence: bool,
     /// The Mattermost face.
     pub mattermost: MattermostConfig,
+}
+
+/// Configuration of admission.
+#[derive(Debug, Clone)]
+pub struct AdmissionConfig {
+    /// Who may push.
+    pub access: Access,
+    /// The region of this process.
+    pub region: String,
+    /// Where to send callers whose licence holds in another region: their push URLs.
+    pub region_urls: BTreeMap<String, String>,
+    /// Whose word for a caller's address is taken, and who may bring licence keys over plain HTTP.
+    pub trusted_proxies: TrustedProxies,
+    /// What servers without a licence may do, if they may push.
+    pub test_tier: Option<TestTier>,
+}
+
+impl AdmissionConfig {
+    /// Begins with no test tier, and with trust in this machine alone.
+    #[must_use]
+    pub fn new(access: Access, region: &str) -> Self {
+        let own = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok());
+        Self {
+            access,
+            region: region.to_owned(),
+            region_urls: BTreeMap::new(),
+            trusted_proxies: TrustedProxies::new(own.collect()),
+            test_tier: None,
+        }
+    }
 }
 
 /// A certificate and its key, in PEM.

@@ -15,7 +15,7 @@ use crate::Gateway;
 use crate::admission::{Caller, RequestOrigin};
 use crate::credential::PresentedCredential;
 use crate::event::{Answered, Label, Refused, Sink};
-use crate::faces::{Draft, Face};
+use crate::face::{Draft, Face};
 use crate::fair::FairQueue;
 use crate::refusal::Refusal;
 

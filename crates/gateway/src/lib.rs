@@ -14,6 +14,7 @@ mod delivery;
 #[cfg(test)]
 mod delivery_tests;
 mod event;
+mod face;
 mod faces;
 mod fair;
 mod outage;
@@ -21,11 +22,12 @@ mod push_log;
 mod receipts;
 mod refusal;
 mod refusal_log;
+mod service;
 mod state;
 mod usage;
 
-pub use admission::{AdmissionConfig, Authenticator, keep_fresh};
-pub use config::{Access, Config, MattermostConfig, TestTier, TlsFiles};
+pub use admission::{Authenticator, keep_fresh};
+pub use config::{Access, AdmissionConfig, Config, MattermostConfig, TestTier, TlsFiles};
 pub use credential::CredentialService;
 pub use faces::mattermost::edge;
 #[cfg(fuzzing)]

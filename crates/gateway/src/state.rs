@@ -4,23 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use dispatch_stream::{AppQueueState, JobProducer, Summary, TenantState};
+use dispatch_stream::{AppQueueState, Summary, TenantState};
 use http_edge::KeyedRateLimiter;
 use push_domain::{AppCatalogue, AppId, Clock, TenantId};
-use tokio_util::task::TaskTracker;
 
 use crate::admission::Authenticator;
-use crate::credential::{CredentialService, with_credentials};
-use crate::delivery::Pipeline;
-use crate::event::Sink;
-use crate::faces::mattermost;
+use crate::config::Config;
 use crate::fair::{FairQueue, Share};
 use crate::outage::Outages;
 use crate::push_log::PushLog;
 use crate::receipts::Receipts;
 use crate::refusal_log::RefusalLogLimiter;
 use crate::usage::Usage;
-use crate::{Access, Config};
 
 /// How many devices are, so that none gets too many pushes.
 const REMEMBERED_DEVICES: usize = 262_144;
@@ -59,18 +54,18 @@ pub struct Gateway {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) version: Version,
     pub(crate) receipts: Receipts,
-    log: Arc<PushLog>,
+    pub(crate) log: Arc<PushLog>,
     pub(crate) devices: KeyedRateLimiter,
-    outages: Arc<Outages>,
-    share: Share,
+    pub(crate) outages: Arc<Outages>,
+    pub(crate) share: Share,
     /// What its serving threads have.
-    threads: Mutex<Vec<Thread>>,
+    pub(crate) threads: Mutex<Vec<Thread>>,
 }
 
 /// Handles to one serving thread's queue and usage; gone when the thread is.
-struct Thread {
-    queue: Weak<FairQueue>,
-    usage: Weak<Usage>,
+pub(crate) struct Thread {
+    pub(crate) queue: Weak<FairQueue>,
+    pub(crate) usage: Weak<Usage>,
 }
 
 /// Report of a gateway's load: its queues and busiest tenants.
@@ -149,38 +144,6 @@ impl Gateway {
         self.authenticator.share_among(summary.gateways.max(1));
         self.share.set(summary.share);
         self.outages.set(summary.broken.iter().map(|name| AppId::new(name)).collect());
-    }
-
-    /// Returns the service for one serving thread, whose pushes go to `dispatch` and are waited for in
-    /// `tasks`: a push is settled, counted and logged also when its caller has left.
-    #[must_use]
-    pub fn service(
-        self: &Arc<Self>,
-        dispatch: Arc<dyn JobProducer>,
-        tasks: TaskTracker,
-    ) -> CredentialService {
-        let has_tenants = self.config.access == Access::Licensed;
-        let queue =
-            Arc::new(FairQueue::new(dispatch, Arc::clone(&self.outages), self.share.clone(), has_tenants));
-        let usage = Arc::new(Usage::new());
-        let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
-        let metrics = Arc::new(mattermost::Metrics::new());
-        let pipeline = self.pipeline(queue, vec![Arc::clone(&metrics) as _, usage], tasks);
-        with_credentials(mattermost::router(pipeline, metrics))
-    }
-}
-
-impl Gateway {
-    /// The pipeline of a face on one serving thread. Its sinks, and the log.
-    pub(crate) fn pipeline(
-        self: &Arc<Self>,
-        queue: Arc<FairQueue>,
-        mut sinks: Vec<Arc<dyn Sink>>,
-        tasks: TaskTracker,
-    ) -> Arc<Pipeline> {
-        sinks.push(Arc::clone(&self.log) as _);
-        Arc::new(Pipeline::new(Arc::clone(self), queue, sinks, tasks))
     }
 }
 

@@ -1,12 +1,16 @@
 //! The command line.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::check::CheckOptions;
+use crate::commands::import::ImportOptions;
+use crate::commands::migrate::MigrateOptions;
 use crate::commands::operator::OperatorCommand;
 use crate::commands::rights::RegistryCommand;
+use crate::commands::seed::SeedOptions;
+use crate::commands::send::SendOptions;
+use crate::commands::simulate::SimulateOptions;
+use crate::config::{ConfigOptions, RoleOptions};
 use crate::keyfile::KeysCommand;
 use crate::lanes::NewKeyOptions;
 
@@ -64,39 +68,10 @@ pub(crate) enum Command {
     Operator(OperatorCommand),
 }
 
-/// Where settings come from, besides the defaults and `HPNS_…` variables.
-#[derive(Debug, Args)]
-pub(crate) struct ConfigOptions {
-    /// Configuration file (TOML). Every key with its default: `hpns config reference`.
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Prints every setting with its default and what it means: a configuration file to begin with.
     Reference,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckOptions {
-    #[command(flatten)]
-    pub(crate) config: ConfigOptions,
-    /// Also asks Apple and Google, with a push to a device that does not exist, whether they take the credentials.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  hpns import-config /opt/mattermost-push-proxy/config/mattermost-push-proxy.json --output hpns.toml\n  hpns check-config --config hpns.toml --dry-run\n  hpns all --config hpns.toml"
-)]
-pub(crate) struct ImportOptions {
-    /// mattermost-push-proxy's JSON file.
-    pub(crate) file: PathBuf,
-    /// Where to write the configuration; a file that exists is not touched. Without it, standard output.
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -106,100 +81,6 @@ pub(crate) struct AllOptions {
     /// Also runs the simulator, makes a demo tenant with a licence, and prints what to paste.
     #[arg(long)]
     pub(crate) demo: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RoleOptions {
-    #[command(flatten)]
-    pub(crate) config: ConfigOptions,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct MigrateOptions {
-    #[command(flatten)]
-    pub(crate) config: ConfigOptions,
-    /// Takes from the roles what only the version before needed, and binds the registry to the newest control key. Run it
-    /// when no process of the version before, or without that key, is left.
-    #[arg(long)]
-    pub(crate) finish: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SeedOptions {
-    #[command(flatten)]
-    pub(crate) config: ConfigOptions,
-    /// How many tenants to make.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) tenants: u32,
-    /// What their names begin with; a number follows.
-    #[arg(long, default_value = "seed-")]
-    pub(crate) name: String,
-    /// Pushes a second that each licence allows.
-    #[arg(long, default_value_t = 1000)]
-    pub(crate) rate: u32,
-    /// How many devices to spread over them.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) devices: u32,
-    /// Prints no keys.
-    #[arg(long)]
-    pub(crate) quiet: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SimulateOptions {
-    /// Directory for the throw-away CA and credentials.
-    #[arg(long, default_value = "var/simulator", value_name = "DIRECTORY")]
-    pub(crate) directory: PathBuf,
-    /// Control port and page.
-    #[arg(long, default_value = "127.0.0.1:8069", value_name = "ADDRESS")]
-    pub(crate) control: SocketAddr,
-    /// APNs port.
-    #[arg(long, default_value = "127.0.0.1:8070", value_name = "ADDRESS")]
-    pub(crate) apns: SocketAddr,
-    /// Port of FCM and of its token endpoint.
-    #[arg(long, default_value = "127.0.0.1:8071", value_name = "ADDRESS")]
-    pub(crate) fcm: SocketAddr,
-    /// Port of the CONNECT proxy.
-    #[arg(long, default_value = "127.0.0.1:8072", value_name = "ADDRESS")]
-    pub(crate) proxy: SocketAddr,
-    /// Login that the proxy asks for.
-    #[arg(long, value_name = "USER:PASSWORD")]
-    pub(crate) proxy_login: Option<String>,
-    /// Bundle ids that APNs knows.
-    #[arg(long, default_values = ["com.example.mm", "com.example.mm.beta"], value_name = "TOPIC")]
-    pub(crate) topic: Vec<String>,
-    /// Accepts everything, checks and keeps nothing: for benchmarks.
-    #[arg(long)]
-    pub(crate) accept_all: bool,
-    /// How long every answer takes, in milliseconds.
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    pub(crate) delay_ms: u64,
-    /// Round-trip time to the providers: answers and window updates alike arrive so much later.
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    pub(crate) rtt_ms: u64,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  HPNS_PUSH_URL=http://127.0.0.1:8066/t/KEY hpns send --platform apple_rn-v2 --message 'Hello' < token.txt\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --type test < token.txt\n\nExit status: 0 for OK, 1 for FAIL or no answer, 3 for REMOVE, 2 for a wrong command line."
-)]
-pub(crate) struct SendOptions {
-    /// The push URL of a service that asks no key. One with a key in it stands in the variable `HPNS_PUSH_URL`: on a command
-    /// line other users of the machine would read it. The device token is read from standard input.
-    #[arg(long)]
-    pub(crate) url: Option<String>,
-    /// Platform name, such as apple_rn-v2 or android_rn-v2.
-    #[arg(long)]
-    pub(crate) platform: String,
-    /// Text to show.
-    #[arg(long, default_value = "A test push from hpns")]
-    pub(crate) message: String,
-    /// Title to show.
-    #[arg(long, default_value = "hpns")]
-    pub(crate) channel_name: String,
-    /// `message`, `clear`, `update_badge`, `session` or `test`.
-    #[arg(long = "type", default_value = "message", value_name = "TYPE")]
-    pub(crate) kind: String,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod outbound;
 mod registry;
 mod secret_file;
 mod serve;
+mod signals;
 #[cfg(test)]
 mod simulation;
 mod telemetry;

@@ -17,6 +17,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use push_domain::SecretBytes;
 
@@ -135,7 +136,7 @@ impl KeySet {
     /// Adds a key; fails where its place is taken by another. Who signs can check.
     fn insert(&mut self, purpose: KeyPurpose, number: u32, key: SecretBytes) -> Result<(), ()> {
         if purpose == KeyPurpose::Rights {
-            let check = crate::rights::check_key(&key).ok_or(())?;
+            let check = check_key(&key).ok_or(())?;
             self.insert(KeyPurpose::RightsCheck, number, check)?;
         }
         let known = self.0.entry((purpose, number));
@@ -193,6 +194,12 @@ impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeySet").field("keys", &self.0.keys()).finish()
     }
+}
+
+/// The public key to a seed; `None` if it is none.
+fn check_key(seed: &SecretBytes) -> Option<SecretBytes> {
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose()).ok()?;
+    Some(SecretBytes::new(pair.public_key().as_ref().to_vec()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod config;
 #[cfg(test)]
 mod conformance;
 mod digest;
+mod error;
 mod key_set;
 mod keys;
 mod ledger_writer;
@@ -18,9 +19,11 @@ mod licence;
 mod licence_key;
 mod model;
 mod operator;
+mod plan;
 mod postgres;
 mod retention;
 mod rights;
+mod row;
 mod rows;
 mod snapshot;
 mod sql;
@@ -30,11 +33,12 @@ mod traits;
 pub use audit::{AuditCheck, AuditEvent, AuditFault, AuditHead, AuditReport};
 pub use config::Config;
 pub use digest::KeyDigest;
+pub use error::RegistryError;
 pub use key_set::{InvalidKeySet, KeyPurpose, KeySet};
 pub use keys::{DeviceKey, Keys, LogKey};
 pub use ledger_writer::LedgerWriter;
 pub use licence::{
-    Acceptance, IssuedKey, KeyRecord, KeySummary, KeyUse, Licence, LicenceDraft, Plan, Standing, Suspension,
+    Acceptance, IssuedKey, KeyRecord, KeySummary, KeyUse, Licence, LicenceDraft, Standing, Suspension,
 };
 pub use licence_key::{InvalidKey, LicenceKey};
 pub use model::{
@@ -43,12 +47,13 @@ pub use model::{
 pub use operator::{
     AdminToken, AdminTokenDraft, AdminTokenRecord, AuditContext, IdempotencyKey, IssuedAdminToken, Role,
 };
+pub use plan::{Plan, PlanTerms};
 pub use postgres::{PostgresLedger, PostgresRegistry};
 pub use retention::run_device_retention;
 pub use rights::RightsReport;
 pub use snapshot::{Changes, Permit, Refusal, Snapshot};
 pub use sqlite::SqliteRegistry;
 pub use traits::{
-    AdminSession, Administration, DeliveryLedger, DeviceAdmin, LicenceAdmin, OperatorAdmin, RegistryError,
-    Seeder, TenantAdmin, TenantReader,
+    AdminSession, Administration, DeliveryLedger, DeviceAdmin, LicenceAdmin, OperatorAdmin, Seeder,
+    TenantAdmin, TenantReader,
 };

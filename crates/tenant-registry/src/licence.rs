@@ -1,49 +1,11 @@
 //! Licence: its terms, its standing at a moment, and the records of its keys.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use push_domain::{LicenceId, Privacy, TenantId, Timestamp};
 
+use crate::plan::Plan;
 use crate::{KeyDigest, LicenceKey};
-
-/// Plan of a licence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Plan {
-    /// Free, no service level.
-    Test,
-    /// Licensed.
-    Professional,
-    /// Licensed, with id-only pushes.
-    Enterprise,
-    /// Operated for the tenant.
-    Cloud,
-}
-
-impl Plan {
-    /// Every plan.
-    pub const ALL: [Self; 4] = [Self::Test, Self::Professional, Self::Enterprise, Self::Cloud];
-
-    /// Returns the name used in storage, metrics and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Test => "test",
-            Self::Professional => "professional",
-            Self::Enterprise => "enterprise",
-            Self::Cloud => "cloud",
-        }
-    }
-}
-
-impl FromStr for Plan {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let known = Self::ALL.into_iter().find(|plan| plan.as_str() == text);
-        known.ok_or("a plan is test, professional, enterprise or cloud")
-    }
-}
 
 /// Terms of a licence.
 #[derive(Debug, Clone, PartialEq, Eq)]

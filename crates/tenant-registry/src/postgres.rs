@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use crate::digest::KeyDigest;
 use crate::rights::{
     self, Bucket, GrantKind, GrantRow, Proof, RightsReport, Root, RowHash, RowName, StoredRoot, TreeKind,
 };
+use crate::row::migrations;
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LastEvent, LicenceRow,
     NewDevicesRow, TenantRow, stored_number, stored_time,
@@ -35,7 +37,15 @@ use crate::{
 };
 
 const LEAST_RIGHTS: &str = include_str!("postgres/least_rights.sql");
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
+    "postgres":
+    "0001_registry",
+    "0002_row_revisions",
+    "0003_operators",
+    "0004_credential_proofs",
+    "0005_proof",
+    "0006_rights",
+};
 /// The version of the schema since which what grants anything is signed.
 const SIGNED_SINCE: i64 = 6;
 const CHANNEL: &str = "hpns_licences";

@@ -10,12 +10,15 @@ mod rows;
 use std::collections::{HashMap, HashSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use push_domain::SecretBytes;
+use tracing::error;
 
 use self::rows::{Hasher, bytes_of};
 pub(crate) use self::rows::{RowHash, RowName, key_hash, key_set_hash, licence_hash, token_hash};
-use crate::{KeyPurpose, KeySet, RegistryError};
+use crate::error::RegistryError;
+use crate::key_set::{KeyPurpose, KeySet};
+use crate::row::row;
 
 const HASH_LEN: usize = 32;
 const NAME_LEN: usize = 16;
@@ -103,13 +106,14 @@ pub(crate) struct Root {
     hashes: Vec<RowHash>,
 }
 
-/// A root as it is stored.
-#[derive(sqlx::FromRow)]
-pub(crate) struct StoredRoot {
-    pub(crate) revision: i64,
-    pub(crate) hashes: Vec<u8>,
-    pub(crate) key: i64,
-    pub(crate) signature: Vec<u8>,
+row! {
+    /// A root as it is stored.
+    pub(crate) struct StoredRoot {
+        pub(crate) revision: i64,
+        pub(crate) hashes: Vec<u8>,
+        pub(crate) key: i64,
+        pub(crate) signature: Vec<u8>,
+    }
 }
 
 impl Root {
@@ -212,12 +216,6 @@ impl RightsKeys {
     }
 }
 
-/// The public key to a seed; `None` if it is none.
-pub(crate) fn check_key(seed: &SecretBytes) -> Option<SecretBytes> {
-    let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose()).ok()?;
-    Some(SecretBytes::new(pair.public_key().as_ref().to_vec()))
-}
-
 /// The buckets that a reader has opened, to check rows with.
 #[derive(Default)]
 pub(crate) struct Proof {
@@ -272,6 +270,24 @@ pub struct RightsReport {
     pub without_salt: u64,
     /// Live licence keys that only an older pepper opens, or that are coded as once: used, they are renewed.
     pub old_keys: Vec<String>,
+}
+
+/// Says that a row is not as it was written. What it grants is not granted.
+pub(crate) fn report_unproven_row(what: &str, public: &str) {
+    metrics::counter!("registry_unproven_rows_total").increment(1);
+    error!(
+        what,
+        name = public,
+        "a row of the registry is not as it was written; what it grants is not granted"
+    );
+}
+
+/// Says that rows are gone that nobody took away.
+pub(crate) fn report_deleted_rows(rows: usize) {
+    if rows > 0 {
+        metrics::counter!("registry_unproven_rows_total").increment(rows as u64);
+        error!(rows, "rows of the registry are gone that no operator took away");
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use push_domain::{LicenceId, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::rights::{RowName, TreeKind};
+use crate::row::{read_from, row};
 use crate::{
     Acceptance, AdminTokenDraft, AdminTokenRecord, AuditEvent, DeviceCount, DeviceState, DeviceSummary,
     KeyRecord, KeySummary, Licence, LicenceDraft, NewDevices, RegistryError, Suspension, Tenant,
@@ -30,15 +31,16 @@ fn count(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or_default()
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct TenantRow {
-    id: Uuid,
-    name: String,
-    salt: Vec<u8>,
-    contact: String,
-    failover_consent: bool,
-    created_at: i64,
-    revision: i64,
+row! {
+    pub(super) struct TenantRow {
+        id: Uuid,
+        name: String,
+        salt: Vec<u8>,
+        contact: String,
+        failover_consent: bool,
+        created_at: i64,
+        revision: i64,
+    }
 }
 
 impl TryFrom<TenantRow> for Tenant {
@@ -57,29 +59,30 @@ impl TryFrom<TenantRow> for Tenant {
     }
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct LicenceRow {
-    id: Uuid,
-    tenant_id: Uuid,
-    plan: String,
-    regions: String,
-    rate_per_second: i64,
-    burst: i64,
-    in_flight: i64,
-    devices: i64,
-    privacy: String,
-    not_before: i64,
-    expires_at: Option<i64>,
-    grace_days: i64,
-    created_at: i64,
-    terms_version: Option<String>,
-    terms_accepted_at: Option<i64>,
-    terms_accepted_by: Option<String>,
-    suspended: bool,
-    suspended_at: Option<i64>,
-    suspended_by: Option<String>,
-    suspended_reason: Option<String>,
-    revision: i64,
+row! {
+    pub(super) struct LicenceRow {
+        id: Uuid,
+        tenant_id: Uuid,
+        plan: String,
+        regions: String,
+        rate_per_second: i64,
+        burst: i64,
+        in_flight: i64,
+        devices: i64,
+        privacy: String,
+        not_before: i64,
+        expires_at: Option<i64>,
+        grace_days: i64,
+        created_at: i64,
+        terms_version: Option<String>,
+        terms_accepted_at: Option<i64>,
+        terms_accepted_by: Option<String>,
+        suspended: bool,
+        suspended_at: Option<i64>,
+        suspended_by: Option<String>,
+        suspended_reason: Option<String>,
+        revision: i64,
+    }
 }
 
 impl TryFrom<LicenceRow> for Licence {
@@ -115,16 +118,17 @@ impl TryFrom<LicenceRow> for Licence {
     }
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct KeyRow {
-    pub(super) kid: String,
-    licence_id: Uuid,
-    mac: Vec<u8>,
-    pepper: i64,
-    hashed: bool,
-    ends_at: Option<i64>,
-    revoked_at: Option<i64>,
-    revision: i64,
+row! {
+    pub(super) struct KeyRow {
+        pub(super) kid: String,
+        licence_id: Uuid,
+        mac: Vec<u8>,
+        pepper: i64,
+        hashed: bool,
+        ends_at: Option<i64>,
+        revoked_at: Option<i64>,
+        revision: i64,
+    }
 }
 
 impl KeyRow {
@@ -156,14 +160,15 @@ impl TryFrom<KeyRow> for KeyRecord {
     }
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct KeySummaryRow {
-    kid: String,
-    pepper: i64,
-    created_at: i64,
-    ends_at: Option<i64>,
-    revoked_at: Option<i64>,
-    last_used_day: Option<i64>,
+row! {
+    pub(super) struct KeySummaryRow {
+        kid: String,
+        pepper: i64,
+        created_at: i64,
+        ends_at: Option<i64>,
+        revoked_at: Option<i64>,
+        last_used_day: Option<i64>,
+    }
 }
 
 impl TryFrom<KeySummaryRow> for KeySummary {
@@ -181,14 +186,15 @@ impl TryFrom<KeySummaryRow> for KeySummary {
     }
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct DeviceRow {
-    app: String,
-    platform: String,
-    first_seen: i64,
-    last_seen: i64,
-    state: String,
-    reason: Option<String>,
+row! {
+    pub(super) struct DeviceRow {
+        app: String,
+        platform: String,
+        first_seen: i64,
+        last_seen: i64,
+        state: String,
+        reason: Option<String>,
+    }
 }
 
 fn device_state(text: &str) -> Result<DeviceState, RegistryError> {
@@ -211,12 +217,13 @@ impl TryFrom<DeviceRow> for DeviceSummary {
     }
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct DeviceCountRow {
-    app: String,
-    platform: String,
-    state: String,
-    number: i64,
+row! {
+    pub(super) struct DeviceCountRow {
+        app: String,
+        platform: String,
+        state: String,
+        number: i64,
+    }
 }
 
 impl TryFrom<DeviceCountRow> for DeviceCount {
@@ -228,11 +235,12 @@ impl TryFrom<DeviceCountRow> for DeviceCount {
     }
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct NewDevicesRow {
-    tenant_id: Uuid,
-    today: i64,
-    week_before: i64,
+row! {
+    pub(super) struct NewDevicesRow {
+        tenant_id: Uuid,
+        today: i64,
+        week_before: i64,
+    }
 }
 
 impl TryFrom<NewDevicesRow> for NewDevices {
@@ -244,18 +252,19 @@ impl TryFrom<NewDevicesRow> for NewDevices {
     }
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct AdminTokenRow {
-    id: String,
-    name: String,
-    role: String,
-    tenant_id: Option<Uuid>,
-    pub(super) mac: Vec<u8>,
-    created_at: i64,
-    created_by: String,
-    expires_at: i64,
-    revoked_at: Option<i64>,
-    last_used_day: Option<i64>,
+row! {
+    pub(super) struct AdminTokenRow {
+        id: String,
+        name: String,
+        role: String,
+        tenant_id: Option<Uuid>,
+        pub(super) mac: Vec<u8>,
+        created_at: i64,
+        created_by: String,
+        expires_at: i64,
+        revoked_at: Option<i64>,
+        last_used_day: Option<i64>,
+    }
 }
 
 impl TryFrom<AdminTokenRow> for AdminTokenRecord {
@@ -279,28 +288,29 @@ impl TryFrom<AdminTokenRow> for AdminTokenRecord {
     }
 }
 
-#[derive(sqlx::FromRow)]
-pub(super) struct AuditRow {
-    pub(super) seq: i64,
-    at: i64,
-    actor: String,
-    action: String,
-    object: String,
-    tenant_id: Option<Uuid>,
-    detail: String,
-    prev_hash: Vec<u8>,
-    hash: Vec<u8>,
-    hash_key: i64,
-    rights: Vec<u8>,
+row! {
+    pub(super) struct AuditRow {
+        pub(super) seq: i64,
+        at: i64,
+        actor: String,
+        action: String,
+        object: String,
+        tenant_id: Option<Uuid>,
+        detail: String,
+        prev_hash: Vec<u8>,
+        hash: Vec<u8>,
+        hash_key: i64,
+        rights: Vec<u8>,
+    }
 }
 
 /// The last event, and the code that the end of the log bears.
-#[derive(sqlx::FromRow)]
 pub(super) struct LastEvent {
-    #[sqlx(flatten)]
     pub(super) event: AuditRow,
     pub(super) mac: Vec<u8>,
 }
+
+read_from! { LastEvent: mac; event }
 
 impl TryFrom<AuditRow> for AuditEvent {
     type Error = RegistryError;

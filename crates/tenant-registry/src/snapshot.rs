@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use push_domain::{LicenceId, TenantId, Timestamp};
 
 use crate::digest::KeyDigest;
-use crate::rights::{self, Proof, RowHash, RowName, TreeKind};
-use crate::sql::{by_licence, report_deleted_rows, report_unproven_row};
+use crate::rights::{self, Proof, RowHash, RowName, TreeKind, report_deleted_rows, report_unproven_row};
 use crate::{DeviceKey, KeyRecord, KeyUse, Keys, Licence, LicenceKey, Standing, Tenant};
 
 /// Permit: what a caller with a good key may do.
@@ -266,4 +265,15 @@ impl Snapshot {
             }
         }
     }
+}
+
+/// Servers by the licences that are bound to them.
+pub(crate) fn by_licence(
+    servers: impl Iterator<Item = (LicenceId, String)>,
+) -> HashMap<LicenceId, Vec<String>> {
+    let mut by_licence: HashMap<LicenceId, Vec<String>> = HashMap::new();
+    for (licence, server) in servers {
+        by_licence.entry(licence).or_default().push(server);
+    }
+    by_licence
 }

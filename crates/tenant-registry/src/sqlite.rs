@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +18,7 @@ use crate::digest::KeyDigest;
 use crate::rights::{
     self, Bucket, GrantKind, GrantRow, Proof, RightsReport, Root, RowHash, RowName, StoredRoot, TreeKind,
 };
+use crate::row::migrations;
 use crate::rows::{
     AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LastEvent, LicenceRow,
     NewDevicesRow, TenantRow, stored_number, stored_time,
@@ -34,7 +35,15 @@ use crate::{
     NewDevices, RegistryError, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
+    "sqlite":
+    "0001_registry",
+    "0002_row_revisions",
+    "0003_operators",
+    "0004_credential_proofs",
+    "0005_proof",
+    "0006_rights",
+};
 
 /// The version of the schema since which what is deleted is overwritten.
 const SECURE_SINCE: i64 = 5;

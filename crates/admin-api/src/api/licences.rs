@@ -51,6 +51,7 @@ pub(super) async fn create(
     let tenant = admin.find_tenant(&caller, &tenant).await?;
     let now = admin.now();
     let draft = input.value.checked(tenant.id, now)?;
+    admin.check_plan(&draft, None).await?;
     let audit = caller.idempotent_context(now, idempotency_key(&headers)?, &input.fingerprint);
     let licence = admin.registry.create_licence(draft, audit).await?;
     let revision = licence.revision;
@@ -99,6 +100,7 @@ pub(super) async fn update(
     if input.value.not_before.is_none() {
         draft.not_before = known.terms.not_before;
     }
+    admin.check_plan(&draft, Some(&known)).await?;
     let revision = if_match_revision(&headers)?;
     let licence = admin.registry.update_licence(known.id, draft, revision, caller.audit_context(now)).await?;
     let revision = licence.revision;

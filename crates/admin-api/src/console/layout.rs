@@ -146,3 +146,8 @@ pub(super) fn timeline(
         }
     }
 }
+
+/// The day of a moment.
+pub(super) fn date(moment: &str) -> &str {
+    moment.split('T').next().unwrap_or_default()
+}

@@ -3,8 +3,8 @@
 use http::Method;
 use maud::{Markup, html};
 
+use super::layout::date;
 use super::layout::{View, timeline};
-use super::tenants::date;
 use crate::wire::{KeyView, LicenceView};
 
 /// A licence with its life, its limits and its keys.

@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::forms::{Form, day, words};
+use super::layout::date;
 use super::layout::{View, redirect_to};
-use super::tenants::date;
 use crate::failure::{Failure, invalid};
 use crate::rules;
 use crate::state::Admin;
@@ -134,6 +134,7 @@ pub(super) async fn create(
         let tenant = admin.find_tenant(&view.caller, &tenant).await?;
         let now = admin.now();
         let draft = form.input()?.checked(tenant.id, now)?;
+        admin.check_plan(&draft, None).await?;
         let accepted = if form.terms_version.trim().is_empty() {
             None
         } else {
@@ -209,6 +210,7 @@ pub(super) async fn update(
         {
             draft.expires_at = Some(old);
         }
+        admin.check_plan(&draft, Some(&licence)).await?;
         let audit = view.caller.audit_context(now);
         admin.registry.update_licence(licence.id, draft, form.revision, audit).await?;
         Ok(())

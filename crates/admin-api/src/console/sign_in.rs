@@ -15,7 +15,8 @@ use super::language::{COOKIE as LANGUAGE_COOKIE, Language};
 use super::layout::{head, redirect_to};
 use super::shown;
 use crate::failure::Failure;
-use crate::identity::{self, Identity, Session, cookie_name};
+use crate::guard;
+use crate::identity::{Identity, Session, cookie_name};
 use crate::input::bounded;
 use crate::state::Admin;
 
@@ -68,9 +69,9 @@ fn form(language: Language, status: StatusCode, refusal: Option<&'static str>) -
 /// Takes an admin token, and gives a session for it.
 pub(super) async fn sign_in(State(admin): State<Admin>, request: Request) -> Response {
     let language = Language::of_request(request.headers());
-    let source = identity::source(&admin, &request);
-    let is_tls = identity::behind_tls(&admin, &request);
-    if !identity::is_private(&admin, &request) {
+    let source = guard::source(&admin, &request);
+    let is_tls = guard::behind_tls(&admin, &request);
+    if !guard::is_private(&admin, &request) {
         return form(
             language,
             StatusCode::FORBIDDEN,
@@ -129,8 +130,8 @@ fn session_cookie(is_tls: bool, value: &str, seconds: u64) -> String {
 }
 
 pub(super) async fn sign_out(State(admin): State<Admin>, request: Request) -> Response {
-    let is_tls = identity::behind_tls(&admin, &request);
-    let session = identity::presented_session(&admin, request.headers(), is_tls);
+    let is_tls = guard::behind_tls(&admin, &request);
+    let session = guard::presented_session(&admin, request.headers(), is_tls);
     let actor = request.extensions().get::<Identity>().map(|caller| caller.actor.clone()).unwrap_or_default();
     if let Err(refusal) = Form::<Nothing>::from_request(request, &admin).await {
         return refusal;

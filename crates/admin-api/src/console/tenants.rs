@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tenant_registry::{Licence, Tenant};
 
 use super::forms::Form;
-use super::layout::{View, redirect_to};
+use super::layout::{View, date, redirect_to};
 use super::overview::{answers, events_table};
 use crate::failure::Failure;
 use crate::operations::decode_cursor;
@@ -87,11 +87,6 @@ fn tenant_row(view: &View, row: &TenantRow) -> Markup {
             td { (row.tenant.contact) }
         }
     }
-}
-
-/// The day of a moment.
-pub(super) fn date(moment: &str) -> &str {
-    moment.split('T').next().unwrap_or_default()
 }
 
 /// A text as it stands in a query.

@@ -64,7 +64,7 @@ impl Oidc {
     }
 
     /// Returns whose token it is; nobody's, if anything about it is wrong.
-    pub(super) async fn identity(
+    pub(crate) async fn identity(
         &self,
         client: &reqwest::Client,
         token: &str,

@@ -75,7 +75,7 @@ impl Session {
 }
 
 /// Returns the session cookie of a request, by the only name that it may have.
-pub(super) fn presented(headers: &HeaderMap, is_tls: bool) -> Option<&str> {
+pub(crate) fn presented(headers: &HeaderMap, is_tls: bool) -> Option<&str> {
     cookie(headers, cookie_name(is_tls))
 }
 

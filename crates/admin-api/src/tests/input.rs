@@ -245,11 +245,38 @@ async fn a_change_of_a_licence_that_says_nothing_of_privacy_leaves_it() {
         (json!({}), "id_only_reject"),
         (json!({ "privacy": "full" }), "full"),
     ] {
-        let mut body = json!({ "plan": "professional", "regions": ["us"] });
+        let mut body = json!({ "plan": "enterprise", "regions": ["us"] });
         body.as_object_mut().unwrap().extend(privacy.as_object().unwrap().clone());
 
         let answer = place.ask("PUT", &path, &headers, &body.to_string()).await;
 
         assert_eq!(answer.json()["privacy"], kept, "{}", answer.text);
     }
+}
+
+#[tokio::test]
+async fn a_licence_with_what_its_plan_does_not_include_is_refused_with_the_field() {
+    let place = fixture().await;
+    let (tenant, licence) = place.tenant("acme").await;
+    let bearer = place.bearer(Role::Operator, None).await;
+    let create = format!("/v1/tenants/{tenant}/licences");
+    let post = async |body: &str| place.ask_as(&bearer, "POST", &create, body).await;
+    for (body, field) in [
+        (r#"{"plan":"professional","regions":["us"],"privacy":"id_only_strip"}"#, "privacy"),
+        (r#"{"plan":"test","regions":["de"]}"#, "regions"),
+        (r#"{"plan":"cloud","regions":["de","us"]}"#, "regions"),
+        (r#"{"plan":"test","regions":["us"],"rate_per_second":1001}"#, "rate_per_second"),
+    ] {
+        let answer = post(body).await;
+        assert_eq!(answer.status, 422, "{body}: {}", answer.text);
+        assert!(answer.text.contains(field), "{body}: {}", answer.text);
+    }
+    assert_eq!(post(r#"{"plan":"test","regions":["us"]}"#).await.status, 201);
+    let refused = post(r#"{"plan":"cloud","regions":["us"]}"#).await;
+    assert!(refused.status == 422 && refused.text.contains("plan"), "{}", refused.text);
+
+    let headers = [("authorization", &*bearer), ("if-match", "*")];
+    let body = r#"{"plan":"professional","regions":["us"],"privacy":"id_only_strip"}"#;
+    let changed = place.ask("PUT", &format!("/v1/licences/{licence}"), &headers, body).await;
+    assert_eq!(changed.status, 422, "{}", changed.text);
 }

@@ -23,11 +23,11 @@ async fn tamper(place: &Fixture, statement: &'static str) {
 async fn a_registry_that_was_changed_from_outside_is_an_alert_until_it_is_put_right() {
     let place = fixture().await;
     let (_, licence) = place.tenant("acme").await;
-    place.admin.check_rights().await;
+    place.admin.watch.check_rights(&*place.registry).await;
     assert!(!kinds(&place).await.contains(&"rights_changed".to_owned()));
 
     tamper(&place, "UPDATE licence SET burst = 1000000").await;
-    place.admin.check_rights().await;
+    place.admin.watch.check_rights(&*place.registry).await;
     assert!(kinds(&place).await.contains(&"rights_changed".to_owned()));
     // Nobody goes on from there by mistake.
     let bearer = place.bearer(Role::Operator, None).await;
@@ -37,7 +37,7 @@ async fn a_registry_that_was_changed_from_outside_is_an_alert_until_it_is_put_ri
     assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (409, Some("rights_changed")));
 
     tamper(&place, "UPDATE licence SET burst = 200").await;
-    place.admin.check_rights().await;
+    place.admin.watch.check_rights(&*place.registry).await;
     assert!(!kinds(&place).await.contains(&"rights_changed".to_owned()));
 }
 
@@ -53,8 +53,8 @@ async fn audit_events_are_kept_for_their_days() {
             .unwrap();
     }
 
-    place.admin.maintain_registry().await;
-    place.admin.maintain_registry().await;
+    place.admin.watch.maintain(&*place.registry, place.admin.config.audit_days, place.admin.now()).await;
+    place.admin.watch.maintain(&*place.registry, place.admin.config.audit_days, place.admin.now()).await;
 
     let events = place.registry.audit(None, u64::MAX, 10).await.unwrap();
     let told: Vec<_> = events.iter().map(|event| (&*event.action, &*event.object)).collect();

@@ -14,9 +14,9 @@ use super::keys::QUEUES;
 use super::lane_connection::LaneConnection;
 use super::script::LuaScript;
 use super::{Lane, note_unauthenticated, value};
-use crate::BoardKeys;
-use crate::directory::{Lease, STATE_TTL};
 use crate::evidence::{Evidence, Statement};
+use crate::message_auth::BoardKeys;
+use crate::peer_state::{Lease, STATE_TTL};
 
 /// Client of one lane's part of the peer directory. One request at a time.
 ///

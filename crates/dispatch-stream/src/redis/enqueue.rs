@@ -7,35 +7,23 @@ use std::collections::HashSet;
 use std::sync::Weak;
 use std::time::Duration;
 
-use bytes::Bytes;
 use push_domain::JobId;
 use redis::{Cmd, RedisResult};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::gateway::Shared;
 use super::keys::QUEUES;
 use super::lane_connection::{LaneConnection, described};
+use super::lane_selector::SealedJob;
 use super::pending_jobs::Event;
+use super::producer::Producer;
 use super::script::LuaScript;
 use super::{Lane, MAX_BATCH, REPLY_TTL, value};
 use crate::seal::LaneTimestamp;
 
 /// So often a lane is asked whether workers read it, when no job is handed over.
 const ASK: Duration = Duration::from_millis(500);
-
-/// Sealed job for one lane.
-#[derive(Debug, Clone)]
-pub(super) struct SealedJob {
-    pub(super) job: JobId,
-    /// The number of its queue.
-    pub(super) queue: usize,
-    pub(super) deadline: Instant,
-    /// The deadline in the lane's time, under which it was sealed.
-    pub(super) sealed: LaneTimestamp,
-    pub(super) parcel: Bytes,
-}
 
 /// Parameters of a lane's producer: the lane, its serving thread, and how many jobs one of its queues takes.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +77,7 @@ pub(super) async fn serve(
     lane: Lane,
     here: Here,
     mut waiting: mpsc::UnboundedReceiver<SealedJob>,
-    gateway: Weak<Shared>,
+    gateway: Weak<Producer>,
 ) {
     let mut calls = LaneProducer::new(lane, here);
     let mut batch = Vec::with_capacity(MAX_BATCH);
@@ -150,7 +138,7 @@ impl LaneProducer {
         }
     }
 
-    async fn hand_over(&mut self, batch: &[SealedJob], shared: &Shared) -> RedisResult<()> {
+    async fn hand_over(&mut self, batch: &[SealedJob], shared: &Producer) -> RedisResult<()> {
         // Budgets are counted when the connection is there: making it may take its time.
         if self.link.open().await? {
             self.clock = None;
@@ -169,7 +157,7 @@ impl LaneProducer {
     }
 
     /// Hands over what is due of a batch.
-    async fn call(&mut self, batch: &[SealedJob], shared: &Shared) -> RedisResult<()> {
+    async fn call(&mut self, batch: &[SealedJob], shared: &Producer) -> RedisResult<()> {
         let Here { lane, thread, .. } = self.here;
         let now = Instant::now();
         let mut queues: [Vec<&SealedJob>; QUEUES] = Default::default();

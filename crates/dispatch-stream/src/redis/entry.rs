@@ -1,30 +1,12 @@
-//! Claimed stream entry of this worker, and the sink for its verdict.
+//! Handle of a claimed stream entry: the sink for its verdict.
 
 use std::sync::Arc;
 
 use push_domain::{AppId, Provider, Verdict};
 
-use super::value::StreamEntry;
-use super::worker::LaneConsumer;
-use crate::wire::Parcel;
-use crate::{Job, VerdictSink, wire};
-
-/// Reference to a stream entry: the number of its queue, and its id.
-pub(super) type EntryRef = (usize, String);
-
-/// Reads what stands in an entry. Fields that are not known are those of a later version.
-pub(super) fn read_parcel(entry: &mut StreamEntry) -> Option<Parcel> {
-    wire::read_parcel(entry.take(b"p")?).ok()
-}
-
-/// An entry that was claimed in one incarnation of its worker and waits for a thread to open it.
-#[derive(Debug)]
-pub(super) struct Claim {
-    pub(super) consumer: Arc<LaneConsumer>,
-    pub(super) place: EntryRef,
-    pub(super) parcel: Parcel,
-    pub(super) incarnation: u64,
-}
+use super::consumer::{EntryRef, LaneConsumer};
+use crate::job::{Job, VerdictSink};
+use crate::wire;
 
 /// Handle of a claimed entry; it holds for one incarnation of its worker.
 pub(super) struct EntryHandle {
@@ -44,7 +26,7 @@ impl VerdictSink for EntryHandle {
     }
 
     fn may_send(&self) -> bool {
-        // In this order: a liveness that beats again after a gap is in another incarnation by then. Asked the
+        // In this order: a heart that beats again after a gap is in another incarnation by then. Asked the
         // other way round, a gap that ends between the two questions would go unnoticed.
         self.consumer.liveness.is_alive() && self.consumer.liveness.incarnation() == self.incarnation
     }

@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::enqueue::{self, SealedJob};
-use super::lane_selector::LaneSelector;
+use super::lane::Lane;
+use super::lane_selector::{LaneSelector, SealedJob};
 use super::pending_jobs::{Event, PendingJobs, tell_callers};
-use super::{Lane, pause, replies};
+use super::producer::Producer;
+use super::{enqueue, pause, replies};
 use crate::message_auth::MessageAuthenticator;
 use crate::seal::{Binding, LaneTimestamp, Sealer};
 use crate::{Job, JobProducer, KeyRing, SubmitError, VitalTasks, wire};
@@ -28,7 +29,7 @@ const NOT_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Producer end over Redis: submits jobs, gets verdicts. One a process, with one set of connections and one
 /// reply stream a lane. Each of its threads submits through an end of its own.
 pub struct RedisGateway {
-    shared: Arc<Shared>,
+    shared: Arc<Producer>,
     lanes: Vec<Lane>,
     waiting: Mutex<Vec<Option<mpsc::UnboundedReceiver<SealedJob>>>>,
     sealer: Arc<Sealer>,
@@ -36,21 +37,11 @@ pub struct RedisGateway {
     queue_capacity: usize,
 }
 
-/// What the tasks of a gateway share.
-pub(super) struct Shared {
-    /// Names this gateway for as long as it lives.
-    pub(super) gateway: String,
-    pub(super) lane_selector: LaneSelector,
-    pub(super) pending_jobs: PendingJobs,
-    /// Knows what workers say from what others do.
-    pub(super) verdicts: MessageAuthenticator,
-}
-
 /// Producer handle of one serving thread.
 #[derive(Debug)]
 pub struct GatewayThread {
     thread: usize,
-    shared: Arc<Shared>,
+    shared: Arc<Producer>,
     sealer: Arc<Sealer>,
     capacity: usize,
 }
@@ -72,7 +63,7 @@ impl RedisGateway {
         let lane_selector = LaneSelector::new(&gateway, senders);
         let (pending_jobs, verdicts) = (PendingJobs::default(), MessageAuthenticator::of_verdicts(&ring));
         Self {
-            shared: Arc::new(Shared { gateway, lane_selector, pending_jobs, verdicts }),
+            shared: Arc::new(Producer { gateway, lane_selector, pending_jobs, verdicts }),
             lanes: lanes.to_vec(),
             waiting: Mutex::new(waiting.into_iter().map(Some).collect()),
             sealer: Arc::new(Sealer::new(ring)),
@@ -157,7 +148,7 @@ impl GatewayThread {
 #[async_trait]
 impl JobProducer for GatewayThread {
     async fn submit(&self, job: Job) -> Result<Verdict, SubmitError> {
-        let Shared { lane_selector: lanes, pending_jobs, .. } = &*self.shared;
+        let Producer { lane_selector: lanes, pending_jobs, .. } = &*self.shared;
         let place = pending_jobs.register(job.notification.id, self.thread, self.capacity)?;
         let (mut lane, mut sealed) = (None, None);
         // Whether a lane may have it already; lanes that were full; since when workers cannot deliver it.
@@ -225,9 +216,9 @@ impl JobProducer for GatewayThread {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("gateway", &self.gateway).finish_non_exhaustive()
+        f.debug_struct("Producer").field("gateway", &self.gateway).finish_non_exhaustive()
     }
 }
 

@@ -90,3 +90,8 @@ impl Keys {
         format!("{}:rl:{credential}", self.prefix)
     }
 }
+
+/// Says whose jobs lie in a queue.
+pub(super) const fn provider_of(queue: usize) -> Provider {
+    if queue < 2 { Provider::Apns } else { Provider::Fcm }
+}

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use redis::{Client, IntoConnectionInfo, TlsCertificates};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::check;
 use super::keys::Keys;
-use super::lane_connection::LaneConnection;
 
 /// A lane whose address cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,17 +69,6 @@ impl Lane {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Asks the server whether it may be used.
-    pub async fn check(&self) -> Result<(), LaneFault> {
-        match LaneConnection::commands(self.clone()).open().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(check::unsafe_setting(&error).map_or_else(
-                || LaneFault::Unreachable(super::lane_connection::described(&error)),
-                LaneFault::Unsafe,
-            )),
-        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisError, RedisResult, Value};
 
-use super::{BLOCK, Lane, check};
+use super::lane::{Lane, LaneFault};
+use super::{BLOCK, check};
 
 const CONNECT: Duration = Duration::from_millis(500);
 /// A command that takes longer is as good as lost; every one of ours can be repeated.
@@ -17,6 +18,17 @@ pub(super) struct LaneConnection {
     lane: Lane,
     timeout: Duration,
     connection: Option<MultiplexedConnection>,
+}
+
+impl Lane {
+    /// Asks the server whether it may be used.
+    pub async fn check(&self) -> Result<(), LaneFault> {
+        match LaneConnection::commands(self.clone()).open().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(check::unsafe_setting(&error)
+                .map_or_else(|| LaneFault::Unreachable(described(&error)), LaneFault::Unsafe)),
+        }
+    }
 }
 
 impl LaneConnection {

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use push_domain::JobId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::enqueue::SealedJob;
 use crate::seal::LaneTimestamp;
 
 /// All threads of a process stay with one lane for so long: what is handed over together shares its cost.
@@ -22,6 +23,18 @@ const NO_LANE: Duration = Duration::from_millis(600);
 const NO_WORKER: Duration = Duration::from_secs(3);
 /// Without a new heartbeat of any worker for so long, nobody reads a lane.
 const READER_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// Sealed job for one lane.
+#[derive(Debug, Clone)]
+pub(super) struct SealedJob {
+    pub(super) job: JobId,
+    /// The number of its queue.
+    pub(super) queue: usize,
+    pub(super) deadline: Instant,
+    /// The deadline in the lane's time, under which it was sealed.
+    pub(super) sealed: LaneTimestamp,
+    pub(super) parcel: Bytes,
+}
 
 /// Lane selector: the state of all lanes of a gateway.
 #[derive(Debug)]

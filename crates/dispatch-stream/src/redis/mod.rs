@@ -20,6 +20,7 @@
 
 mod check;
 mod claim_queue;
+mod consumer;
 mod directory;
 mod enqueue;
 mod entry;
@@ -29,7 +30,9 @@ mod keys;
 mod lane;
 mod lane_connection;
 mod lane_selector;
+mod liveness;
 mod pending_jobs;
+mod producer;
 mod read;
 mod recovery;
 mod replies;

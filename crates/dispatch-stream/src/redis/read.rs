@@ -9,20 +9,15 @@ use push_domain::Provider;
 use redis::{RedisResult, cmd};
 use tracing::info;
 
+use super::consumer::LaneConsumer;
 use super::keys::{QUEUES, queue_of};
 use super::lane_connection::{LaneConnection, described};
 use super::script::LuaScript;
 use super::value::{self, StreamEntry};
-use super::worker::LaneConsumer;
 use super::{BLOCK, GROUP, MAX_BATCH, pause};
 
 /// Most room that a read sets aside while it waits; each of a provider's two queues gets half.
 const WAITING_ROOM: usize = 64;
-
-/// Says whose jobs lie in a queue.
-pub(super) const fn provider_of(queue: usize) -> Provider {
-    if queue < 2 { Provider::Apns } else { Provider::Fcm }
-}
 
 /// Reads until the worker closes. `lanes` readers share the room.
 pub(super) async fn serve(consumer: Weak<LaneConsumer>, provider: Provider, lanes: usize) {

@@ -14,13 +14,12 @@ use redis::{Pipeline, RedisResult, cmd};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::entry::read_parcel;
-use super::heartbeat::{DEAD_AFTER, HEARTBEAT_EVERY};
+use super::consumer::{LaneConsumer, opened, read_parcel};
+use super::keys::provider_of;
 use super::lane_connection::{LaneConnection, described};
-use super::read::provider_of;
+use super::liveness::{DEAD_AFTER, HEARTBEAT_EVERY};
 use super::script::LuaScript;
 use super::value::{self, StreamEntry};
-use super::worker::{LaneConsumer, opened};
 use super::{GROUP, pause};
 use crate::wire;
 

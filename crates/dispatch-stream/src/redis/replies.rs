@@ -6,9 +6,9 @@ use push_domain::JobId;
 use redis::{Pipeline, RedisResult, cmd};
 use tracing::{debug, info, warn};
 
-use super::gateway::Shared;
 use super::lane_connection::{LaneConnection, described};
 use super::pending_jobs::Event;
+use super::producer::Producer;
 use super::value::{self, StreamEntry};
 use super::{BLOCK, Lane, pause};
 use crate::wire;
@@ -18,7 +18,7 @@ const COUNT: usize = 100;
 
 /// Reads until the gateway is gone, on the thread `home`. A lane counts as up while this reader gets answers; one
 /// whose connection broke is down only when a new one cannot be had: the verdicts still lie there.
-pub(super) async fn serve(lane: Lane, number: usize, home: usize, gateway: Weak<Shared>) {
+pub(super) async fn serve(lane: Lane, number: usize, home: usize, gateway: Weak<Producer>) {
     let Some(shared) = gateway.upgrade() else { return };
     let stream = lane.keys.replies(&shared.gateway);
     let name = lane.name().to_owned();
@@ -87,7 +87,7 @@ async fn read(
 }
 
 /// The jobs of an entry, and what a worker says of them. What nobody with the ring has said is not heard.
-fn events(shared: &Shared, mut entry: StreamEntry) -> Vec<(JobId, Event)> {
+fn events(shared: &Producer, mut entry: StreamEntry) -> Vec<(JobId, Event)> {
     let said = entry.take(b"v").unwrap_or_default();
     let Some(told) = shared.verdicts.verify(&shared.gateway, &said) else {
         super::note_unauthenticated("verdict", &"no process with the key ring has said it");

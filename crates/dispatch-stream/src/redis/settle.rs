@@ -1,32 +1,19 @@
 //! Publisher of verdicts (XACK and reply): one script call carries all that are there, one at a time.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
-use push_domain::JobId;
 use redis::Cmd;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use super::entry::EntryRef;
+use super::consumer::{LaneConsumer, Settled};
 use super::keys::QUEUES;
 use super::lane_connection::{LaneConnection, described};
 use super::script::LuaScript;
-use super::worker::LaneConsumer;
 use super::{GROUP, Lane, MAX_BATCH, REPLY_TTL, pause};
 use crate::wire;
 
 /// Most calls in a reply stream whose gateway does not read.
 const MAX_REPLIES: usize = 20_000;
-
-/// A verdict on its way.
-pub(super) struct Settled {
-    pub(super) place: EntryRef,
-    pub(super) gateway: Arc<str>,
-    pub(super) job: JobId,
-    /// Empty: this worker cannot deliver it, another one may.
-    pub(super) verdict: Vec<u8>,
-    pub(super) at: Instant,
-}
 
 /// Publishes until the worker is gone. A verdict holds no slot of the worker while it waits here.
 pub(super) async fn serve(

@@ -1,33 +1,31 @@
-//! Consumer consumer over Redis, for workers: claims what can start, from all lanes, and gives back verdicts.
+//! Consumer over Redis, for workers: claims what can start, from all lanes, and gives back verdicts.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use push_domain::{AppCatalogue, Clock, FailReason, JobId, Provider, Verdict};
+use push_domain::{AppCatalogue, Clock, FailReason, Provider, Verdict};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::error;
 
 use super::claim_queue::ClaimQueue;
-use super::entry::{Claim, EntryHandle, EntryRef, read_parcel};
-use super::heartbeat::{self, Liveness};
-use super::settle::{self, Settled};
-use super::value::StreamEntry;
-use super::{Lane, read, recovery};
+use super::consumer::{Claim, LaneConsumer, LaneConsumerParts, Settled, opened};
+use super::entry::EntryHandle;
+use super::keys::provider_of;
+use super::lane::Lane;
+use super::{heartbeat, read, recovery, settle};
+use crate::job::{Claimed, JobConsumer};
 use crate::message_auth::MessageAuthenticator;
-use crate::seal::Sealer;
-use crate::wire::Parcel;
-use crate::{Claimed, JobConsumer, KeyRing, VitalTasks, wire};
+use crate::seal::{KeyRing, Sealer};
+use crate::vital::VitalTasks;
+use crate::wire::{self, Parcel};
 
 /// No gateway gives a push more time.
 const LARGEST_BUDGET: Duration = Duration::from_secs(25);
 
-/// Consumer consumer over Redis, on all lanes: one a process, one set of connections a lane. Each thread takes
+/// Consumer over Redis, on all lanes: one a process, one set of connections a lane. Each thread takes
 /// them from an end of its own.
 ///
 /// Cheap to clone; all clones are one consumer. It is gone when the last one and all ends are dropped.
@@ -45,31 +43,6 @@ pub struct WorkerThread {
     claim_queue: Arc<ClaimQueue<Claim>>,
     apps: Arc<AppCatalogue>,
     sealer: Arc<Sealer>,
-}
-
-/// Consumer of one lane: what its reader, heartbeat, recovery and verdict tasks share.
-pub(super) struct LaneConsumer {
-    pub(super) lane: Lane,
-    /// Names this worker for as long as it lives.
-    pub(super) name: String,
-    pub(super) liveness: Liveness,
-    pub(super) claim_queue: Arc<ClaimQueue<Claim>>,
-    /// The one suspect that the whole process runs, and its lane.
-    pub(super) suspect: Arc<Mutex<Option<(String, EntryRef)>>>,
-    /// Opens pushes, and says of those that it opens what became of them.
-    pub(super) sealer: Arc<Sealer>,
-    pub(super) authenticator: Arc<MessageAuthenticator>,
-    held: Mutex<HashSet<EntryRef>>,
-    verdicts: mpsc::UnboundedSender<Settled>,
-    closing: AtomicBool,
-    is_up: AtomicBool,
-    /// A connection broke not long ago: an answer with jobs may have been lost.
-    pub(super) doubtful: AtomicBool,
-    began: Instant,
-    /// When each provider's reader last moved, in milliseconds after `began`.
-    moved: [AtomicU64; 2],
-    /// Readers that go on.
-    readers: Arc<AtomicU64>,
 }
 
 impl RedisWorker {
@@ -92,23 +65,17 @@ impl RedisWorker {
             .iter()
             .map(|lane| {
                 let (verdicts, waiting) = mpsc::unbounded_channel();
-                let consumer = LaneConsumer {
+                let consumer = LaneConsumer::new(LaneConsumerParts {
                     lane: lane.clone(),
                     name: consumer.to_owned(),
-                    liveness: Liveness::new(Arc::clone(clock)),
+                    clock: Arc::clone(clock),
                     claim_queue: Arc::clone(&claim_queue),
                     suspect: Arc::clone(&suspect),
                     sealer: Arc::clone(&sealer),
                     authenticator: Arc::clone(&authenticator),
-                    held: Mutex::default(),
                     verdicts,
-                    closing: AtomicBool::new(false),
-                    is_up: AtomicBool::new(false),
-                    doubtful: AtomicBool::new(false),
-                    began: Instant::now(),
-                    moved: Default::default(),
                     readers: Arc::clone(&readers),
-                };
+                });
                 (Arc::new(consumer), Some(waiting))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
@@ -133,7 +100,7 @@ impl RedisWorker {
             tasks.spawn(settle::serve(Arc::downgrade(consumer), consumer.lane.clone(), waiting));
             tasks.spawn(recovery::serve(Arc::downgrade(consumer)));
             for provider in Provider::ALL {
-                consumer.readers.fetch_add(1, Ordering::Relaxed);
+                consumer.reader_began();
                 tasks.spawn(read::serve(Arc::downgrade(consumer), provider, self.consumers.len()));
             }
         }
@@ -147,9 +114,9 @@ impl RedisWorker {
     /// Claims no more jobs. Those that were claimed are still handed out; then `claim` returns `None`.
     pub fn close(&self) {
         for consumer in &*self.consumers {
-            consumer.closing.store(true, Ordering::Release);
+            consumer.close();
         }
-        if self.consumers.iter().all(|consumer| consumer.readers.load(Ordering::Acquire) == 0)
+        if self.consumers.iter().all(|consumer| consumer.has_no_reader())
             && let Some(consumer) = self.consumers.first()
         {
             consumer.claim_queue.end();
@@ -203,7 +170,7 @@ impl WorkerThread {
     /// Opens a claim. One that cannot be opened fails alone.
     fn opened(&self, claim: Claim) -> Option<Claimed> {
         let Claim { consumer, place, parcel, incarnation } = claim;
-        let provider = read::provider_of(place.0);
+        let provider = provider_of(place.0);
         let now = Instant::now();
         // Whatever the lane's clock says, no push has longer than the largest budget.
         let deadline =
@@ -237,109 +204,6 @@ impl WorkerThread {
         consumer.claim_queue.finished(provider, &parcel.app);
         consumer.settle(place, parcel.gateway, parcel.job, verdict);
         None
-    }
-}
-
-/// Opens a push. One that cannot be opened was changed on its way, put together by somebody else, or is sealed under a key
-/// that this worker does not have yet.
-pub(super) fn opened(sealer: &Sealer, parcel: &Parcel) -> Option<Bytes> {
-    let opened = sealer.open(parcel.binding(), &parcel.envelope);
-    opened.inspect_err(|error| super::note_unauthenticated("push", error)).ok()
-}
-
-impl LaneConsumer {
-    /// Takes entries of one provider that are ours since `incarnation`, for room that was set aside.
-    pub(super) fn take_in(
-        self: &Arc<Self>,
-        provider: Provider,
-        reserved: usize,
-        entries: Vec<(usize, StreamEntry)>,
-        incarnation: u64,
-    ) {
-        let claims = entries.into_iter().filter_map(|(queue, mut entry)| {
-            let place = (queue, std::mem::take(&mut entry.id));
-            if !self.held().insert(place.clone()) {
-                return None; // It came twice: by an answer that was late, and by looking for it.
-            }
-            let Some(parcel) = read_parcel(&mut entry) else {
-                error!(lane = self.lane.name(), entry = place.1, "an entry cannot be read; it is dropped");
-                let nobody = JobId::from_uuid(uuid::Uuid::nil());
-                let verdict = wire::write_verdict(&Verdict::unsent(FailReason::Internal));
-                self.settle(place, "nobody".into(), nobody, verdict);
-                return None;
-            };
-            let app = parcel.app.clone();
-            Some((app, Claim { consumer: Arc::clone(self), place, parcel, incarnation }))
-        });
-        let claims = claims.collect();
-        self.claim_queue.deliver(provider, reserved, claims);
-    }
-
-    /// Queues a verdict for publication.
-    pub(super) fn settle(&self, place: EntryRef, gateway: Arc<str>, job: JobId, verdict: Vec<u8>) {
-        let settled = Settled { place, gateway, job, verdict, at: Instant::now() };
-        let _ = self.verdicts.send(settled);
-    }
-
-    pub(super) fn held(&self) -> MutexGuard<'_, HashSet<EntryRef>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn suspect(&self) -> MutexGuard<'_, Option<(String, EntryRef)>> {
-        self.suspect.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets an entry: it is finished, or left to others.
-    pub(super) fn release(&self, place: &EntryRef) {
-        self.held().remove(place);
-        let mut suspect = self.suspect();
-        if suspect.as_ref().is_some_and(|(lane, it)| it == place && lane == self.lane.name()) {
-            *suspect = None;
-        }
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
-    }
-
-    /// Says that a reader has ended; after the last one nothing more comes.
-    pub(super) fn reader_ended(&self) {
-        // `AcqRel`: what the other readers delivered comes before the consumer that the last one tells of.
-        if self.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.claim_queue.end();
-        }
-    }
-
-    fn stalled_for(&self) -> Duration {
-        let elapsed = self.began.elapsed();
-        let slowest = self.moved.iter().map(|moved| moved.load(Ordering::Relaxed)).min();
-        elapsed.saturating_sub(Duration::from_millis(slowest.unwrap_or_default()))
-    }
-
-    pub(super) fn move_on(&self, provider: Provider) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved[provider as usize].store(now, Ordering::Relaxed);
-    }
-
-    /// Logs that the lane does not answer, once until it does.
-    pub(super) fn mark_down(&self, error: &str) {
-        self.doubtful.store(true, Ordering::Relaxed);
-        if self.is_up.swap(false, Ordering::Relaxed) {
-            warn!(lane = self.lane.name(), error, "a lane is down");
-        }
-    }
-
-    /// Notes that the lane answers.
-    pub(super) fn mark_up(&self) {
-        if !self.is_up.swap(true, Ordering::Relaxed) {
-            info!(lane = self.lane.name(), "a lane is up");
-        }
-    }
-}
-
-impl fmt::Debug for LaneConsumer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LaneConsumer").field("lane", &self.lane).finish_non_exhaustive()
     }
 }
 

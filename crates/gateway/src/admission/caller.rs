@@ -8,7 +8,7 @@ use push_domain::{FailReason, Privacy, TenantId, Timestamp};
 use tenant_registry::DeviceKey;
 
 use super::origin::Networks;
-use super::rate::LicenceRateLimiter;
+use super::rate::Limits;
 
 /// Authenticated caller: its tenant, device key, privacy policy and limits.
 #[derive(Debug)]
@@ -26,17 +26,6 @@ pub(crate) struct Caller {
     pub(crate) limits: Option<Limits>,
     /// The networks that it comes from, as keyed hashes; none where nobody counts by them.
     pub(crate) networks: Networks,
-}
-
-/// Limiters of a licence: its rates, and its pushes in flight.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    pub(crate) rate: Arc<LicenceRateLimiter>,
-    /// Its receipts, which cost no push: twice as many.
-    pub(crate) receipts: Arc<LicenceRateLimiter>,
-    pub(crate) under_way: Arc<AtomicU32>,
-    /// Pushes at once; 0: any number.
-    pub(crate) most: u32,
 }
 
 /// In-flight guard: one push of a licence under way, as long as this lives.

@@ -19,15 +19,13 @@ use tenant_registry::{
 };
 use tokio::time::Instant;
 
-use self::caller::Limits;
 use self::origin::{Networks, SourceLimiter};
-use self::rate::{RateSharing, weight};
-use crate::Access;
+use self::rate::{Limits, RateSharing};
+use crate::config::{Access, AdmissionConfig};
 use crate::refusal::Refusal;
 
 pub(crate) use self::caller::Caller;
 pub use self::licences::keep_fresh;
-pub use self::origin::AdmissionConfig;
 pub(crate) use self::origin::RequestOrigin;
 
 /// After so long without an answer from the registry, an unknown key may be a new one.
@@ -179,7 +177,7 @@ impl Authenticator {
         Ok(Caller {
             tenant: permit.tenant,
             device_key: permit.device_key,
-            weight: weight(terms.plan),
+            weight: terms.plan.terms().weight,
             privacy: terms.privacy,
             grace: permit.grace,
             servers: permit.servers,

@@ -1,7 +1,6 @@
 //! Pre-authentication checks: source address, TLS, throttling of invalid keys, and limits of the test tier.
 //! Callers are told apart by network, as keyed hashes.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use http_edge::{KeyedRateLimiter, NetworkRateLimiter, Peer, TrustedProxies};
 use push_domain::TenantId;
 use tenant_registry::{InvalidKey, Keys, LicenceKey};
 
-use crate::{Access, TestTier};
+use crate::config::{AdmissionConfig, TestTier};
 
 /// Wrong keys of one source: 10 a minute, and 20 at once. Only what fails is counted, and no key is ever locked:
 /// whoever knows its public part could switch a customer off.
@@ -18,36 +17,6 @@ const WRONG_KEY_EVERY: Duration = Duration::from_secs(6);
 const WRONG_KEYS_AT_ONCE: u32 = 20;
 /// Sources that are remembered.
 const SOURCES: usize = 100_000;
-
-/// Configuration of admission.
-#[derive(Debug, Clone)]
-pub struct AdmissionConfig {
-    /// Who may push.
-    pub access: Access,
-    /// The region of this process.
-    pub region: String,
-    /// Where to send callers whose licence holds in another region: their push URLs.
-    pub region_urls: BTreeMap<String, String>,
-    /// Whose word for a caller's address is taken, and who may bring licence keys over plain HTTP.
-    pub trusted_proxies: TrustedProxies,
-    /// What servers without a licence may do, if they may push.
-    pub test_tier: Option<TestTier>,
-}
-
-impl AdmissionConfig {
-    /// Begins with no test tier, and with trust in this machine alone.
-    #[must_use]
-    pub fn new(access: Access, region: &str) -> Self {
-        let own = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok());
-        Self {
-            access,
-            region: region.to_owned(),
-            region_urls: BTreeMap::new(),
-            trusted_proxies: TrustedProxies::new(own.collect()),
-            test_tier: None,
-        }
-    }
-}
 
 /// Origin of a request: its key, its peer and its headers, before authentication.
 pub(crate) struct RequestOrigin<'a> {

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use dispatch_stream::{Lease, PeerDirectory};
 use push_domain::Gcra;
-use tenant_registry::{Licence, Plan};
+use tenant_registry::Licence;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
-
-use super::caller::Limits;
 
 /// Turns that were leased and not used are forgotten after so long.
 const LEASED_FOR: Duration = Duration::from_secs(5);
@@ -141,6 +139,17 @@ impl fmt::Debug for LicenceRateLimiter {
     }
 }
 
+/// Limiters of a licence: its rates, and its pushes in flight.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) rate: Arc<LicenceRateLimiter>,
+    /// Its receipts, which cost no push: twice as many.
+    pub(crate) receipts: Arc<LicenceRateLimiter>,
+    pub(crate) under_way: Arc<AtomicU32>,
+    /// Pushes at once; 0: any number.
+    pub(crate) most: u32,
+}
+
 /// Makes the limits of a licence, or sets those that are known anew: what was used stays used.
 pub(crate) fn limits(licence: &Licence, sharing: &RateSharing, known: Option<&Limits>) -> Limits {
     let rate = known.map_or_else(
@@ -167,15 +176,6 @@ pub(crate) fn limits(licence: &Licence, sharing: &RateSharing, known: Option<&Li
         all => all.div_ceil(gateways).max(1),
     };
     Limits { rate, receipts, under_way, most }
-}
-
-/// How many turns a tenant of this plan has for one of a test tenant, while others wait.
-pub(crate) const fn weight(plan: Plan) -> u32 {
-    match plan {
-        Plan::Test => 1,
-        Plan::Professional => 2,
-        Plan::Enterprise | Plan::Cloud => 4,
-    }
 }
 
 #[cfg(test)]

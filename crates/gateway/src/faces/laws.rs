@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use push_domain::{App, AppId, Audience, DeviceToken, JobId, Privacy, Provider, ProviderRequest, Timestamp};
 
-use super::{Draft, Face};
+use crate::face::{Draft, Face};
 
 /// A word that no field of ours holds by itself.
 pub(crate) const CANARY: &str = "canary";

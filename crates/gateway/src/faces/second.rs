@@ -14,9 +14,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::laws::{CANARY, no_word_leaves};
-use super::{Draft, Face};
 use crate::delivery::Pipeline;
 use crate::event::Label;
+use crate::face::{Draft, Face};
 use crate::refusal::Refusal;
 
 /// `{"server":"s","app":"a","to":"token","say":"words"}`, answered with a word.

@@ -17,7 +17,7 @@ use super::check;
 use crate::apps::credentials::CredentialLoader;
 use crate::apps::described;
 use crate::apps::directory;
-use crate::cli::ConfigOptions;
+use crate::config::ConfigOptions;
 use crate::config::{AppConfig, Config};
 use crate::secret_file;
 

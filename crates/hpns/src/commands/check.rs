@@ -17,10 +17,18 @@ use tokio_util::task::TaskTracker;
 use crate::apps::credentials::{CredentialLoader, Credentials};
 use crate::apps::directory;
 use crate::apps::{described, shown};
-use crate::cli::CheckOptions;
-use crate::config::{AppConfig, Config};
+use crate::config::{AppConfig, Config, ConfigOptions};
 use crate::keyfile;
 use crate::listener_tls::ListenerTls;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckOptions {
+    #[command(flatten)]
+    pub(crate) config: ConfigOptions,
+    /// Also asks Apple and Google, with a push to a device that does not exist, whether they take the credentials.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 /// How long a provider may take for a dry run.
 const DRY_RUN: Duration = Duration::from_secs(20);

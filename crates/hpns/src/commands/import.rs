@@ -12,9 +12,20 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli::ImportOptions;
 use crate::config::Config;
 use crate::secret_file;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  hpns import-config /opt/mattermost-push-proxy/config/mattermost-push-proxy.json --output hpns.toml\n  hpns check-config --config hpns.toml --dry-run\n  hpns all --config hpns.toml"
+)]
+pub(crate) struct ImportOptions {
+    /// mattermost-push-proxy's JSON file.
+    pub(crate) file: PathBuf,
+    /// Where to write the configuration; a file that exists is not touched. Without it, standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
 
 const MAX_BUDGET_SECONDS: u64 = 25;
 

@@ -7,10 +7,19 @@ use anyhow::Context;
 use push_domain::{Clock, SystemClock};
 use tenant_registry::{AdminTokenDraft, AuditContext, PostgresRegistry, Role};
 
-use crate::cli::{MigrateOptions, RoleOptions};
-use crate::config::Config;
+use crate::config::{Config, ConfigOptions, RoleOptions};
 use crate::keyfile::{self, KeyHolder};
 use crate::registry::{Registry, open_file};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MigrateOptions {
+    #[command(flatten)]
+    pub(crate) config: ConfigOptions,
+    /// Takes from the roles what only the version before needed, and binds the registry to the newest control key. Run it
+    /// when no process of the version before, or without that key, is left.
+    #[arg(long)]
+    pub(crate) finish: bool,
+}
 
 /// `hpns migrate`: brings the schema up to date.
 pub(crate) fn migrate(options: &MigrateOptions) -> anyhow::Result<()> {

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use push_domain::{Clock, SystemClock};
 use tenant_registry::{AuditContext, RegistryError};
 
-use crate::cli::RoleOptions;
 use crate::config::Config;
+use crate::config::RoleOptions;
 use crate::keyfile::KeyHolder;
 use crate::registry::Registry;
 

@@ -6,10 +6,30 @@ use aws_lc_rs::digest::{SHA256, digest};
 use push_domain::{Clock, DeviceId, SystemClock, TenantId};
 use tenant_registry::{AuditContext, DeviceActivity, DeviceState, LicenceDraft, Plan};
 
-use crate::cli::SeedOptions;
-use crate::config::Config;
+use crate::config::{Config, ConfigOptions};
 use crate::keyfile::KeyHolder;
 use crate::registry::{Ledger, Registry};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SeedOptions {
+    #[command(flatten)]
+    pub(crate) config: ConfigOptions,
+    /// How many tenants to make.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) tenants: u32,
+    /// What their names begin with; a number follows.
+    #[arg(long, default_value = "seed-")]
+    pub(crate) name: String,
+    /// Pushes a second that each licence allows.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) rate: u32,
+    /// How many devices to spread over them.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) devices: u32,
+    /// Prints no keys.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
 
 /// Tenants, and devices, of one transaction.
 const TENANTS_AT_ONCE: usize = 1000;

@@ -9,7 +9,28 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::cli::SendOptions;
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  HPNS_PUSH_URL=http://127.0.0.1:8066/t/KEY hpns send --platform apple_rn-v2 --message 'Hello' < token.txt\n  hpns send --url http://127.0.0.1:8066 --platform android_rn-v2 --type test < token.txt\n\nExit status: 0 for OK, 1 for FAIL or no answer, 3 for REMOVE, 2 for a wrong command line."
+)]
+pub(crate) struct SendOptions {
+    /// The push URL of a service that asks no key. One with a key in it stands in the variable `HPNS_PUSH_URL`: on a command
+    /// line other users of the machine would read it. The device token is read from standard input.
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Platform name, such as apple_rn-v2 or android_rn-v2.
+    #[arg(long)]
+    pub(crate) platform: String,
+    /// Text to show.
+    #[arg(long, default_value = "A test push from hpns")]
+    pub(crate) message: String,
+    /// Title to show.
+    #[arg(long, default_value = "hpns")]
+    pub(crate) channel_name: String,
+    /// `message`, `clear`, `update_badge`, `session` or `test`.
+    #[arg(long = "type", default_value = "message", value_name = "TYPE")]
+    pub(crate) kind: String,
+}
 
 const ROUTE: &str = "/api/v1/send_push";
 /// A stock server waits as long.

@@ -3,6 +3,7 @@
 mod app;
 mod environment;
 mod error;
+mod options;
 mod renamed;
 mod rules;
 
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub(crate) use app::{ApnsConfig, AppConfig, FcmConfig};
 pub(crate) use error::explained;
+pub(crate) use options::{ConfigOptions, RoleOptions};
 use renamed::{Renamed, RenamedKey};
 pub(crate) use rules::check_app;
 

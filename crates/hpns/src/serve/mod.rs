@@ -5,7 +5,7 @@ mod context;
 mod gateway;
 mod health;
 mod peers;
-pub(crate) mod shutdown;
+mod shutdown;
 mod thread;
 mod worker;
 
@@ -23,16 +23,17 @@ use self::context::ProcessContext;
 use self::gateway::GatewayRole;
 use self::health::Health;
 use self::peers::PeerSync;
-use self::shutdown::{ShutdownSequence, Signals, until_stopped};
+use self::shutdown::{ShutdownSequence, until_stopped};
 use self::thread::ServingThread;
 use self::worker::WorkerRole;
 use crate::apps::{Apps, shown};
-use crate::cli::ConfigOptions;
 use crate::config::Config;
+use crate::config::ConfigOptions;
 use crate::demo::Demo;
 use crate::hardening;
 use crate::keyfile::KeyHolder;
 use crate::registry::Registry;
+use crate::signals::Signals;
 use crate::telemetry::{self, Telemetry};
 
 /// How long the last writes to the registry may take.

@@ -11,29 +11,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 use super::Service;
+use super::ended::Ended;
 use super::frame::{Frame, PREFACE, ProtocolError};
 use super::protocol::Protocol;
 use crate::fault::{Fault, FaultSubscription};
 
 /// How long a peer may take to hear that the connection has ended.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Ended {
-    #[error(transparent)]
-    Transport(#[from] io::Error),
-    #[error(transparent)]
-    Protocol(#[from] ProtocolError),
-    #[error("the script closed the connection")]
-    Closed,
-    /// It goes on reading and says nothing any more.
-    #[error("the connection is a black hole")]
-    BlackHole,
-    /// It does nothing any more.
-    #[error("the connection is frozen")]
-    Frozen,
-}
 
 /// Delay line: bytes that are sent and have not arrived yet.
 #[derive(Default)]

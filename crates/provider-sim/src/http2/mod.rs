@@ -2,6 +2,7 @@
 //! that senders have to survive.
 
 mod connection;
+mod ended;
 mod frame;
 mod head;
 mod protocol;

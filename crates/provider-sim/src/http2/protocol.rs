@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::connection::Ended;
+use super::ended::Ended;
 use super::frame::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, HEADERS, INTERNAL_ERROR,
     MAX_FRAME_BYTES, PING, ProtocolError, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, put,

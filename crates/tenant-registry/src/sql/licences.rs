@@ -143,12 +143,11 @@ macro_rules! licence_sql {
                 now: Timestamp,
                 until: Timestamp,
             ) -> Result<Vec<(Licence, String)>, RegistryError> {
-                #[derive(sqlx::FromRow)]
                 struct Row {
-                    #[sqlx(flatten)]
                     licence: LicenceRow,
                     name: String,
                 }
+                crate::row::read_from! { Row: name; licence }
                 let rows: Vec<Row> = sqlx::query_as(
                     "SELECT licence.id, tenant_id, plan, regions, rate_per_second, burst, not_before, expires_at,
                          licence.created_at, grace_days, in_flight, devices, privacy, terms_version,

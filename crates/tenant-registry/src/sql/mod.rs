@@ -16,10 +16,8 @@ mod seal;
 mod seed;
 mod tenants;
 
-use std::collections::HashMap;
-
 use aws_lc_rs::rand;
-use push_domain::{LicenceId, TenantId, Timestamp};
+use push_domain::{TenantId, Timestamp};
 use serde_json::{Value, json};
 use sqlx::Transaction;
 use tracing::error;
@@ -65,35 +63,6 @@ pub(super) const AUDIT_CUT_BATCH_EVENTS: i64 = 10_000;
 pub(super) const DIGESTS_SINCE: i64 = 6;
 /// So many licence keys are coded anew in one change.
 pub(super) const RENEW_BATCH_KEYS: usize = 50;
-
-/// Says that a row is not as it was written. What it grants is not granted.
-pub(super) fn report_unproven_row(what: &str, public: &str) {
-    metrics::counter!("registry_unproven_rows_total").increment(1);
-    error!(
-        what,
-        name = public,
-        "a row of the registry is not as it was written; what it grants is not granted"
-    );
-}
-
-/// Says that rows are gone that nobody took away.
-pub(super) fn report_deleted_rows(rows: usize) {
-    if rows > 0 {
-        metrics::counter!("registry_unproven_rows_total").increment(rows as u64);
-        error!(rows, "rows of the registry are gone that no operator took away");
-    }
-}
-
-/// Servers by the licences that are bound to them.
-pub(super) fn by_licence(
-    servers: impl Iterator<Item = (LicenceId, String)>,
-) -> HashMap<LicenceId, Vec<String>> {
-    let mut by_licence: HashMap<LicenceId, Vec<String>> = HashMap::new();
-    for (licence, server) in servers {
-        by_licence.entry(licence).or_default().push(server);
-    }
-    by_licence
-}
 
 /// Binds a licence's terms to a statement, in the order of the table's columns.
 macro_rules! bind_terms {

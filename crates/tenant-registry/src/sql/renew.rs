@@ -60,7 +60,7 @@ macro_rules! renew_sql {
                 match self.require_in(&mut change.transaction, root, name, Some(&hash)).await {
                     Ok(()) => {}
                     Err(RegistryError::RightsChanged) => {
-                        $crate::sql::report_unproven_row("licence key", kid);
+                        $crate::rights::report_unproven_row("licence key", kid);
                         return Ok(None);
                     }
                     Err(error) => return Err(error),

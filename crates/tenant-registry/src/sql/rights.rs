@@ -298,7 +298,7 @@ macro_rules! rights_sql {
                 match self.require_proven(&mut snapshot_tx, TreeKind::Tokens, name, &hash).await {
                     Ok(()) => Ok(true),
                     Err(RegistryError::RightsChanged) => {
-                        $crate::sql::report_unproven_row("operators' token", &token.id);
+                        $crate::rights::report_unproven_row("operators' token", &token.id);
                         Ok(false)
                     }
                     Err(error) => Err(error),

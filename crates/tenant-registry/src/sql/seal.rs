@@ -108,7 +108,7 @@ macro_rules! seal_sql {
                 .await?;
                 let servers: Vec<(uuid::Uuid, String)> =
                     sqlx::query_as("SELECT licence_id, server_id FROM server").fetch_all(&mut *connection).await?;
-                let servers = $crate::sql::by_licence(
+                let servers = $crate::snapshot::by_licence(
                     servers.into_iter().map(|(id, server)| (LicenceId::from_uuid(id), server)),
                 );
                 let keys: Vec<KeyRow> = sqlx::query_as(

@@ -6,7 +6,7 @@ use super::message::PushMessage;
 use super::{apns, fcm, platform, privacy};
 use crate::MattermostConfig;
 use crate::event::Label;
-use crate::faces::{Draft, Face};
+use crate::face::{Draft, Face};
 use crate::refusal::Refusal;
 
 /// The most that is repeated of what a caller wrote.

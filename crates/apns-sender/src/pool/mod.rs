@@ -4,6 +4,9 @@
 //! HTTP/2 connection may well have unanswered (more would be split, and not be answered sooner). When there is none,
 //! callers wait in order, and one more connection is opened, up to a limit.
 
+pub(crate) mod permit;
+mod pooled;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -20,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use self::permit::StreamPermit;
+use self::pooled::PooledConnection;
 use crate::connection::{ConnectionError, Dialler, Driver};
-use crate::pooled_connection::PooledConnection;
-use crate::stream_permit::StreamPermit;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// While Apple cannot be reached at all; the first success of a push must not wait for long.
