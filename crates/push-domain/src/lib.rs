@@ -18,6 +18,7 @@ mod proxy;
 mod request;
 mod secret;
 mod sender;
+mod service_level;
 mod setting;
 mod text;
 mod verdict;
@@ -38,6 +39,7 @@ pub use request::{
 };
 pub use secret::{Content, DeviceToken, InvalidToken, SecretBytes};
 pub use sender::{Attempt, PushSender};
+pub use service_level::{Latency, Objectives, PartsPerMillion, Tally};
 pub use setting::InvalidSetting;
 pub use text::is_hidden;
 pub use verdict::{Owner, Timing, Verdict};

@@ -15,6 +15,21 @@ pub enum TrafficClass {
     Background,
 }
 
+impl TrafficClass {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Call, Self::Message, Self::Background];
+
+    /// Returns the name used in metrics, storage and reports.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Message => "message",
+            Self::Background => "background",
+        }
+    }
+}
+
 /// Kind of a push: what it is for. Bounded, so that it can be a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {

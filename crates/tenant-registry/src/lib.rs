@@ -25,6 +25,7 @@ mod retention;
 mod rights;
 mod row;
 mod rows;
+mod service_level;
 mod snapshot;
 mod sql;
 mod sqlite;
@@ -51,6 +52,10 @@ pub use plan::{Plan, PlanTerms};
 pub use postgres::{PostgresLedger, PostgresRegistry};
 pub use retention::run_device_retention;
 pub use rights::RightsReport;
+pub use service_level::{
+    DAYS_KEPT, HOURS_KEPT_DAYS, LedgerProcess, ServiceLevelAdmin, ServiceLevelKey, ServiceLevelLedger,
+    ServiceLevelRow, everybody, hour_of, nobody,
+};
 pub use snapshot::{Changes, Permit, Refusal, Snapshot};
 pub use sqlite::SqliteRegistry;
 pub use traits::{

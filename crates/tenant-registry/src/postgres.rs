@@ -27,7 +27,7 @@ use crate::rows::{
 use crate::sql::{
     AuditEntry, Change, bind_terms, commit_sql, decode_rows, device_sql, insert_sql, licence_sql,
     like_pattern, name_taken, new_salt, operator_sql, read_sql, renew_sql, require_found, require_revision,
-    rights_sql, seal_sql, seed_sql, stored_revision, tenant_sql, terms_json,
+    rights_sql, seal_sql, seed_sql, service_level_sql, stored_revision, tenant_sql, terms_json,
 };
 use crate::{
     Acceptance, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditContext,
@@ -45,6 +45,7 @@ pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
     "0004_credential_proofs",
     "0005_proof",
     "0006_rights",
+    "0007_service_level",
 };
 /// The version of the schema since which what grants anything is signed.
 const SIGNED_SINCE: i64 = 6;
@@ -290,6 +291,7 @@ async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
 
 read_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 tenant_sql!(PostgresRegistry, Postgres);
+service_level_sql!(PostgresRegistry);
 insert_sql!(PostgresRegistry, Postgres);
 seed_sql!(PostgresRegistry);
 licence_sql!(PostgresRegistry, Postgres);

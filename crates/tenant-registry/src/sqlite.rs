@@ -26,7 +26,7 @@ use crate::rows::{
 use crate::sql::{
     AuditEntry, Change, bind_terms, commit_sql, decode_rows, device_sql, insert_sql, licence_sql,
     like_pattern, name_taken, new_salt, operator_sql, read_sql, renew_sql, require_found, require_revision,
-    rights_sql, seal_sql, seed_sql, stored_revision, tenant_sql, terms_json,
+    rights_sql, seal_sql, seed_sql, service_level_sql, stored_revision, tenant_sql, terms_json,
 };
 use crate::{
     Acceptance, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditContext,
@@ -43,6 +43,7 @@ pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
     "0004_credential_proofs",
     "0005_proof",
     "0006_rights",
+    "0007_service_level",
 };
 
 /// The version of the schema since which what is deleted is overwritten.
@@ -215,6 +216,7 @@ impl SqliteRegistry {
 
 read_sql!(SqliteRegistry, "BEGIN");
 tenant_sql!(SqliteRegistry, Sqlite);
+service_level_sql!(SqliteRegistry);
 insert_sql!(SqliteRegistry, Sqlite);
 seed_sql!(SqliteRegistry);
 licence_sql!(SqliteRegistry, Sqlite);

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use push_domain::{DeviceId, LicenceId, TenantId, Timestamp};
 
 use crate::error::RegistryError;
+use crate::service_level::ServiceLevelAdmin;
 use crate::{
     AdminToken, AdminTokenDraft, AdminTokenRecord, AuditContext, AuditEvent, AuditHead, AuditReport, Changes,
     DeviceActivity, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeySummary, KeyUse, Licence,
@@ -305,6 +306,12 @@ pub trait Seeder: Send + Sync {
 }
 
 /// All administration traits together.
-pub trait Administration: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin + Seeder {}
+pub trait Administration:
+    TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin + ServiceLevelAdmin + Seeder
+{
+}
 
-impl<T: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin + Seeder> Administration for T {}
+impl<T: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin + ServiceLevelAdmin + Seeder> Administration
+    for T
+{
+}

@@ -4,6 +4,7 @@ mod devices;
 mod licences;
 mod operators;
 mod rights;
+mod service_level;
 
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ pub(crate) use self::devices::*;
 pub(crate) use self::licences::*;
 pub(crate) use self::operators::*;
 pub(crate) use self::rights::*;
+pub(crate) use self::service_level::*;
 use crate::{
-    Administration, AuditContext, DeliveryLedger, IssuedKey, Licence, LicenceDraft, Plan, Refusal, Tenant,
-    TenantDraft,
+    Administration, AuditContext, DeliveryLedger, IssuedKey, Licence, LicenceDraft, Plan, Refusal,
+    ServiceLevelLedger, Tenant, TenantDraft,
 };
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -24,6 +26,7 @@ pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(crate) trait Registry {
     fn admin(&self) -> &dyn Administration;
     fn ledger(&self) -> &dyn DeliveryLedger;
+    fn service_level(&self) -> &dyn ServiceLevelLedger;
     /// Runs a statement as somebody who may write everything.
     async fn tamper(&self, statement: &str);
     /// Bytes as a literal; of a type that one database has and the other has not.
@@ -41,7 +44,7 @@ pub(crate) fn keys() -> crate::Keys {
 pub(crate) const TEST_CONTEXT: AuditContext<'static> = AuditContext::new("test", NOW);
 
 /// Every table and column that may exist.
-pub(crate) const ALLOWED_SCHEMA: [&str; 15] = [
+pub(crate) const ALLOWED_SCHEMA: [&str; 17] = [
     "admin_session: id token_id expires_at",
     "admin_token: id name role tenant_id mac created_at created_by expires_at revoked_at last_used_day",
     "audit_event: seq at actor action object tenant_id detail prev_hash hash hash_key rights",
@@ -59,6 +62,8 @@ pub(crate) const ALLOWED_SCHEMA: [&str; 15] = [
     "rights_bucket: kind number entries",
     "rights_root: kind revision hashes key signature",
     "server: licence_id server_id bound_at",
+    "service_level: tenant_id hour span provider class process tally",
+    "service_level_process: process region began flushed ended",
     "tenant: id name created_at revision contact failover_consent",
 ];
 
@@ -77,6 +82,9 @@ pub(crate) fn schema(columns: Vec<(String, String)>) -> Vec<String> {
 macro_rules! registry_conformance {
     ($fresh:expr) => {
         $crate::conformance::registry_conformance!($fresh,
+            what_a_process_writes_again_replaces_and_what_others_write_adds_up,
+            hours_that_are_over_become_one_row_and_old_ones_days_and_nothing_is_lost,
+            a_process_tells_until_when_it_has_told,
             credentials_that_were_proven_are_remembered_the_latest_eight_of_each_app,
             a_name_is_taken_only_once,
             a_key_opens_its_licence_and_no_other_region,

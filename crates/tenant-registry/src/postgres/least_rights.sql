@@ -3,9 +3,9 @@
 DROP TRIGGER IF EXISTS device_salt_old ON device_salt;
 DROP FUNCTION IF EXISTS hpns_old_salt();
 ALTER TABLE tenant DROP COLUMN IF EXISTS device_salt;
-UPDATE revision SET finished = 6;
+UPDATE revision SET finished = 7;
 REVOKE ALL ON tenant, licence, licence_key, server, revision, device, admin_token, audit_event, audit_head, admin_session,
-    request_key, credential_proof, rights_root, rights_bucket, device_salt, _sqlx_migrations FROM hpns_gateway, hpns_worker, hpns_admin;
+    request_key, credential_proof, rights_root, rights_bucket, device_salt, service_level, service_level_process, _sqlx_migrations FROM hpns_gateway, hpns_worker, hpns_admin;
 GRANT SELECT (version, success) ON _sqlx_migrations TO hpns_gateway, hpns_worker, hpns_admin;
 
 GRANT SELECT (number, key_check) ON revision TO hpns_gateway;
@@ -40,3 +40,9 @@ GRANT INSERT ON admin_token TO hpns_admin;
 GRANT UPDATE (revoked_at, last_used_day) ON admin_token TO hpns_admin;
 GRANT INSERT ON audit_event TO hpns_admin;
 GRANT UPDATE (seq, hash, mac) ON audit_head TO hpns_admin;
+
+GRANT SELECT, INSERT ON service_level, service_level_process TO hpns_gateway;
+GRANT UPDATE (tally) ON service_level TO hpns_gateway;
+GRANT UPDATE (flushed, ended) ON service_level_process TO hpns_gateway;
+GRANT SELECT, INSERT, DELETE ON service_level TO hpns_admin;
+GRANT SELECT, DELETE ON service_level_process TO hpns_admin;

@@ -57,7 +57,11 @@ admin device: DELETE SELECT
 admin request_key: DELETE INSERT SELECT
 admin revision: SELECT UPDATE(key_check) UPDATE(number)
 admin server: DELETE INSERT SELECT
+admin service_level: DELETE INSERT SELECT
+admin service_level_process: DELETE SELECT
 gateway revision: SELECT(key_check) SELECT(number)
+gateway service_level: INSERT SELECT UPDATE(tally)
+gateway service_level_process: INSERT SELECT UPDATE(ended) UPDATE(flushed)
 gateway server: SELECT(licence_id) SELECT(server_id)
 gateway tenant: SELECT(id) SELECT(revision)
 worker credential_proof: DELETE INSERT SELECT

@@ -59,6 +59,7 @@ pub(super) async fn migrated() -> impl Fn(&str) -> String {
 /// Both halves as one, for the laws that they share with the other database.
 pub(super) struct Both {
     pub(super) registry: PostgresRegistry,
+    gateway: PostgresRegistry,
     pub(super) ledger: PostgresLedger,
     pub(super) owner: PgPool,
 }
@@ -77,8 +78,9 @@ pub(super) async fn login(address: &impl Fn(&str) -> String, role: &str) -> Stri
 pub(super) async fn fresh(_: &Path) -> Both {
     let address = migrated().await;
     let registry = PostgresRegistry::open(&login(&address, "admin").await, keys(1)).await.unwrap();
+    let gateway = PostgresRegistry::open(&login(&address, "gateway").await, keys(1)).await.unwrap();
     let ledger = PostgresLedger::new(&login(&address, "worker").await).unwrap();
-    Both { registry, ledger, owner: connect(&address("postgres")).unwrap() }
+    Both { registry, gateway, ledger, owner: connect(&address("postgres")).unwrap() }
 }
 
 impl crate::conformance::Registry for Both {
@@ -88,6 +90,10 @@ impl crate::conformance::Registry for Both {
 
     fn ledger(&self) -> &dyn DeliveryLedger {
         &self.ledger
+    }
+
+    fn service_level(&self) -> &dyn crate::ServiceLevelLedger {
+        &self.gateway
     }
 
     async fn tamper(&self, statement: &str) {

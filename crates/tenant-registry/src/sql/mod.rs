@@ -14,6 +14,7 @@ mod renew;
 mod rights;
 mod seal;
 mod seed;
+pub(crate) mod service_level;
 mod tenants;
 
 use aws_lc_rs::rand;
@@ -34,6 +35,7 @@ pub(super) use renew::renew_sql;
 pub(super) use rights::rights_sql;
 pub(super) use seal::seal_sql;
 pub(super) use seed::seed_sql;
+pub(super) use service_level::service_level_sql;
 pub(super) use tenants::tenant_sql;
 
 /// The version of a file's schema before it is brought up to date; none where it is new.

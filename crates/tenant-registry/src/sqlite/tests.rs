@@ -16,6 +16,10 @@ impl crate::conformance::Registry for SqliteRegistry {
         self
     }
 
+    fn service_level(&self) -> &dyn crate::ServiceLevelLedger {
+        self
+    }
+
     async fn tamper(&self, statement: &str) {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&self.pool).await.unwrap();
     }
