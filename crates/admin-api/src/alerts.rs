@@ -156,6 +156,7 @@ impl Admin {
             self.publish_audit_head(&mut told).await;
             self.note_failures().await;
             self.watch.maintain(&*self.registry, self.config.audit_days, self.now()).await;
+            self.maintain_ledger().await;
             let yesterday =
                 self.now().millis().saturating_sub(u64::try_from(DAY.as_millis()).unwrap_or_default());
             let _ = self.registry.forget_requests(Timestamp::from_millis(yesterday)).await;

@@ -17,6 +17,7 @@ mod input;
 mod operations;
 mod registry_watch;
 mod rules;
+mod service_level;
 mod sign_in_failures;
 mod state;
 mod test_push;

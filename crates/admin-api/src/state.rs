@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dispatch_stream::PeerDirectory;
 use http_edge::{KeyedRateLimiter, NetworkRateLimiter};
-use push_domain::{AppCatalogue, Clock, SecretBytes};
+use push_domain::{AppCatalogue, Clock, Objectives, SecretBytes};
 use tenant_registry::{Administration, Keys};
 
 use crate::Config;
@@ -31,6 +31,8 @@ pub struct Parts {
     pub config: Config,
     /// The region of this process.
     pub region: String,
+    /// What is promised of plans with a service level.
+    pub objectives: Objectives,
     /// The plain HTTP port of a gateway of the same process, if there is one.
     pub own_gateway: Option<SocketAddr>,
     /// Everything that operators may do.
@@ -53,6 +55,7 @@ pub struct Admin(Arc<State>);
 pub struct State {
     pub(crate) config: Config,
     pub(crate) region: String,
+    pub(crate) objectives: Objectives,
     /// Where test pushes go.
     pub(crate) gateway_url: String,
     pub(crate) registry: Arc<dyn Administration>,
@@ -74,7 +77,7 @@ pub struct State {
 impl Admin {
     /// Puts the parts together. Fails when no HTTP client can be made.
     pub fn new(parts: Parts) -> Result<Self, reqwest::Error> {
-        let Parts { config, region, own_gateway, registry, keys, peers, apps, clock } = parts;
+        let Parts { config, region, objectives, own_gateway, registry, keys, peers, apps, clock } = parts;
         let own = own_gateway.map(|address| match address.ip() {
             any if any.is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
             _ => format!("http://{address}"),
@@ -96,6 +99,7 @@ impl Admin {
         let state = State {
             config,
             region,
+            objectives,
             gateway_url,
             registry,
             keys,

@@ -7,7 +7,7 @@ use axum::extract::Request;
 use bytes::Bytes;
 use dispatch_stream::Job;
 use http_edge::Peer;
-use push_domain::{DeviceId, DeviceToken, FailReason, JobId, Notification, Verdict};
+use push_domain::{DeviceId, DeviceToken, FailReason, JobId, Notification, TenantId, Verdict};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -87,6 +87,11 @@ impl Pipeline {
         let (caller, body) = self.caller_and_body(request).await?;
         self.gateway.authenticator.admit_receipt(&caller).map_err(Refusal::plain)?;
         Ok((caller, body))
+    }
+
+    /// Tells the sinks of a receipt that is the first of its id.
+    pub(crate) fn acknowledged(&self, tenant: TenantId) {
+        self.sinks.iter().for_each(|sink| sink.acknowledged(tenant));
     }
 
     fn emit_refused(&self, id: JobId, refusal: &Refusal) {

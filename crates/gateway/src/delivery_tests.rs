@@ -86,12 +86,14 @@ async fn fixture() -> Fixture {
         provider: Provider::Fcm,
         topic: String::new(),
     };
+    let ledger = crate::Ledger::new("test", "us", push_domain::Objectives::default(), clock.clone());
     let gateway = Gateway::new(Parts {
         config: config(),
         authenticator: Arc::new(authenticator),
         apps: Arc::new(AppCatalogue::new([app]).unwrap()),
         clock,
         version: Version { hash: "0".into(), version: "0".into() },
+        ledger,
     });
     let queue = FairQueue::new(Arc::new(Delivers), Arc::default(), Share::default(), true);
     let heard = Arc::new(Heard::default());

@@ -59,4 +59,7 @@ pub(crate) trait Sink: Send + Sync {
 
     /// A request was refused.
     fn refused(&self, event: &Refused);
+
+    /// A phone has told for the first time that it got a push of this tenant.
+    fn acknowledged(&self, _tenant: TenantId) {}
 }

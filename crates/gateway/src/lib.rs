@@ -17,6 +17,7 @@ mod event;
 mod face;
 mod faces;
 mod fair;
+mod ledger;
 mod outage;
 mod push_log;
 mod receipts;
@@ -32,4 +33,5 @@ pub use credential::CredentialService;
 pub use faces::mattermost::edge;
 #[cfg(fuzzing)]
 pub use faces::mattermost::fuzzing;
+pub use ledger::Ledger;
 pub use state::{Gateway, LoadReport, Parts, Version};

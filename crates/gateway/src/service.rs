@@ -30,7 +30,8 @@ impl Gateway {
         let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         let metrics = Arc::new(mattermost::Metrics::new());
-        let pipeline = self.pipeline(queue, vec![Arc::clone(&metrics) as _, usage], tasks);
+        let pipeline =
+            self.pipeline(queue, vec![Arc::clone(&metrics) as _, usage, self.ledger.thread()], tasks);
         with_credentials(mattermost::router(pipeline, metrics))
     }
 }

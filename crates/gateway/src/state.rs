@@ -11,6 +11,7 @@ use push_domain::{AppCatalogue, AppId, Clock, TenantId};
 use crate::admission::Authenticator;
 use crate::config::Config;
 use crate::fair::{FairQueue, Share};
+use crate::ledger::Ledger;
 use crate::outage::Outages;
 use crate::push_log::PushLog;
 use crate::receipts::Receipts;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What `/version` says.
     pub version: Version,
+    /// Where what became of pushes is counted.
+    pub ledger: Arc<Ledger>,
 }
 
 /// The gateway of one process: shared by its serving threads, each of which has its own way to the workers.
@@ -53,6 +56,7 @@ pub struct Gateway {
     pub(crate) apps: Arc<AppCatalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) version: Version,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) receipts: Receipts,
     pub(crate) log: Arc<PushLog>,
     pub(crate) devices: KeyedRateLimiter,
@@ -81,7 +85,7 @@ impl Gateway {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { config, authenticator, apps, clock, version } = parts;
+        let Parts { config, authenticator, apps, clock, version, ledger } = parts;
         let devices = KeyedRateLimiter::per_second(
             config.device_rate_per_second,
             config.device_burst,
@@ -97,6 +101,7 @@ impl Gateway {
             apps,
             clock,
             version,
+            ledger,
             receipts,
             log,
             devices,
@@ -136,6 +141,12 @@ impl Gateway {
             answers: answers.into_iter().map(|(label, count)| (label.to_owned(), count)).collect(),
         };
         LoadReport { lines, tenants: tenants.into_iter().map(state).collect() }
+    }
+
+    /// Returns where what became of pushes is counted.
+    #[must_use]
+    pub fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
     }
 
     /// Acts on what all processes of the region told: how many gateways share what there is, and which apps' providers are

@@ -6,7 +6,7 @@ use anyhow::Context;
 use push_domain::{Clock, SystemClock};
 use tenant_registry::{
     Administration, AuditContext, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError,
-    SqliteRegistry, TenantReader,
+    ServiceLevelLedger, SqliteRegistry, TenantReader,
 };
 use tracing::warn;
 
@@ -47,6 +47,13 @@ impl Registry {
     }
 
     pub(crate) fn reader(&self) -> Arc<dyn TenantReader> {
+        match self {
+            Self::Sqlite(registry) => Arc::clone(registry) as _,
+            Self::Postgres(registry) => Arc::clone(registry) as _,
+        }
+    }
+
+    pub(crate) fn service_level(&self) -> Arc<dyn ServiceLevelLedger> {
         match self {
             Self::Sqlite(registry) => Arc::clone(registry) as _,
             Self::Postgres(registry) => Arc::clone(registry) as _,

@@ -7,6 +7,7 @@ mod document;
 mod keys;
 mod licences;
 mod overview;
+mod service_level;
 mod tenants;
 mod tokens;
 
@@ -54,6 +55,10 @@ pub(crate) fn router() -> (Router<Admin>, OpenApi) {
         .routes(routes!(audit::list))
         .routes(routes!(audit::of_tenant))
         .routes(routes!(audit::verify))
+        .routes(routes!(service_level::region))
+        .routes(routes!(service_level::tenants))
+        .routes(routes!(service_level::of_tenant))
+        .routes(routes!(service_level::hours))
         .routes(routes!(tokens::list, tokens::issue))
         .routes(routes!(tokens::revoke))
         .split_for_parts()

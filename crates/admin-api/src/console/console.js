@@ -20,7 +20,7 @@ if (live) {
   const renew = async () => {
     if (!document.hidden && !live.contains(document.activeElement)) {
       try {
-        const response = await fetch(location.pathname, { redirect: "error" });
+        const response = await fetch(location.pathname + location.search, { redirect: "error" });
         if (response.ok) {
           const page = new DOMParser().parseFromString(await response.text(), "text/html");
           const fresh = page.querySelector("[data-live]");

@@ -51,6 +51,7 @@ impl View {
     pub(super) fn page_with(&self, status: StatusCode, title: &str, content: &Markup) -> Response {
         let links = [
             ("/", self.t("Overview")),
+            ("/service-level", self.t("Service level")),
             ("/tenants", self.t("Tenants")),
             ("/apps", self.t("Apps")),
             ("/queues", self.t("Queues")),

@@ -1,5 +1,6 @@
 //! Web console: server-rendered pages over the operations of the API; the script only makes them handier.
 
+mod chart;
 mod forms;
 mod keys;
 mod language;
@@ -7,6 +8,7 @@ mod layout;
 mod licence_card;
 mod licences;
 mod overview;
+mod service_level;
 mod sign_in;
 mod tenants;
 
@@ -43,6 +45,8 @@ pub(crate) fn router() -> Router<Admin> {
         .route("/licences/{licence}/keys", post(keys::issue_key))
         .route("/licences/{licence}/servers", post(licences::bind_server))
         .route("/keys/{kid}/revoke", post(keys::revoke_key))
+        .route("/tenants/{tenant}/service-level", get(service_level::of_tenant))
+        .route("/service-level", get(service_level::region))
         .route("/apps", get(overview::apps))
         .route("/queues", get(overview::queues))
         .route("/test-push", get(overview::test_push).post(overview::send_test_push))

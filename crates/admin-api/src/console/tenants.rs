@@ -256,6 +256,7 @@ fn known_page(view: &View, known: &TenantPage, now: u64) -> Markup {
             p { a class="button" href={ (path) "/licences/new" } { (view.t("New licence")) } }
         }
         h2 { (view.t("Use")) }
+        p { a class="button quiet" href={ (path) "/service-level" } { (view.t("Service level")) } }
         (usage_figures(view, usage))
         @if view.may(&Method::POST, "/tenants/{tenant}") {
             h2 { (view.t("About the tenant")) }

@@ -86,6 +86,7 @@ pub(super) async fn fixture_with(oidc: Option<OidcConfig>) -> Fixture {
             oidc,
         },
         region: "us".into(),
+        objectives: push_domain::Objectives::default(),
         own_gateway: None,
         registry: registry.clone(),
         keys,

@@ -6,6 +6,7 @@ mod keys;
 mod licences;
 mod operations;
 mod operators;
+mod service_level;
 mod tenants;
 
 use push_domain::Timestamp;
@@ -23,6 +24,10 @@ pub(crate) use operations::{
 };
 pub(crate) use operators::{
     AdminTokenInput, AdminTokenView, AuditVerification, AuditView, Me, NewAdminToken,
+};
+pub(crate) use service_level::{
+    BudgetView, ByOwner, ClassView, GapView, LatencyView, MonthQuery, ServiceLevelReport, ShareView,
+    TallyView, TenantLevelView,
 };
 pub(crate) use tenants::{TenantInput, TenantRow, TenantView};
 

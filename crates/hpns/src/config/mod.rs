@@ -15,6 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use push_domain::Objectives;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -41,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) registry: tenant_registry::Config,
     pub(crate) dispatch: dispatch_stream::Config,
     pub(crate) worker: dispatch_worker::Config,
+    pub(crate) service_level: Objectives,
     pub(crate) credentials: CredentialsConfig,
     pub(crate) outbound: OutboundConfig,
     pub(crate) development: DevelopmentConfig,
@@ -225,6 +227,7 @@ mod tests {
     #[test]
     fn the_defaults_of_limits_are_those_of_the_reference() {
         assert_eq!(accepted("").gateway.limits, http_edge::Limits::default());
+        assert_eq!(accepted("").service_level, Objectives::default());
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Config {
             ("registry", self.registry.validate()),
             ("dispatch", self.dispatch.validate()),
             ("worker", self.worker.validate()),
+            ("service_level", self.service_level.validate()),
             ("server", self.server.validate()),
             ("credentials", self.credentials.validate()),
         ] {

@@ -40,6 +40,7 @@ impl AdminRole {
         let admin = Admin::new(admin_api::Parts {
             config: config.admin.clone(),
             region: config.region.clone(),
+            objectives: config.service_level,
             own_gateway,
             registry,
             keys,

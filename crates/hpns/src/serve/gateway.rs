@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dispatch_stream::{InProcessQueue, JobProducer, RedisGateway, VitalTasks};
-use gateway::{Authenticator, Gateway, Parts, Version};
+use gateway::{Authenticator, Gateway, Ledger, Parts, Version};
 use http_edge::{DrainService, Edge, Tls};
 use push_domain::AppCatalogue;
-use tenant_registry::{Keys, TenantReader};
+use tenant_registry::{Keys, ServiceLevelLedger, TenantReader};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use super::context::ProcessContext;
 use crate::listener_tls::ListenerTls;
+use crate::registry::Registry;
 
 /// Gateway role of a process.
 pub(crate) struct GatewayRole {
@@ -26,6 +28,8 @@ pub(crate) struct GatewayRole {
     edge: Arc<Edge>,
     /// The way to workers in other processes.
     lanes: Option<RedisGateway>,
+    /// Where what became of pushes is written.
+    ledger: Arc<dyn ServiceLevelLedger>,
 }
 
 /// The listeners of one serving thread.
@@ -39,7 +43,7 @@ impl GatewayRole {
     /// Puts the role together, reads the licences, and starts what keeps them fresh. Without licences nothing is taken.
     pub(super) async fn start(
         context: &ProcessContext,
-        reader: Arc<dyn TenantReader>,
+        registry: &Registry,
         keys: Keys,
         apps: Arc<AppCatalogue>,
     ) -> anyhow::Result<Self> {
@@ -56,12 +60,14 @@ impl GatewayRole {
             apps,
             clock: Arc::clone(clock),
             version: Version { hash: env!("BUILD_COMMIT").into(), version: env!("CARGO_PKG_VERSION").into() },
+            ledger: Ledger::new(&context.id, &config.region, config.service_level, Arc::clone(clock)),
         });
         let listener = ListenerTls::load(config)?;
         let tls = listener.as_ref().map(|listener| listener.tls.clone());
         let lanes = context.lanes.as_ref().map(|lanes| lanes.gateway(&context.id, config)).transpose()?;
         let edge = gateway::edge(config.gateway.limits.clone());
-        let role = Self { gateway, authenticator, reader, tls, edge, lanes };
+        let (reader, ledger) = (registry.reader(), registry.service_level());
+        let role = Self { gateway, authenticator, reader, tls, edge, lanes, ledger };
         role.authenticator.load(&*role.reader).await.context("the licences cannot be read")?;
         role.keep_fresh(context, listener);
         Ok(role)
@@ -73,6 +79,8 @@ impl GatewayRole {
         let every = Duration::from_millis(config.registry.poll_ms);
         let (authenticator, reader) = (Arc::clone(&self.authenticator), Arc::clone(&self.reader));
         tasks.spawn(gateway::keep_fresh(authenticator, reader, every, stop.clone()));
+        let ledger = self.gateway.ledger().keep_written(Arc::clone(&self.ledger), stop.clone());
+        tasks.spawn(ledger);
         if let Some(listener) = listener {
             let every = Duration::from_millis(config.credentials.poll_ms);
             tasks.spawn(listener.keep_fresh(Arc::clone(clock), every, stop.clone()));
@@ -123,6 +131,13 @@ impl GatewayRole {
         http_edge::serve(listeners.first, tls, service, edge, stop, connections.clone()).await;
         connections.close();
         connections.wait().await;
+    }
+
+    /// Writes what is left to write.
+    pub(super) async fn end(&self) {
+        if let Err(error) = self.gateway.ledger().close(&*self.ledger).await {
+            warn!(%error, "the last of what became of pushes could not be written");
+        }
     }
 
     /// Says why no push can be taken at the moment, if none can: a stable code, and a sentence.

@@ -175,8 +175,8 @@ impl Process {
         };
         let gateway = match &registry {
             Some((registry, keys)) if role.is_gateway() => {
-                let (reader, catalogue) = (registry.reader(), Arc::clone(&apps.catalogue));
-                Some(GatewayRole::start(&context, reader, keys.clone(), catalogue).await?)
+                let catalogue = Arc::clone(&apps.catalogue);
+                Some(GatewayRole::start(&context, registry, keys.clone(), catalogue).await?)
             }
             _ => None,
         };
@@ -250,6 +250,9 @@ impl Process {
     /// Lets the roles write what is left to write.
     async fn end(&self, admin: Option<AdminRole>) {
         self.context.end.cancel();
+        if let Some(role) = &self.roles.gateway {
+            role.end().await;
+        }
         if let Some(role) = &self.roles.worker {
             role.end().await;
         }

@@ -17,8 +17,8 @@ use dispatch_worker::{CredentialProofs, Guards, RateLimit, Worker};
 use gateway::{Access, AdmissionConfig, Authenticator, Gateway, Version};
 use http::Request;
 use push_domain::{
-    App, AppCatalogue, AppId, Attempt, Audience, Clock, ManualClock, Outcome, Provider, ProviderRequest,
-    PushSender, Reason, RetryScope, SecretBytes, Timestamp,
+    App, AppCatalogue, AppId, Attempt, Audience, Clock, ManualClock, Objectives, Outcome, Provider,
+    ProviderRequest, PushSender, Reason, RetryScope, SecretBytes, Timestamp,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -178,6 +178,7 @@ impl Scenario {
             apps,
             clock: Arc::clone(&clock),
             version: Version { hash: String::new(), version: String::new() },
+            ledger: gateway::Ledger::new("one", "us", Objectives::default(), Arc::clone(&clock)),
         });
         let front = gateway.service(Arc::new(queue.clone()), tasks.clone());
         let shifts = WorkerPool::new(queue.clone(), tasks.clone());

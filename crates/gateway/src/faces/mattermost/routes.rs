@@ -101,6 +101,7 @@ impl Routes {
         }
         if self.pipeline.gateway().receipts.is_new(caller.tenant, &ack.id) {
             Metrics::acked(&ack.platform, &ack.kind);
+            self.pipeline.acknowledged(caller.tenant);
         }
         Ok(())
     }

@@ -1,0 +1,85 @@
+//! API handlers of service levels.
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+
+use super::{Caller, ok};
+use crate::failure::Failure;
+use crate::service_level::{Month, hours_csv};
+use crate::state::Admin;
+use crate::wire::{MonthQuery, ProblemBody, ServiceLevelReport, TenantLevelView};
+
+/// The service level of the region
+///
+/// All tenants together, in a calendar month.
+#[utoipa::path(get, path = "/v1/service-level", tag = "service level", params(MonthQuery), responses(
+    (status = 200, description = "The report", body = ServiceLevelReport),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn region(
+    State(admin): State<Admin>,
+    Query(query): Query<MonthQuery>,
+) -> Result<Response, Failure> {
+    let month = Month::parse(query.month.as_deref(), admin.now())?;
+    Ok(ok(admin.region_report(month).await?))
+}
+
+/// Tenants of the last hours
+///
+/// Those with most failures that are not their own first, then the busiest; at most twenty.
+#[utoipa::path(get, path = "/v1/service-level/tenants", tag = "service level", responses(
+    (status = 200, description = "Tenants", body = Vec<TenantLevelView>),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn tenants(State(admin): State<Admin>) -> Result<Response, Failure> {
+    Ok(ok(admin.busiest_tenants().await?))
+}
+
+/// The service level of a tenant
+///
+/// A calendar month against what was promised to it.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/service-level", tag = "service level",
+    params(("tenant" = String, Path, description = "The tenant's id"), MonthQuery), responses(
+    (status = 200, description = "The report", body = ServiceLevelReport),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn of_tenant(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(query): Query<MonthQuery>,
+) -> Result<Response, Failure> {
+    let tenant = admin.find_tenant(&caller, &tenant).await?;
+    let month = Month::parse(query.month.as_deref(), admin.now())?;
+    Ok(ok(admin.tenant_report(&tenant, month).await?))
+}
+
+/// The hours of a tenant's service level
+///
+/// As CSV: every number of the report can be computed from them (docs/SLA.md).
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/service-level/hours", tag = "service level",
+    params(("tenant" = String, Path, description = "The tenant's id"), MonthQuery), responses(
+    (status = 200, description = "The hours", body = String, content_type = "text/csv"),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn hours(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(query): Query<MonthQuery>,
+) -> Result<Response, Failure> {
+    let tenant = admin.find_tenant(&caller, &tenant).await?;
+    let month = Month::parse(query.month.as_deref(), admin.now())?;
+    let rows = admin.level_rows(tenant.id, month).await?;
+    let headers = [
+        (CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+        (CONTENT_DISPOSITION, format!("attachment; filename=\"{}-{month}.csv\"", tenant.id)),
+        (CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    Ok((headers, hours_csv(&rows)).into_response())
+}

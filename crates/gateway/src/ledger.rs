@@ -1,0 +1,291 @@
+//! Service-level ledger of one process: an event sink for each serving thread, and one aggregator that writes what they
+//! counted to the registry.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use push_domain::{Clock, Objectives, Tally, TenantId, Timestamp};
+use tenant_registry::{
+    LedgerProcess, RegistryError, ServiceLevelKey, ServiceLevelLedger, everybody, hour_of, nobody,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::event::{Answered, Refused, Sink};
+
+/// What was counted is written so often: a crash loses no more.
+const FLUSH: Duration = Duration::from_secs(10);
+/// Tallies of an hour in one thread. More tenants are counted together, as nobody's.
+const MOST: usize = 30_000;
+/// So many rows are written in one transaction.
+const BATCH: usize = 500;
+
+type Tallies = HashMap<ServiceLevelKey, Tally>;
+
+/// Event sink of one serving thread.
+pub(crate) struct ThreadLedger {
+    clock: Arc<dyn Clock>,
+    objectives: Objectives,
+    /// Nobody else takes the lock but the aggregator, every ten seconds.
+    counted: Mutex<Tallies>,
+}
+
+/// Aggregator of one process.
+pub struct Ledger {
+    clock: Arc<dyn Clock>,
+    objectives: Objectives,
+    process: String,
+    region: String,
+    began: Timestamp,
+    threads: Mutex<Vec<Arc<ThreadLedger>>>,
+    state: tokio::sync::Mutex<State>,
+}
+
+/// Sums of the hours that may still change, and which of them have to be written.
+#[derive(Default)]
+struct State {
+    tallies: Tallies,
+    unwritten: HashSet<ServiceLevelKey>,
+}
+
+impl Ledger {
+    /// Makes the ledger of a process, which is named for as long as it runs.
+    #[must_use]
+    pub fn new(process: &str, region: &str, objectives: Objectives, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let began = clock.now();
+        Arc::new(Self {
+            clock,
+            objectives,
+            process: process.to_owned(),
+            region: region.to_owned(),
+            began,
+            threads: Mutex::default(),
+            state: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Makes the sink of one more serving thread.
+    pub(crate) fn thread(&self) -> Arc<ThreadLedger> {
+        let thread = Arc::new(ThreadLedger {
+            clock: Arc::clone(&self.clock),
+            objectives: self.objectives,
+            counted: Mutex::default(),
+        });
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&thread));
+        thread
+    }
+
+    /// Writes what was counted every ten seconds, until `stop`; what is left then is left to [`Ledger::close`].
+    pub async fn keep_written(
+        self: Arc<Self>,
+        registry: Arc<dyn ServiceLevelLedger>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            if let Err(error) = self.flush(&*registry, false).await {
+                metrics::counter!("service_level_write_failures_total").increment(1);
+                warn!(%error, "what became of pushes cannot be written; it will be tried again");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(FLUSH) => {}
+            }
+        }
+    }
+
+    /// Writes the last of it, and that nothing more will come.
+    pub async fn close(&self, registry: &dyn ServiceLevelLedger) -> Result<(), RegistryError> {
+        self.flush(registry, true).await
+    }
+
+    /// Adds up what the threads have counted, and writes what has changed. What cannot be written stays for the next time.
+    async fn flush(&self, registry: &dyn ServiceLevelLedger, is_last: bool) -> Result<(), RegistryError> {
+        let mut state = self.state.lock().await;
+        // Taken before the counts: all that came before it is in them.
+        let flushed = self.clock.now();
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for thread in threads {
+            for (key, tally) in std::mem::take(&mut *thread.lock()) {
+                state.tallies.entry(key).or_default().add(&tally);
+                state.unwritten.insert(key);
+            }
+        }
+        let mut process = LedgerProcess {
+            process: self.process.clone(),
+            region: self.region.clone(),
+            began: self.began,
+            flushed: self.began,
+            ended: None,
+        };
+        let unwritten: Vec<_> = state.unwritten.iter().copied().collect();
+        for batch in unwritten.chunks(BATCH) {
+            let rows: Vec<_> = batch.iter().map(|key| (*key, state.tallies[key].clone())).collect();
+            registry.write_service_level(&process, &rows).await?;
+            for key in batch {
+                state.unwritten.remove(key);
+            }
+        }
+        // Only now: until here some of it was not written.
+        process.flushed = flushed;
+        process.ended = is_last.then_some(flushed);
+        registry.write_service_level(&process, &[]).await?;
+        // The registry puts hours together two hours after they are over: they must not be written any more by then.
+        let oldest = hour_of(flushed).saturating_sub(1);
+        state.tallies.retain(|key, _| key.hour >= oldest);
+        Ok(())
+    }
+}
+
+impl ThreadLedger {
+    fn lock(&self) -> MutexGuard<'_, Tallies> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts for the tenant and for everybody. Callers without a licence are nobody.
+    fn count(&self, tenant: Option<TenantId>, kind: Option<&Answered>, count: impl Fn(&mut Tally)) {
+        let tenant = tenant.filter(|tenant| !tenant.is_unlicensed()).unwrap_or_else(nobody);
+        let key = ServiceLevelKey {
+            tenant,
+            hour: hour_of(self.clock.now()),
+            provider: kind.map(|event| event.app.provider),
+            class: kind.map(|event| event.kind.class()),
+        };
+        let mut counted = self.lock();
+        let own = if counted.len() < MOST || counted.contains_key(&key) {
+            key
+        } else {
+            ServiceLevelKey { tenant: nobody(), ..key }
+        };
+        count(counted.entry(own).or_default());
+        count(counted.entry(ServiceLevelKey { tenant: everybody(), ..key }).or_default());
+    }
+}
+
+impl Sink for ThreadLedger {
+    fn answered(&self, event: &Answered) {
+        let in_time = self.objectives.in_time(event.kind.class());
+        let count = |tally: &mut Tally| tally.answered(event.verdict.answer, event.took, in_time);
+        self.count(Some(event.tenant), Some(event), count);
+    }
+
+    fn refused(&self, event: &Refused) {
+        self.count(event.tenant, None, |tally| tally.refused(event.reason.owner()));
+    }
+
+    fn acknowledged(&self, tenant: TenantId) {
+        self.count(Some(tenant), None, |tally| tally.acks += 1);
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use push_domain::{FailReason, JobId, ManualClock, Owner};
+
+    use super::*;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    /// Keeps what was written as a registry does: a tally replaces the one before.
+    #[derive(Default)]
+    struct Registry {
+        rows: Mutex<Tallies>,
+        process: Mutex<Option<LedgerProcess>>,
+        down: AtomicBool,
+    }
+
+    #[async_trait]
+    impl ServiceLevelLedger for Registry {
+        async fn write_service_level(
+            &self,
+            process: &LedgerProcess,
+            tallies: &[(ServiceLevelKey, Tally)],
+        ) -> Result<(), RegistryError> {
+            if self.down.load(Ordering::SeqCst) {
+                return Err(RegistryError::Timeout);
+            }
+            self.rows.lock().unwrap().extend(tallies.iter().cloned());
+            *self.process.lock().unwrap() = Some(process.clone());
+            Ok(())
+        }
+    }
+
+    impl Registry {
+        fn refused(&self, tenant: TenantId) -> u64 {
+            let rows = self.rows.lock().unwrap();
+            rows.iter()
+                .filter(|(key, _)| key.tenant == tenant)
+                .map(|(_, tally)| tally.bad(Owner::Tenant))
+                .sum()
+        }
+    }
+
+    fn refusal(tenant: Option<TenantId>) -> Refused {
+        Refused { id: JobId::new(), tenant, reason: FailReason::RateLimited }
+    }
+
+    fn a_ledger() -> (Arc<ManualClock>, Arc<Ledger>, Registry) {
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_millis(500_000 * HOUR_MS)));
+        let ledger = Ledger::new("p", "us", Objectives::default(), clock.clone());
+        (clock, ledger, Registry::default())
+    }
+
+    #[tokio::test]
+    async fn what_all_threads_counted_is_written_once_and_a_failed_write_loses_nothing() {
+        let (_, ledger, registry) = a_ledger();
+        let (one, two, tenant) = (ledger.thread(), ledger.thread(), TenantId::new());
+        one.refused(&refusal(Some(tenant)));
+        two.refused(&refusal(Some(tenant)));
+        two.refused(&refusal(None));
+        registry.down.store(true, Ordering::SeqCst);
+        assert!(ledger.flush(&registry, false).await.is_err());
+
+        registry.down.store(false, Ordering::SeqCst);
+        one.refused(&refusal(Some(TenantId::unlicensed(7))));
+        ledger.flush(&registry, false).await.unwrap();
+        ledger.flush(&registry, false).await.unwrap();
+
+        let told = [tenant, nobody(), everybody()].map(|tenant| registry.refused(tenant));
+        assert_eq!(told, [2, 2, 4]);
+    }
+
+    #[tokio::test]
+    async fn an_hour_is_written_no_more_once_the_next_one_is_over_and_the_end_is_told() {
+        let (clock, ledger, registry) = a_ledger();
+        let (thread, tenant) = (ledger.thread(), TenantId::new());
+        for _ in 0..3 {
+            thread.refused(&refusal(Some(tenant)));
+            ledger.flush(&registry, false).await.unwrap();
+            clock.advance(Duration::from_hours(1));
+        }
+        ledger.close(&registry).await.unwrap();
+
+        assert_eq!(registry.refused(tenant), 3);
+        assert!(ledger.state.lock().await.tallies.keys().all(|key| key.hour >= 500_002));
+        let process = registry.process.lock().unwrap().clone().unwrap();
+        assert_eq!((process.flushed, process.ended), (clock.now(), Some(clock.now())));
+    }
+
+    #[test]
+    fn any_number_of_tenants_takes_bounded_room() {
+        let (_, ledger, _) = a_ledger();
+        let thread = ledger.thread();
+
+        (0..MOST + 100).for_each(|_| thread.refused(&refusal(Some(TenantId::new()))));
+
+        let counted = thread.lock();
+        assert!(counted.len() <= MOST + 2, "{}", counted.len());
+        let all: u64 = counted.values().map(|tally| tally.bad(Owner::Tenant)).sum();
+        assert_eq!(all as usize, 2 * (MOST + 100));
+    }
+}
