@@ -27,6 +27,7 @@ mod pauses;
 mod provider_answers;
 mod raw_http;
 mod self_hosting;
+mod service_level;
 mod shutdown;
 mod tenant_isolation;
 mod tls;

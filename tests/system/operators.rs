@@ -10,19 +10,19 @@ use crate::http::{Answer, exchange, post};
 use crate::load::{Load, to_android, to_iphone};
 
 /// An operator at the admin API of a deployment.
-struct Operator<'a> {
+pub(crate) struct Operator<'a> {
     deployment: &'a Deployment,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl<'a> Operator<'a> {
-    fn of(deployment: &'a Deployment) -> Self {
+    pub(crate) fn of(deployment: &'a Deployment) -> Self {
         let output = run(&["first-token", "--config", deployment.config.to_str().unwrap()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Self { deployment, token: String::from_utf8(output.stdout).unwrap().trim().to_owned() }
     }
 
-    async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = format!(
             "{method} /v1{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nIf-Match: *\r\nContent-Length: {}\r\n\r\n{body}",
@@ -32,14 +32,14 @@ impl<'a> Operator<'a> {
         exchange(self.deployment.service.admin, request.as_bytes()).await
     }
 
-    async fn make(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn make(&self, method: &str, path: &str, body: Value) -> Value {
         let answer = self.ask(method, path, &body).await;
         assert!((200..300).contains(&answer.status), "{method} {path}: {}", answer.text());
         if answer.body.is_empty() { Value::Null } else { answer.json() }
     }
 
     /// Makes a tenant with a licence of these terms, and returns the licence's id and a key.
-    async fn customer(&self, name: &str, terms: Value) -> (String, String) {
+    pub(crate) async fn customer(&self, name: &str, terms: Value) -> (String, String) {
         let tenant = self.make("POST", "/tenants", json!({ "name": name })).await;
         let mut body = json!({ "plan": "professional", "regions": ["us"], "rate_per_second": 100_000, "burst": 100_000 });
         for (field, value) in terms.as_object().unwrap() {
@@ -59,13 +59,13 @@ impl<'a> Operator<'a> {
     }
 
     /// Pushes with a key in the path, once the gateway has heard of what was just done.
-    async fn push(&self, key: &str, push: &Value) -> Answer {
+    pub(crate) async fn push(&self, key: &str, push: &Value) -> Answer {
         let request = post(&format!("/t/{key}/api/v1/send_push"), push.to_string().as_bytes());
         exchange(self.deployment.service.gateway, &request).await
     }
 
     /// Pushes until an answer is as expected, at most for a second; returns how long that took.
-    async fn until(&self, key: &str, push: &Value, expected: &str) -> Duration {
+    pub(crate) async fn until(&self, key: &str, push: &Value, expected: &str) -> Duration {
         let began = Instant::now();
         for try_number in 0_u32.. {
             // Each try comes from an address of its own: a key that the gateway does not know yet is a wrong one, and

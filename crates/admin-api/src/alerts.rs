@@ -27,7 +27,7 @@ const NEW_DEVICES: u64 = 100;
 /// How often the gauges are renewed.
 const RENEW: Duration = Duration::from_secs(30);
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 11] = [
     "licence_expiring",
     "licence_in_grace",
     "credential_expiring",
@@ -37,9 +37,11 @@ const KINDS: [&str; 9] = [
     "removals",
     "new_devices",
     "rights_changed",
+    "budget_burning",
+    "tenant_budget_burning",
 ];
 
-fn alert(kind: &str, severity: &str, object: &str, name: &str, text: String) -> AlertView {
+pub(crate) fn alert(kind: &str, severity: &str, object: &str, name: &str, text: String) -> AlertView {
     AlertView { kind: kind.into(), severity: severity.into(), object: object.into(), name: name.into(), text }
 }
 
@@ -57,6 +59,7 @@ impl Admin {
             };
             alerts.push(alert("rights_changed", "alarm", "registry", "registry", text));
         }
+        self.budget_alerts(&mut alerts).await?;
         self.licence_alerts(&mut alerts).await?;
         self.tenant_alerts(&mut alerts).await?;
         Ok(alerts)

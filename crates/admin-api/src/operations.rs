@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use dispatch_stream::{AppQueueState, ProcessState};
 use push_domain::{AppId, Audience, DeviceToken, LicenceId, TenantId, Timestamp};
-use tenant_registry::{
-    AuditContext, DeviceState, IssuedKey, Licence, LicenceDraft, Plan, Tenant, TenantQuery,
-};
+use tenant_registry::{AuditContext, DeviceState, IssuedKey, Licence, LicenceDraft, Tenant, TenantQuery};
 
 use crate::failure::{Failure, invalid, missing};
 use crate::identity::Identity;
@@ -39,7 +37,7 @@ impl Admin {
         let licences = self.registry.licences_of(draft.tenant).await?;
         let others = licences.iter().filter(|it| known.is_none_or(|known| known.id != it.id));
         let beside: Vec<_> = others.map(|it| it.terms.plan).collect();
-        match Plan::refusal(draft, &self.region, &beside) {
+        match draft.plan_refusal(&self.region, &beside) {
             Some((field, rule)) => Err(invalid(field, rule)),
             None => Ok(()),
         }

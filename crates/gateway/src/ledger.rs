@@ -286,6 +286,6 @@ mod tests {
         let counted = thread.lock();
         assert!(counted.len() <= MOST + 2, "{}", counted.len());
         let all: u64 = counted.values().map(|tally| tally.bad(Owner::Tenant)).sum();
-        assert_eq!(all as usize, 2 * (MOST + 100));
+        assert_eq!(all, 2 * (MOST as u64 + 100));
     }
 }

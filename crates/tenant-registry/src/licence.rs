@@ -53,6 +53,36 @@ impl LicenceDraft {
         }
     }
 
+    /// Names the first field of a licence that the plan does not include, and the rule. `home` is the region that makes
+    /// or changes the licence; `beside` are the plans of the tenant's other licences.
+    #[must_use]
+    pub fn plan_refusal(&self, home: &str, beside: &[Plan]) -> Option<(&'static str, &'static str)> {
+        let terms = self.plan.terms();
+        let is_id_only = matches!(self.privacy, Privacy::IdOnlyStrip | Privacy::IdOnlyReject);
+        if is_id_only && !terms.id_only {
+            return Some(("privacy", "can be ids only in the plans enterprise and cloud"));
+        }
+        if !terms.chooses_regions && self.regions != [home] {
+            return Some((
+                "regions",
+                "can be chosen in the plans professional and enterprise; here it is this region",
+            ));
+        }
+        if self.rate_per_second > terms.max_rate_per_second {
+            return Some((
+                "rate_per_second",
+                "is more than the plan allows: a test licence has 1,000 at most",
+            ));
+        }
+        let mixes = |plan: Plan, others: &[Plan]| {
+            plan == Plan::Test && others.iter().any(|other| !other.terms().test_tier)
+        };
+        if mixes(self.plan, beside) || (!terms.test_tier && beside.contains(&Plan::Test)) {
+            return Some(("plan", "test cannot stand beside cloud"));
+        }
+        None
+    }
+
     /// Says when the grace ends, if the licence has an end.
     #[must_use]
     pub fn grace_until(&self) -> Option<Timestamp> {

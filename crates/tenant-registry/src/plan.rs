@@ -2,10 +2,6 @@
 
 use std::str::FromStr;
 
-use push_domain::Privacy;
-
-use crate::licence::LicenceDraft;
-
 /// The kind of a licence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Plan {
@@ -21,6 +17,7 @@ pub enum Plan {
 
 /// What a plan includes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a row of a table")]
 pub struct PlanTerms {
     /// The request dialects that its servers may speak.
     pub faces: &'static [&'static str],
@@ -82,39 +79,6 @@ impl Plan {
             }
         }
     }
-
-    /// Names the first field of a licence that the plan does not include, and the rule. `home` is the region that makes
-    /// or changes the licence; `beside` are the plans of the tenant's other licences.
-    pub fn refusal(
-        draft: &LicenceDraft,
-        home: &str,
-        beside: &[Self],
-    ) -> Option<(&'static str, &'static str)> {
-        let terms = draft.plan.terms();
-        let is_id_only = matches!(draft.privacy, Privacy::IdOnlyStrip | Privacy::IdOnlyReject);
-        if is_id_only && !terms.id_only {
-            return Some(("privacy", "can be ids only in the plans enterprise and cloud"));
-        }
-        if !terms.chooses_regions && draft.regions != [home] {
-            return Some((
-                "regions",
-                "can be chosen in the plans professional and enterprise; here it is this region",
-            ));
-        }
-        if draft.rate_per_second > terms.max_rate_per_second {
-            return Some((
-                "rate_per_second",
-                "is more than the plan allows: a test licence has 1,000 at most",
-            ));
-        }
-        let mixes = |plan: Self, others: &[Self]| {
-            plan == Self::Test && others.iter().any(|other| !other.terms().test_tier)
-        };
-        if mixes(draft.plan, beside) || (!terms.test_tier && beside.contains(&Self::Test)) {
-            return Some(("plan", "test cannot stand beside cloud"));
-        }
-        None
-    }
 }
 
 impl FromStr for Plan {
@@ -128,16 +92,17 @@ impl FromStr for Plan {
 
 #[cfg(test)]
 mod tests {
-    use push_domain::{TenantId, Timestamp};
+    use push_domain::{Privacy, TenantId, Timestamp};
 
     use super::*;
+    use crate::LicenceDraft;
 
     fn draft(plan: Plan) -> LicenceDraft {
         LicenceDraft::new(TenantId::new(), plan, "us", Timestamp::from_millis(0))
     }
 
     fn refused(draft: &LicenceDraft, beside: &[Plan]) -> Option<&'static str> {
-        Plan::refusal(draft, "us", beside).map(|(field, _)| field)
+        draft.plan_refusal("us", beside).map(|(field, _)| field)
     }
 
     #[test]

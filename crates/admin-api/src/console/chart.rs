@@ -115,12 +115,14 @@ fn path(scale: &Scale, values: &[Option<u64>], step: u64) -> String {
 
 fn frame(title: &str, scale: &Scale, shown: &dyn Fn(u64) -> String, content: &Markup) -> Markup {
     html! {
-        svg class="chart" viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(title) {
-            @for value in scale.marks() {
-                line class="grid" x1=(LEFT) x2=(WIDTH) y1=(scale.y(value)) y2=(scale.y(value)) {}
-                text class="mark" x=(LEFT - 6) y=(scale.y(value) + 4) text-anchor="end" { (shown(value)) }
+        div class="scroll" tabindex="0" role="region" aria-label=(title) {
+            svg class="chart" viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(title) {
+                @for value in scale.marks() {
+                    line class="grid" x1=(LEFT) x2=(WIDTH) y1=(scale.y(value)) y2=(scale.y(value)) {}
+                    text class="mark" x=(LEFT - 6) y=(scale.y(value) + 4) text-anchor="end" { (shown(value)) }
+                }
+                (content)
             }
-            (content)
         }
     }
 }

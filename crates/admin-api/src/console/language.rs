@@ -129,6 +129,8 @@ const STATES: &[(&str, &str, &str)] = &[
     ("removals", "Many dead devices", "죽은 기기 다수"),
     ("new_devices", "Many new devices", "새 기기 급증"),
     ("rights_changed", "Registry changed from outside", "레지스트리 외부 변경"),
+    ("budget_burning", "Error budget burns", "오류 예산 급감"),
+    ("tenant_budget_burning", "A tenant's error budget burns", "테넌트의 오류 예산 급감"),
 ];
 
 /// Alerts' sentences in Korean; `{}` stands for a number of the English one, in order.
@@ -142,6 +144,8 @@ const SENTENCES: &[(&str, &str)] = &[
     ("removals", "최근 몇 분간 기기의 {} %가 죽은 기기입니다"),
     ("new_devices", "오늘 새 기기 {}대, 지난 한 주 {}대"),
     ("rights_changed", "라이선스·키·토큰 {}건이 기록된 내용과 다릅니다. 해당 권한은 부여되지 않습니다"),
+    ("budget_burning", "허용 속도의 {}배로 줄고 있습니다. 푸시 {}건 실패, 전체 {}건"),
+    ("tenant_budget_burning", "허용 속도의 {}배로 줄고 있습니다. 푸시 {}건 실패, 전체 {}건"),
 ];
 
 const KOREAN: &[(&str, &str)] = &[

@@ -75,6 +75,7 @@ fn link(alert: &AlertView) -> Option<String> {
     match alert.object.split('_').next() {
         Some("ten") => Some(format!("/tenants/{}", alert.object)),
         Some("lic") => Some(format!("/licences/{}", alert.object)),
+        Some("service") => Some("/service-level".to_owned()),
         _ => None,
     }
 }

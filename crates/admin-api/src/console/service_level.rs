@@ -201,7 +201,7 @@ fn milliseconds(micros: u64) -> String {
 fn parts(tally: &Tally) -> Vec<(&'static str, u64)> {
     vec![
         ("ok", tally.ok),
-        ("device", tally.removed + tally.bad(Owner::Device)),
+        ("device", tally.bad(Owner::Device)),
         ("tenant", tally.bad(Owner::Tenant)),
         ("provider", tally.bad(Owner::Provider)),
         ("ours", tally.bad(Owner::Ours)),

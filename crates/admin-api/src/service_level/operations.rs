@@ -1,14 +1,19 @@
 //! Operations of service levels: reports, their hours, the busiest tenants, and the ledger's upkeep.
 
-use push_domain::{Owner, Timestamp};
+use push_domain::{Owner, Tally, Timestamp};
 use tenant_registry::{ServiceLevelRow, Standing, Tenant, everybody, hour_of, nobody};
 use tracing::warn;
 
 use super::{Month, Subject, report};
+use crate::alerts::alert;
 use crate::failure::Failure;
 use crate::state::Admin;
-use crate::wire::{ServiceLevelReport, TenantLevelView};
+use crate::wire::{AlertView, ServiceLevelReport, TenantLevelView};
 
+/// As fast as it may be, the budget lasts for the month; so many tenths of that, for two days (14.4).
+const FAST_BURN_TENTHS: u64 = 144;
+/// Fewer failures by our fault are no trend.
+const ENOUGH: u64 = 10;
 /// Tenants that are listed of the last hours.
 const LISTED: usize = 20;
 /// So much is put together in one turn of the upkeep.
@@ -92,6 +97,42 @@ impl Admin {
         Ok(views)
     }
 
+    /// Says whether the month's error budget would be gone in two days at the pace of this hour and the one before: of the
+    /// region, and then of which tenants. Nothing more is read while nothing fails by our fault.
+    pub(crate) async fn budget_alerts(&self, alerts: &mut Vec<AlertView>) -> Result<(), Failure> {
+        let hour = hour_of(self.now());
+        let mut all = Tally::default();
+        for row in self.registry.service_level(everybody(), hour.saturating_sub(1), hour + 1).await? {
+            all.add(&row.tally);
+        }
+        if all.bad(Owner::Ours) == 0 {
+            return Ok(());
+        }
+        let allowed = 1_000_000 - self.objectives.availability_ppm;
+        if let Some(text) = burning(&all, allowed) {
+            alerts.push(alert("budget_burning", "alarm", "service_level", &self.region, text));
+        }
+        for tenant in self.burning_tenants(hour, allowed).await? {
+            alerts.push(tenant);
+        }
+        Ok(())
+    }
+
+    async fn burning_tenants(&self, hour: u64, allowed: u32) -> Result<Vec<AlertView>, Failure> {
+        let mut found = Vec::new();
+        let sums = self.registry.service_level_by_tenant(hour.saturating_sub(1), hour + 1).await?;
+        for (tenant, tally) in sums.into_iter().filter(|(tenant, _)| *tenant != everybody()) {
+            if let Some(text) = burning(&tally, allowed)
+                && found.len() < LISTED
+                && let Some(tenant) = self.registry.tenant(tenant).await?
+            {
+                let id = tenant.id.to_string();
+                found.push(alert("tenant_budget_burning", "warning", &id, &tenant.name, text));
+            }
+        }
+        Ok(found)
+    }
+
     /// Puts hours together and forgets old ones: a part of it at a time.
     pub(crate) async fn maintain_ledger(&self) {
         for _ in 0..TURNS {
@@ -103,5 +144,33 @@ impl Admin {
                 }
             }
         }
+    }
+}
+
+/// Says how fast an error budget burns, if that is too fast.
+fn burning(tally: &Tally, allowed_ppm: u32) -> Option<String> {
+    let (bad, valid) = (tally.bad(Owner::Ours), tally.valid());
+    let tenths = (bad * 1_000_000 * 10).checked_div(valid * u64::from(allowed_ppm))?;
+    let text =
+        || format!("{} times as fast as it may; {bad} of {valid} pushes failed by our fault", tenths / 10);
+    (bad >= ENOUGH && tenths >= FAST_BURN_TENTHS).then(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use push_domain::FailReason;
+
+    use super::*;
+
+    #[test]
+    fn a_budget_burns_when_it_would_be_gone_in_two_days_and_not_for_a_handful() {
+        let with = |bad: u64, ok: u64| {
+            let mut tally = Tally { ok, ..Tally::default() };
+            tally.failed[FailReason::Internal.owner() as usize] = bad;
+            burning(&tally, 500).is_some()
+        };
+
+        assert!(with(72, 9928) && !with(71, 9929));
+        assert!(!with(9, 0) && with(10, 0) && !with(0, 0));
     }
 }

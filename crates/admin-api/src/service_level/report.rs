@@ -198,7 +198,7 @@ mod tests {
 
         assert_eq!((report.is_kept, report.availability.ppm), (Some(true), Some(MILLION)));
         let bad = &report.bad;
-        assert_eq!((bad.ours, bad.provider, bad.tenant, bad.device), (0, 50, 20, 0));
+        assert_eq!((bad.ours, bad.provider, bad.tenant, bad.device), (0, 50, 20, 10));
     }
 
     #[test]

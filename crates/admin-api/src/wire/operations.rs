@@ -163,7 +163,7 @@ pub(crate) struct HopView {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct AlertView {
     /// `licence_expiring`, `licence_in_grace`, `credential_expiring`, `credential_missing`, `app_held`,
-    /// `provider_down`, `removals`, `new_devices` or `rights_changed`.
+    /// `provider_down`, `removals`, `new_devices`, `rights_changed`, `budget_burning` or `tenant_budget_burning`.
     pub(crate) kind: String,
     /// `warning` or `alarm`.
     pub(crate) severity: String,

@@ -2,6 +2,7 @@
 
 pub(crate) mod app_files;
 pub(crate) mod check;
+mod history;
 pub(crate) mod import;
 pub(crate) mod migrate;
 pub(crate) mod operator;

@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use push_domain::{Clock, DeviceId, SystemClock, TenantId};
 use tenant_registry::{AuditContext, DeviceActivity, DeviceState, LicenceDraft, Plan};
 
+use super::history;
 use crate::config::{Config, ConfigOptions};
 use crate::keyfile::KeyHolder;
 use crate::registry::{Ledger, Registry};
@@ -26,6 +27,9 @@ pub(crate) struct SeedOptions {
     /// How many devices to spread over them.
     #[arg(long, default_value_t = 0)]
     pub(crate) devices: u32,
+    /// Also makes up so many days of what became of their pushes, as the service-level pages show it.
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub(crate) history: u32,
     /// Prints no keys.
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -60,6 +64,10 @@ pub(crate) fn run(options: &SeedOptions) -> anyhow::Result<()> {
                 }
                 tenants.push(tenant.id);
             }
+        }
+        if options.history > 0 {
+            let ledger = opened.service_level();
+            history::write(&*ledger, &tenants, options.history, &config.region, audit.at).await?;
         }
         opened.close().await;
         if options.devices > 0 {

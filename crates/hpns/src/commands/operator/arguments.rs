@@ -65,6 +65,8 @@ pub(crate) enum OperatorCommand {
     Device(Operate<DeviceCommand>),
     /// Apps and their credentials' health.
     App(Operate<AppCommand>),
+    /// What was promised to tenants, and kept.
+    Sla(Operate<SlaCommand>),
     /// What waits, and where.
     Queue(Connection),
     /// The audit log.
@@ -84,10 +86,35 @@ impl OperatorCommand {
             Self::Server(it) => &it.connection,
             Self::Device(it) => &it.connection,
             Self::App(it) => &it.connection,
+            Self::Sla(it) => &it.connection,
             Self::Audit(it) => &it.connection,
             Self::AdminToken(it) => &it.connection,
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlaCommand {
+    /// Shows a calendar month of a tenant, or of all, against what was promised.
+    #[command(after_help = "Example:\n  hpns sla report ten_… --month 2026-11 --json > report.json")]
+    Report {
+        /// ten_…; without it, all tenants of the region together.
+        tenant: Option<String>,
+        /// In UTC; this one, if it is not said.
+        #[arg(long, value_name = "YYYY-MM")]
+        month: Option<String>,
+    },
+    /// Prints the hours that a tenant's report is computed from, as CSV (docs/SLA.md).
+    #[command(after_help = "Example:\n  hpns sla hours ten_… --month 2026-11 > hours.csv")]
+    Hours {
+        /// ten_…
+        tenant: String,
+        /// In UTC; this one, if it is not said.
+        #[arg(long, value_name = "YYYY-MM")]
+        month: Option<String>,
+    },
+    /// Lists the tenants of the last hours: those with most failures that are not their own first.
+    Tenants,
 }
 
 #[derive(Debug, Subcommand)]

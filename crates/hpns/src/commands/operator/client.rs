@@ -134,7 +134,8 @@ impl Client {
         let status = response.status();
         let tag = response.headers().get(ETAG).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
         let text = response.text().await.context("the answer broke off")?;
-        let value: Value = serde_json::from_str(&text).unwrap_or_default();
+        // What is no JSON is text: hours come as CSV.
+        let value: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         if status.is_success() {
             return Ok(Tagged { value, tag });
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use super::arguments::{
-    AdminTokenCommand, AppCommand, AppQuestion, AuditCommand, DeviceCommand, OperatorCommand,
+    AdminTokenCommand, AppCommand, AppQuestion, AuditCommand, DeviceCommand, OperatorCommand, SlaCommand,
 };
 use super::client::{Client, Refused, encoded};
 use super::customers::{key, licence, server, tenant};
@@ -28,6 +28,7 @@ pub(super) async fn run(command: &OperatorCommand) -> anyhow::Result<()> {
             AppCommand::Remove(options) => app_files::remove(options),
             AppCommand::Api(question) => app(question, &client()?).await,
         },
+        OperatorCommand::Sla(it) => sla(&it.command, &client()?).await,
         OperatorCommand::Queue(_) => queue(&client()?).await,
         OperatorCommand::Audit(it) => audit(&it.command, &client()?).await,
         OperatorCommand::AdminToken(it) => admin_token(&it.command, &client()?).await,
@@ -46,6 +47,47 @@ async fn status(client: &Client) -> anyhow::Result<()> {
     client.thing(&overview)?;
     writeln!(std::io::stdout())?;
     client.rows(alerts, &[("alert", "kind"), ("severity", "severity"), ("about", "name"), ("what", "text")])
+}
+
+async fn sla(command: &SlaCommand, client: &Client) -> anyhow::Result<()> {
+    let query = |month: &Option<String>| {
+        month.as_ref().map(|month| format!("?month={}", encoded(month))).unwrap_or_default()
+    };
+    match command {
+        SlaCommand::Report { tenant, month } => {
+            let of =
+                tenant.as_ref().map(|tenant| format!("/tenants/{}", encoded(tenant))).unwrap_or_default();
+            client.thing(&client.get(&format!("{of}/service-level{}", query(month))).await?)
+        }
+        SlaCommand::Hours { tenant, month } => {
+            let path = format!("/tenants/{}/service-level/hours{}", encoded(tenant), query(month));
+            let hours = client.get(&path).await?;
+            Ok(std::io::stdout().write_all(hours.as_str().unwrap_or_default().as_bytes())?)
+        }
+        SlaCommand::Tenants => {
+            let mut tenants = items(client.get("/service-level/tenants").await?);
+            for tenant in &mut tenants {
+                let tally = tenant["tally"].take();
+                for (name, value) in [
+                    ("accepted", &tally["accepted"]),
+                    ("ours", &tally["failed"]["ours"]),
+                    ("provider", &tally["failed"]["provider"]),
+                    ("p99", &tally["latency_us"]["p99"]),
+                ] {
+                    tenant[name] = value.clone();
+                }
+            }
+            let columns = [
+                ("tenant", "tenant"),
+                ("name", "name"),
+                ("accepted", "accepted"),
+                ("ours", "ours"),
+                ("provider", "provider"),
+                ("p99 µs", "p99"),
+            ];
+            client.rows(tenants, &columns)
+        }
+    }
 }
 
 async fn device(command: &DeviceCommand, client: &Client) -> anyhow::Result<()> {

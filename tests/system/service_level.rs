@@ -1,0 +1,122 @@
+//! System tests: what was counted of pushes is what their callers were told, and whoever has the hours computes the report.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use provider_sim::ScriptedAnswer;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::harness::{Deployment, Service, android, ios, run_with};
+use crate::http::{exchange, post};
+use crate::operators::Operator;
+
+/// The ledger is written every ten seconds.
+const WRITTEN: Duration = Duration::from_secs(30);
+
+/// Sends pushes of every kind of end, and returns the tenant and what its callers were told.
+async fn a_customer_with_pushes(deployment: &Deployment, operator: &Operator<'_>) -> (String, Value) {
+    let (licence, key) = operator.customer("acme", json!({})).await;
+    let licence = operator.make("GET", &format!("/licences/{licence}"), Value::Null).await;
+    let tenant = licence["tenant"].as_str().unwrap().to_owned();
+    operator.until(&key, &ios(json!({})), "\"OK\"").await;
+    for _ in 0..12 {
+        assert!(operator.push(&key, &android(json!({}))).await.text().contains("OK"));
+    }
+    let dead = "ab".repeat(32);
+    let says =
+        ScriptedAnswer { status: 410, reason: Some("Unregistered".into()), ..ScriptedAnswer::default() };
+    deployment.script(&dead, vec![says]);
+    let removed = operator.push(&key, &ios(json!({ "device_id": dead }))).await.text();
+    assert!(removed.contains("REMOVE"), "{removed}");
+    for _ in 0..3 {
+        let refused = operator.push(&key, &ios(json!({ "device_id": "zz" }))).await.text();
+        assert!(refused.contains("FAIL"), "{refused}");
+    }
+    let ack = json!({ "id": "a", "platform": "ios", "type": "message", "received_at": 1 });
+    let request = post(&format!("/t/{key}/api/v1/ack"), ack.to_string().as_bytes());
+    assert!(exchange(deployment.service.gateway, &request).await.text().contains("OK"));
+    (tenant, json!({ "ok": 13, "removed": 1, "receipts": 1, "refused": 3 }))
+}
+
+async fn report_until(operator: &Operator<'_>, tenant: &str, expected: &Value) -> Value {
+    let began = Instant::now();
+    loop {
+        let report = operator.make("GET", &format!("/tenants/{tenant}/service-level"), Value::Null).await;
+        let total = &report["total"];
+        let found = json!({
+            "ok": total["ok"], "removed": total["removed"], "receipts": total["receipts"],
+            "refused": total["refused"]["tenant"],
+        });
+        if found == *expected {
+            return report;
+        }
+        assert!(began.elapsed() < WRITTEN, "{found} instead of {expected}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn recomputed(report: &Path, hours: &Path) -> Output {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/sla/recompute.py");
+    Command::new("python3").arg(script).args([report, hours]).output().unwrap()
+}
+
+#[tokio::test]
+async fn what_callers_were_told_is_what_the_report_says_and_anybody_computes_the_same() {
+    let deployment = Deployment::with("");
+    let operator = Operator::of(&deployment);
+    let (tenant, expected) = a_customer_with_pushes(&deployment, &operator).await;
+
+    let report = report_until(&operator, &tenant, &expected).await;
+    assert_eq!(report["is_kept"], true);
+    assert_eq!(report["bad"], json!({ "ours": 0, "provider": 0, "tenant": 3, "device": 1 }));
+    let region = operator.make("GET", "/service-level", Value::Null).await;
+    assert_eq!(region["total"]["ok"], 13);
+    let busiest = operator.make("GET", "/service-level/tenants", Value::Null).await;
+    assert_eq!(busiest[0]["tenant"], *tenant);
+
+    let url = format!("http://{}", deployment.service.admin);
+    let sla = |arguments: &[&str]| {
+        let all = [&["sla"], arguments, &["--url", &url]].concat();
+        let output = run_with(&all, &[("HPNS_ADMIN_TOKEN", &operator.token)], "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (report, hours) = (directory.path().join("report.json"), directory.path().join("hours.csv"));
+    std::fs::write(&report, sla(&["report", &tenant, "--json"])).unwrap();
+    let csv = sla(&["hours", &tenant]);
+    std::fs::write(&hours, &csv).unwrap();
+    let computed = recomputed(&report, &hours);
+    assert!(computed.status.success(), "{}", String::from_utf8_lossy(&computed.stdout));
+
+    // One push less, and it is found.
+    let text = String::from_utf8(csv).unwrap();
+    let forged = text.replacen("message,12,", "message,11,", 1);
+    assert_ne!(forged, text);
+    std::fs::write(&hours, forged).unwrap();
+    assert!(!recomputed(&report, &hours).status.success());
+}
+
+#[tokio::test]
+async fn an_orderly_stop_writes_all_that_was_counted_and_leaves_no_gap() {
+    let mut deployment = Deployment::with("");
+    let (tenant, expected) = {
+        let operator = Operator::of(&deployment);
+        a_customer_with_pushes(&deployment, &operator).await
+    };
+    deployment.service.terminate();
+    assert!(deployment.service.child.wait().unwrap().success());
+    deployment.service = Service::start(&deployment.config);
+
+    let operator = Operator::of(&deployment);
+    let report = operator.make("GET", &format!("/tenants/{tenant}/service-level"), Value::Null).await;
+
+    assert_eq!(
+        (&report["total"]["ok"], &report["total"]["receipts"]),
+        (&expected["ok"], &expected["receipts"])
+    );
+    assert!(report["total"]["latency_us"]["p50"].as_u64().unwrap() > 0);
+    assert_eq!(report["gaps"], json!([]));
+}
