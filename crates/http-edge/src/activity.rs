@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ const IDLE: u64 = 1;
 /// The first bytes of HTTP/2. Its connections carry frames between requests, so that bytes alone do not
 /// mean that a header has begun.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
+const NOT_HTTP2: usize = usize::MAX;
 
 /// Activity state of one connection: how many requests are open, and since when it does what it does.
 #[derive(Debug)]
@@ -34,8 +35,8 @@ pub(crate) struct Activity {
     /// Those of them whose bodies have not come yet.
     awaited: AtomicU32,
     is_http2: AtomicBool,
-    /// Nothing has come yet.
-    is_new: AtomicBool,
+    /// How much of the preface has come, or that something else has.
+    preface: AtomicUsize,
     /// Milliseconds since `opened`, times two, plus the phase.
     packed: AtomicU64,
 }
@@ -47,7 +48,7 @@ impl Activity {
             open: AtomicU32::new(0),
             awaited: AtomicU32::new(0),
             is_http2: AtomicBool::new(false),
-            is_new: AtomicBool::new(true),
+            preface: AtomicUsize::new(0),
             packed: AtomicU64::new(HEADER),
         })
     }
@@ -91,11 +92,13 @@ impl Activity {
     }
 
     fn bytes_came(&self, bytes: &[u8]) {
-        if self.is_new.load(Ordering::Relaxed)
-            && self.is_new.swap(false, Ordering::Relaxed)
-            && bytes.starts_with(HTTP2_PREFACE)
-        {
-            self.is_http2.store(true, Ordering::Relaxed);
+        let seen = self.preface.load(Ordering::Relaxed);
+        // It may come byte by byte.
+        if let Some(rest) = HTTP2_PREFACE.get(seen..).filter(|rest| !rest.is_empty()) {
+            let length = rest.len().min(bytes.len());
+            let goes_on = rest[..length] == bytes[..length];
+            self.preface.store(if goes_on { seen + length } else { NOT_HTTP2 }, Ordering::Relaxed);
+            self.is_http2.store(goes_on && length == rest.len(), Ordering::Relaxed);
         }
         let idle = self.packed.load(Ordering::Relaxed) % 2 == IDLE;
         if idle && self.open.load(Ordering::Relaxed) == 0 && !self.is_http2.load(Ordering::Relaxed) {
@@ -268,7 +271,9 @@ mod tests {
         // A handshake took its time.
         tokio::time::advance(Duration::from_millis(20)).await;
         activity.header_begins();
-        activity.bytes_came(b"PRI * HTTP/2.0");
+        for part in [&b"P"[..], b"RI", b" * HTTP/2.0"] {
+            activity.bytes_came(part);
+        }
         activity.request_began();
         activity.request_ended();
 
