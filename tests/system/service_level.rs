@@ -8,7 +8,7 @@ use provider_sim::ScriptedAnswer;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::{Deployment, Service, android, ios, run_with};
+use crate::harness::{Deployment, Service, android, ios, run, run_with};
 use crate::http::{exchange, post};
 use crate::operators::Operator;
 
@@ -97,6 +97,35 @@ async fn what_callers_were_told_is_what_the_report_says_and_anybody_computes_the
     assert_ne!(forged, text);
     std::fs::write(&hours, forged).unwrap();
     assert!(!recomputed(&report, &hours).status.success());
+
+    let kept = directory.path().join("kept");
+    sla(&["export", &tenant, kept.to_str().unwrap()]);
+    let signers = exchange(
+        deployment.service.admin,
+        b"GET /.well-known/hpns-report-signers HTTP/1.1\r\nHost: x\r\n\r\n",
+    )
+    .await;
+    let list = directory.path().join("signers");
+    std::fs::write(&list, signers.text()).unwrap();
+    let hpns = || {
+        let arguments = ["sla", "verify", kept.to_str().unwrap(), "--signers", list.to_str().unwrap()];
+        run(&arguments).status.success()
+    };
+    let stock = || {
+        let report = std::fs::File::open(kept.join("report.json")).unwrap();
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-Y", "verify", "-I", "hpns-us", "-n", "sla-report@hpns", "-f"]).arg(&list);
+        command.arg("-s").arg(kept.join("report.json.sig")).stdin(report).output().unwrap().status.success()
+    };
+    assert!(hpns() && stock());
+    assert!(recomputed(&kept.join("report.json"), &kept.join("hours.csv")).status.success());
+    for file in ["report.json", "hours.csv"] {
+        let good = std::fs::read_to_string(kept.join(file)).unwrap();
+        std::fs::write(kept.join(file), good.replacen("12", "13", 1)).unwrap();
+        assert!(!hpns(), "{file}");
+        assert!(file != "report.json" || !stock());
+        std::fs::write(kept.join(file), good).unwrap();
+    }
 }
 
 #[tokio::test]

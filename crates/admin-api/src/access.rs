@@ -29,6 +29,7 @@ const AUDITOR_ROLES_AND_TENANT: Access = Roles(&[Auditor, SecurityAdmin, Tenant]
 pub(crate) const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/openapi.json", Open),
     ("GET", "/docs", Open),
+    ("GET", "/.well-known/hpns-report-signers", Open),
     ("GET", "/v1/me", ANY_ROLE),
     ("GET", "/v1/overview", READER_ROLES),
     ("GET", "/v1/alerts", READER_ROLES),
@@ -46,6 +47,7 @@ pub(crate) const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/tenants/{tenant}/audit", AUDITOR_ROLES_AND_TENANT),
     ("GET", "/v1/tenants/{tenant}/service-level", ANY_ROLE_OWN_TENANT),
     ("GET", "/v1/tenants/{tenant}/service-level/hours", ANY_ROLE_OWN_TENANT),
+    ("GET", "/v1/tenants/{tenant}/service-level/signed", ANY_ROLE_OWN_TENANT),
     ("GET", "/v1/service-level", READER_ROLES),
     ("GET", "/v1/service-level/tenants", READER_ROLES),
     ("GET", "/v1/licences/{licence}", ANY_ROLE_OWN_TENANT),

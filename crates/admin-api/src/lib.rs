@@ -19,6 +19,7 @@ mod registry_watch;
 mod rules;
 mod service_level;
 mod sign_in_failures;
+pub mod sshsig;
 mod state;
 mod test_push;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub fn router(admin: Admin) -> Router {
     let (api, document) = api::router();
     api.merge(console::router())
         .merge(api::document_routes(&document))
+        .route("/.well-known/hpns-report-signers", axum::routing::get(api::signers))
         .fallback(|| async { Problem::new(ErrorKind::NotFound, "not_found", "there is no such path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(ErrorKind::MethodNotAllowed, "method_not_allowed", "this path takes another method")

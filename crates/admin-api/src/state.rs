@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use dispatch_stream::PeerDirectory;
 use http_edge::{KeyedRateLimiter, NetworkRateLimiter};
 use push_domain::{AppCatalogue, Clock, Objectives, SecretBytes};
@@ -56,6 +57,8 @@ pub struct State {
     pub(crate) config: Config,
     pub(crate) region: String,
     pub(crate) objectives: Objectives,
+    /// Under which reports are signed: the first signs.
+    pub(crate) report_keys: Vec<Ed25519KeyPair>,
     /// Where test pushes go.
     pub(crate) gateway_url: String,
     pub(crate) registry: Arc<dyn Administration>,
@@ -91,6 +94,8 @@ impl Admin {
             .build()?;
         let oidc = config.oidc.clone().map(Oidc::new);
         let session_keys = keys.purpose_keys("console session");
+        let pair = |seed: SecretBytes| Ed25519KeyPair::from_seed_unchecked(seed.expose()).ok();
+        let report_keys = keys.purpose_keys("service-level report").into_iter().filter_map(pair).collect();
         let (failed, noted) =
             (FailedSignIns::default(), KeyedRateLimiter::new(NOTE_EVERY, NOTES_AT_ONCE, SOURCES));
         let failures = NetworkRateLimiter::new(|times| {
@@ -100,6 +105,7 @@ impl Admin {
             config,
             region,
             objectives,
+            report_keys,
             gateway_url,
             registry,
             keys,

@@ -25,6 +25,7 @@ use crate::identity::Identity;
 use crate::state::Admin;
 
 pub(crate) use document::routes as document_routes;
+pub(crate) use service_level::signers;
 
 /// Extractor of the authenticated caller; a request without one has been refused before.
 type Caller = Extension<Identity>;
@@ -59,6 +60,7 @@ pub(crate) fn router() -> (Router<Admin>, OpenApi) {
         .routes(routes!(service_level::tenants))
         .routes(routes!(service_level::of_tenant))
         .routes(routes!(service_level::hours))
+        .routes(routes!(service_level::signed))
         .routes(routes!(tokens::list, tokens::issue))
         .routes(routes!(tokens::revoke))
         .split_for_parts()

@@ -8,7 +8,7 @@ use super::{Caller, ok};
 use crate::failure::Failure;
 use crate::service_level::{Month, hours_csv};
 use crate::state::Admin;
-use crate::wire::{MonthQuery, ProblemBody, ServiceLevelReport, TenantLevelView};
+use crate::wire::{MonthQuery, ProblemBody, ServiceLevelReport, SignedReport, TenantLevelView};
 
 /// The service level of the region
 ///
@@ -56,6 +56,32 @@ pub(super) async fn of_tenant(
     let tenant = admin.find_tenant(&caller, &tenant).await?;
     let month = Month::parse(query.month.as_deref(), admin.now())?;
     Ok(ok(admin.tenant_report(&tenant, month).await?))
+}
+
+/// The signed report of a tenant
+///
+/// Texts to keep as they are: the report, the hours that it was computed from, and a signature that `ssh-keygen` checks
+/// against `/.well-known/hpns-report-signers`.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/service-level/signed", tag = "service level",
+    params(("tenant" = String, Path, description = "The tenant's id"), MonthQuery), responses(
+    (status = 200, description = "The report", body = SignedReport),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn signed(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(query): Query<MonthQuery>,
+) -> Result<Response, Failure> {
+    let tenant = admin.find_tenant(&caller, &tenant).await?;
+    let month = Month::parse(query.month.as_deref(), admin.now())?;
+    Ok(ok(admin.signed_report(&tenant, month).await?))
+}
+
+/// The keys that sign reports; they are no secret.
+pub(crate) async fn signers(State(admin): State<Admin>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], admin.report_signers()).into_response()
 }
 
 /// The hours of a tenant's service level

@@ -1,14 +1,17 @@
 //! Operations of service levels: reports, their hours, the busiest tenants, and the ledger's upkeep.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use push_domain::{Owner, Tally, Timestamp};
 use tenant_registry::{ServiceLevelRow, Standing, Tenant, everybody, hour_of, nobody};
 use tracing::warn;
 
-use super::{Month, Subject, report};
+use super::{Month, Subject, hours_csv, report};
 use crate::alerts::alert;
 use crate::failure::Failure;
+use crate::sshsig;
 use crate::state::Admin;
-use crate::wire::{AlertView, ServiceLevelReport, TenantLevelView};
+use crate::wire::{AlertView, HashedReport, ServiceLevelReport, SignedReport, TenantLevelView};
 
 /// As fast as it may be, the budget lasts for the month; so many tenths of that, for two days (14.4).
 const FAST_BURN_TENTHS: u64 = 144;
@@ -40,6 +43,23 @@ impl Admin {
         };
         let rows = self.level_rows(tenant.id, month).await?;
         self.report_of(&subject, month, &rows).await
+    }
+
+    /// The report of a tenant's month with its hours, and a signature over the report's very text, which holds the hash of
+    /// the hours.
+    pub(crate) async fn signed_report(&self, tenant: &Tenant, month: Month) -> Result<SignedReport, Failure> {
+        let hours = hours_csv(&self.level_rows(tenant.id, month).await?);
+        let report = self.tenant_report(tenant, month).await?;
+        let hours_sha256 = HEXLOWER.encode(digest(&SHA256, hours.as_bytes()).as_ref());
+        let report = serde_json::to_string_pretty(&HashedReport { report, hours_sha256 }).unwrap_or_default();
+        let signature = self.report_keys.first().map(|pair| sshsig::sign(pair, report.as_bytes()));
+        Ok(SignedReport { report, hours, signature: signature.unwrap_or_default() })
+    }
+
+    /// The keys that sign reports, and those that did, as OpenSSH lists them.
+    pub(crate) fn report_signers(&self) -> String {
+        let name = format!("hpns-{}", self.region);
+        self.report_keys.iter().map(|pair| sshsig::allowed_signer(&name, pair)).collect()
     }
 
     /// The report of all tenants together.

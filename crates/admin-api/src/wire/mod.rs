@@ -26,8 +26,8 @@ pub(crate) use operators::{
     AdminTokenInput, AdminTokenView, AuditVerification, AuditView, Me, NewAdminToken,
 };
 pub(crate) use service_level::{
-    BudgetView, ByOwner, ClassView, GapView, LatencyView, MonthQuery, ServiceLevelReport, ShareView,
-    TallyView, TenantLevelView,
+    BudgetView, ByOwner, ClassView, GapView, HashedReport, LatencyView, MonthQuery, ServiceLevelReport,
+    ShareView, SignedReport, TallyView, TenantLevelView,
 };
 pub(crate) use tenants::{TenantInput, TenantRow, TenantView};
 

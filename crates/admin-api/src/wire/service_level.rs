@@ -53,6 +53,27 @@ pub(crate) struct ServiceLevelReport {
     pub(crate) gaps: Vec<GapView>,
 }
 
+/// A report, and what its hours are told by.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct HashedReport {
+    /// The report.
+    #[serde(flatten)]
+    pub(crate) report: ServiceLevelReport,
+    /// SHA-256 of the hours as CSV, in hexadecimal.
+    pub(crate) hours_sha256: String,
+}
+
+/// A report to keep: texts as they are, byte by byte.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct SignedReport {
+    /// The report in JSON, as it was signed.
+    pub(crate) report: String,
+    /// The hours that it was computed from, as CSV.
+    pub(crate) hours: String,
+    /// A signature over `report` (OpenSSH, namespace `sla-report@hpns`).
+    pub(crate) signature: String,
+}
+
 /// A share, and whether it is as large as promised.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ShareView {

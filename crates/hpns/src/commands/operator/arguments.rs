@@ -113,6 +113,27 @@ pub(crate) enum SlaCommand {
         #[arg(long, value_name = "YYYY-MM")]
         month: Option<String>,
     },
+    /// Writes the signed report of a tenant's month and its hours into a directory.
+    #[command(after_help = "Example:\n  hpns sla export ten_… --month 2026-11 acme-2026-11")]
+    Export {
+        /// ten_…
+        tenant: String,
+        /// Where to; files that are there stay as they are.
+        directory: PathBuf,
+        /// In UTC; this one, if it is not said.
+        #[arg(long, value_name = "YYYY-MM")]
+        month: Option<String>,
+    },
+    /// Says whether such a directory is as it was signed. Asks nobody: the signers' keys are at
+    /// `/.well-known/hpns-report-signers` of the admin API.
+    #[command(after_help = "Example:\n  hpns sla verify acme-2026-11 --signers hpns-report-signers")]
+    Verify {
+        /// What `hpns sla export` wrote.
+        directory: PathBuf,
+        /// The keys that may have signed, as OpenSSH lists them.
+        #[arg(long, value_name = "FILE")]
+        signers: PathBuf,
+    },
     /// Lists the tenants of the last hours: those with most failures that are not their own first.
     Tenants,
 }

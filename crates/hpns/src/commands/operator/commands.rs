@@ -11,6 +11,7 @@ use super::arguments::{
 use super::client::{Client, Refused, encoded};
 use super::customers::{key, licence, server, tenant};
 use super::output::{confirm, items, lines};
+use super::report_files;
 use crate::commands::app_files;
 
 /// Runs a command. Who only writes files here needs no API.
@@ -28,7 +29,10 @@ pub(super) async fn run(command: &OperatorCommand) -> anyhow::Result<()> {
             AppCommand::Remove(options) => app_files::remove(options),
             AppCommand::Api(question) => app(question, &client()?).await,
         },
-        OperatorCommand::Sla(it) => sla(&it.command, &client()?).await,
+        OperatorCommand::Sla(it) => match &it.command {
+            SlaCommand::Verify { directory, signers } => report_files::verify(directory, signers),
+            command => sla(command, &client()?).await,
+        },
         OperatorCommand::Queue(_) => queue(&client()?).await,
         OperatorCommand::Audit(it) => audit(&it.command, &client()?).await,
         OperatorCommand::AdminToken(it) => admin_token(&it.command, &client()?).await,
@@ -64,6 +68,11 @@ async fn sla(command: &SlaCommand, client: &Client) -> anyhow::Result<()> {
             let hours = client.get(&path).await?;
             Ok(std::io::stdout().write_all(hours.as_str().unwrap_or_default().as_bytes())?)
         }
+        SlaCommand::Export { tenant, directory, month } => {
+            let path = format!("/tenants/{}/service-level/signed{}", encoded(tenant), query(month));
+            report_files::export(client, &path, directory).await
+        }
+        SlaCommand::Verify { directory, signers } => report_files::verify(directory, signers),
         SlaCommand::Tenants => {
             let mut tenants = items(client.get("/service-level/tenants").await?);
             for tenant in &mut tenants {

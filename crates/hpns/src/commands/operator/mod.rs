@@ -6,6 +6,7 @@ mod commands;
 mod customer_arguments;
 mod customers;
 mod output;
+mod report_files;
 mod table;
 
 use std::process::ExitCode;
