@@ -136,11 +136,16 @@ await page.waitForSelector("[role=alert]");
 await look(page, "erase-refused");
 
 // Every page with data.
-const pages = ["", "tenants", "apps", "queues", "test-push", "audit", "docs"];
+const pages = ["", "service-level", "tenants", "apps", "queues", "test-push", "audit", "docs"];
 for (const path of pages) {
   await page.goto(`${base}/${path}`);
   await look(page, path || "overview");
 }
+await page.goto(`${tenant}/service-level`);
+check("the first lines say whether the promise is kept", /The promise is kept\..*Our faults 0/s.test(await page.textContent("[role=status]")));
+await look(page, "tenant-service-level");
+await page.goto(`${tenant}/service-level?month=2020-02`);
+await look(page, "service-level-of-a-month-without-pushes");
 await page.goto(`${base}/audit`);
 await page.click("text=Check the whole log");
 await page.waitForSelector("[role=status]:has-text('No fault was found in what can be checked.')");
@@ -152,7 +157,7 @@ await look(page, "not-found");
 const phone = await open({ locale: "ko-KR", colorScheme: "dark", viewport: { width: 390, height: 844 }, isMobile: true });
 await signIn(phone);
 check("a Korean browser gets Korean", (await phone.textContent("h1")).includes("개요"));
-for (const path of [...pages, tenant.slice(base.length + 1)]) {
+for (const path of [...pages, tenant.slice(base.length + 1), `${tenant.slice(base.length + 1)}/service-level`]) {
   await phone.goto(`${base}/${path}`);
   await look(phone, `phone-${path.split("/")[0] || "overview"}`);
 }

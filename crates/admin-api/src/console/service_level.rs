@@ -133,10 +133,12 @@ fn figures(view: &View, report: &ServiceLevelReport) -> Markup {
             @if let Some(budget) = &report.budget {
                 div {
                     dt { (view.t("Error budget left")) }
-                    dd { (minutes(budget.left_seconds)) " / " (minutes(budget.seconds)) " min" }
-                    svg class="budget" viewBox="0 0 1000 12" preserveAspectRatio="none" role="img" aria-label=(view.t("Error budget left")) {
-                        rect class="all" x="0" y="0" width="1000" height="12" {}
-                        rect class="left" x="0" y="0" height="12" width=((1000 * budget.left_seconds).checked_div(budget.seconds).unwrap_or(1000)) {}
+                    dd {
+                        (minutes(budget.left_seconds)) " / " (minutes(budget.seconds)) " min"
+                        svg class="budget" viewBox="0 0 1000 12" preserveAspectRatio="none" role="img" aria-label=(view.t("Error budget left")) {
+                            rect class="all" x="0" y="0" width="1000" height="12" {}
+                            rect class="left" x="0" y="0" height="12" width=((1000 * budget.left_seconds).checked_div(budget.seconds).unwrap_or(1000)) {}
+                        }
                     }
                 }
             }
@@ -152,9 +154,9 @@ fn share(view: &View, name: &'static str, share: &ShareView) -> Markup {
             dt { (view.t(name)) }
             dd class=[share.is_kept.map(|kept| if kept { "kept" } else { "missed" })] {
                 @match share.ppm { Some(ppm) => { (percent(ppm)) } None => { "–" } }
-            }
-            @if let Some(objective) = share.objective_ppm {
-                p class="faint" { (view.t("promised")) " " (percent(objective.into())) }
+                @if let Some(objective) = share.objective_ppm {
+                    p class="faint" { (view.t("promised")) " " (percent(objective.into())) }
+                }
             }
         }
     }
