@@ -114,6 +114,25 @@ fn no_crate_brings_a_second_tls_or_crypto_back_end() {
     }
 }
 
+/// The short part of `make deny`: what it checks besides needs a tool of its own.
+#[test]
+fn every_dependency_may_be_used_and_comes_from_the_registry() {
+    let rules = std::fs::read_to_string(root().join("deny.toml")).unwrap();
+    let allowed = rules.split("allow = [").nth(1).unwrap().split(']').next().unwrap();
+    let allowed: BTreeSet<_> = allowed.split('"').skip(1).step_by(2).collect();
+    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec().unwrap();
+    let foreign: Vec<_> = metadata.packages.iter().filter(|package| package.source.is_some()).collect();
+    assert!(foreign.len() > 200 && allowed.contains("MIT"), "{} {allowed:?}", foreign.len());
+    for package in foreign {
+        let (name, source) = (&package.name, package.source.as_ref().unwrap());
+        assert!(source.is_crates_io(), "{name} comes from {source}");
+        let licence = package.license.clone().unwrap_or_default().replace('/', " OR ");
+        // `A OR B` may be used under either, `A AND B` under both.
+        let may = |one: &str| one.split(" AND ").all(|it| allowed.contains(it.trim_matches(['(', ')', ' '])));
+        assert!(licence.split(" OR ").any(may), "{name} is under {licence}");
+    }
+}
+
 #[test]
 fn every_fail_code_is_documented() {
     let api = std::fs::read_to_string(root().join("docs/API.md")).unwrap();
