@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust: a C compiler for the crypto back-end and SQLite, make, git,
-# curl, PostgreSQL, Redis, Chromium and Node.js (18 or later) for the pages, Python and ssh-keygen for reports, two packages of npm in
+# curl, PostgreSQL, Redis, Chromium and Node.js (18 or later) for the pages, Python and ssh-keygen for reports, Prometheus for rules, two packages of npm in
 # tests/console. As root it uses apt; otherwise it names what is missing. The servers that the packages would start are not started: tests run their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A package=([cc]=gcc [make]=make [curl]=curl [git]=git [chromium]=chromium [node]=nodejs [npm]=npm
-  [python3]=python3 [ssh-keygen]=openssh-client)
+  [python3]=python3 [ssh-keygen]=openssh-client [promtool]=prometheus)
 missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

@@ -149,3 +149,77 @@ async fn an_orderly_stop_writes_all_that_was_counted_and_leaves_no_gap() {
     assert!(report["total"]["latency_us"]["p50"].as_u64().unwrap() > 0);
     assert_eq!(report["gaps"], json!([]));
 }
+
+/// What Prometheus would make of an hour and a half in which so many of 10,000 pushes a minute failed by our fault, and so
+/// many calls were late: whether the page of the fast burn comes.
+fn rule_test(ours: u32, late: u32) -> String {
+    let series =
+        |name: &str, a_minute: u32| format!("      - {{ series: '{name}', values: '0+{a_minute}x90' }}\n");
+    let ends =
+        |class: &str, owner: &str| format!("hpns_push_ends_total{{class=\"{class}\",owner=\"{owner}\"}}");
+    let alert = |name: &str, fires: bool| {
+        let labels = "      - exp_labels: { severity: page }\n";
+        let expected = if fires { format!("        exp_alerts:\n    {labels}") } else { String::new() };
+        format!("      - eval_time: 80m\n        alertname: {name}\n{expected}")
+    };
+    [
+        "rule_files: [rules.yml]\ntests:\n  - interval: 1m\n    input_series:\n".to_owned(),
+        series(&ends("message", "none"), 10_000 - ours),
+        series(&ends("message", "ours"), ours),
+        series("hpns_push_in_time_total{class=\"message\"}", 10_000 - ours),
+        series(&ends("call", "none"), 1000),
+        series("hpns_push_in_time_total{class=\"call\"}", 1000 - late),
+        series("hpns_push_refusals_total{owner=\"ours\"}", 0),
+        series("hpns_push_refusals_total{owner=\"tenant\"}", 900),
+        "    alert_rule_test:\n".to_owned(),
+        alert("HpnsAvailabilityBurns1h", ours > 72),
+        alert("HpnsCallsInTimeBurns1h", late > 144),
+        alert("HpnsMessagesInTimeBurns1h", false),
+    ]
+    .concat()
+}
+
+#[test]
+fn the_rules_for_prometheus_fire_when_the_budget_burns_and_not_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let rules = run(&["sla", "rules"]);
+    assert!(rules.status.success(), "{}", String::from_utf8_lossy(&rules.stderr));
+    // What is said of an alert is for people; the tests ask which come.
+    let text = String::from_utf8(rules.stdout).unwrap();
+    std::fs::write(directory.path().join("full.yml"), &text).unwrap();
+    let promtool = |arguments: &[&str]| {
+        let output = Command::new("promtool").args(arguments).current_dir(directory.path()).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let (good, said) = promtool(&["check", "rules", "full.yml"]);
+    assert!(good, "{said}");
+    let is_said =
+        |line: &&str| ["annotations:", "summary:", "runbook:"].iter().all(|it| !line.trim().starts_with(it));
+    let plain: Vec<_> = text.lines().filter(is_said).collect();
+    std::fs::write(directory.path().join("rules.yml"), plain.join("\n")).unwrap();
+    for (ours, late) in [(0, 0), (71, 0), (80, 0), (0, 143), (0, 160), (500, 500)] {
+        std::fs::write(directory.path().join("test.yml"), rule_test(ours, late)).unwrap();
+        let (good, said) = promtool(&["test", "rules", "test.yml"]);
+        assert!(good, "{ours} {late}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn every_name_in_the_rules_is_one_that_a_gateway_shows_from_its_start() {
+    let deployment = Deployment::with("");
+    let shown = deployment.metrics().await;
+    let rules = String::from_utf8(run(&["sla", "rules"]).stdout).unwrap();
+
+    let names: std::collections::BTreeSet<_> = rules
+        .split(|it: char| !it.is_ascii_alphanumeric() && it != '_')
+        .filter(|it| it.ends_with("_total"))
+        .collect();
+
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in names {
+        assert!(shown.contains(&format!("{name}{{")), "{name} is not shown");
+    }
+}

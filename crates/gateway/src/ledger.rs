@@ -66,6 +66,10 @@ impl Ledger {
         })
     }
 
+    pub(crate) const fn objectives(&self) -> Objectives {
+        self.objectives
+    }
+
     /// Makes the sink of one more serving thread.
     pub(crate) fn thread(&self) -> Arc<ThreadLedger> {
         let thread = Arc::new(ThreadLedger {

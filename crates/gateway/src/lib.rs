@@ -18,6 +18,7 @@ mod face;
 mod faces;
 mod fair;
 mod ledger;
+mod level_metrics;
 mod outage;
 mod push_log;
 mod receipts;

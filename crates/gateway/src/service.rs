@@ -11,6 +11,7 @@ use crate::delivery::Pipeline;
 use crate::event::Sink;
 use crate::faces::mattermost;
 use crate::fair::FairQueue;
+use crate::level_metrics::LevelMetrics;
 use crate::state::{Gateway, Thread};
 use crate::usage::Usage;
 
@@ -30,8 +31,12 @@ impl Gateway {
         let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         let metrics = Arc::new(mattermost::Metrics::new());
-        let pipeline =
-            self.pipeline(queue, vec![Arc::clone(&metrics) as _, usage, self.ledger.thread()], tasks);
+        let level = LevelMetrics::new(self.ledger.objectives());
+        let pipeline = self.pipeline(
+            queue,
+            vec![Arc::clone(&metrics) as _, usage, self.ledger.thread(), Arc::new(level)],
+            tasks,
+        );
         with_credentials(mattermost::router(pipeline, metrics))
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod import;
 pub(crate) mod migrate;
 pub(crate) mod operator;
 pub(crate) mod rights;
+pub(crate) mod rules;
 pub(crate) mod seed;
 pub(crate) mod send;
 pub(crate) mod simulate;

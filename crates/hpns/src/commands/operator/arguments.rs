@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::customer_arguments::{KeyCommand, LicenceCommand, ServerCommand, TenantCommand};
 use crate::commands::app_files::{AddOptions, RemoveOptions};
+use crate::config::RoleOptions;
 
 /// Where the admin API is, and who asks.
 #[derive(Debug, Args)]
@@ -134,6 +135,10 @@ pub(crate) enum SlaCommand {
         #[arg(long, value_name = "FILE")]
         signers: PathBuf,
     },
+    /// Prints rules for Prometheus, made of this configuration's objectives: burn rates, and when they are worth waking
+    /// somebody. Asks nobody.
+    #[command(after_help = "Example:\n  hpns sla rules --config hpns.toml > /etc/prometheus/hpns.rules.yml")]
+    Rules(RoleOptions),
     /// Lists the tenants of the last hours: those with most failures that are not their own first.
     Tenants,
 }

@@ -12,7 +12,7 @@ use super::client::{Client, Refused, encoded};
 use super::customers::{key, licence, server, tenant};
 use super::output::{confirm, items, lines};
 use super::report_files;
-use crate::commands::app_files;
+use crate::commands::{app_files, rules};
 
 /// Runs a command. Who only writes files here needs no API.
 pub(super) async fn run(command: &OperatorCommand) -> anyhow::Result<()> {
@@ -31,6 +31,7 @@ pub(super) async fn run(command: &OperatorCommand) -> anyhow::Result<()> {
         },
         OperatorCommand::Sla(it) => match &it.command {
             SlaCommand::Verify { directory, signers } => report_files::verify(directory, signers),
+            SlaCommand::Rules(options) => rules::run(options),
             command => sla(command, &client()?).await,
         },
         OperatorCommand::Queue(_) => queue(&client()?).await,
@@ -72,7 +73,7 @@ async fn sla(command: &SlaCommand, client: &Client) -> anyhow::Result<()> {
             let path = format!("/tenants/{}/service-level/signed{}", encoded(tenant), query(month));
             report_files::export(client, &path, directory).await
         }
-        SlaCommand::Verify { directory, signers } => report_files::verify(directory, signers),
+        SlaCommand::Verify { .. } | SlaCommand::Rules(_) => Ok(()),
         SlaCommand::Tenants => {
             let mut tenants = items(client.get("/service-level/tenants").await?);
             for tenant in &mut tenants {
