@@ -48,6 +48,9 @@ pub struct Ledger {
 struct State {
     tallies: Tallies,
     unwritten: HashSet<ServiceLevelKey>,
+    /// The hour of the last write, and how often the clock has gone back to hours that are no longer held.
+    hour: u64,
+    generation: u32,
 }
 
 impl Ledger {
@@ -109,6 +112,13 @@ impl Ledger {
         let mut state = self.state.lock().await;
         // Taken before the counts: all that came before it is in them.
         let flushed = self.clock.now();
+        if hour_of(flushed) + 1 < state.hour {
+            // The clock went back: what comes may be of hours that were written and let go, and must not replace those.
+            self.write(&mut state, registry, flushed, true).await?;
+            state.tallies.clear();
+            state.generation += 1;
+        }
+        state.hour = hour_of(flushed);
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for thread in threads {
             for (key, tally) in std::mem::take(&mut *thread.lock()) {
@@ -116,8 +126,26 @@ impl Ledger {
                 state.unwritten.insert(key);
             }
         }
+        self.write(&mut state, registry, flushed, is_last).await?;
+        // The registry puts hours together two hours after they are over: they must not be written any more by then.
+        let oldest = hour_of(flushed).saturating_sub(1);
+        state.tallies.retain(|key, _| key.hour >= oldest);
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        state: &mut State,
+        registry: &dyn ServiceLevelLedger,
+        flushed: Timestamp,
+        is_last: bool,
+    ) -> Result<(), RegistryError> {
+        let name = match state.generation {
+            0 => self.process.clone(),
+            generation => format!("{}-{generation}", self.process),
+        };
         let mut process = LedgerProcess {
-            process: self.process.clone(),
+            process: name,
             region: self.region.clone(),
             began: self.began,
             flushed: self.began,
@@ -134,11 +162,7 @@ impl Ledger {
         // Only now: until here some of it was not written.
         process.flushed = flushed;
         process.ended = is_last.then_some(flushed);
-        registry.write_service_level(&process, &[]).await?;
-        // The registry puts hours together two hours after they are over: they must not be written any more by then.
-        let oldest = hour_of(flushed).saturating_sub(1);
-        state.tallies.retain(|key, _| key.hour >= oldest);
-        Ok(())
+        registry.write_service_level(&process, &[]).await
     }
 }
 
@@ -200,10 +224,10 @@ mod tests {
 
     const HOUR_MS: u64 = 3_600_000;
 
-    /// Keeps what was written as a registry does: a tally replaces the one before.
+    /// Keeps what was written as a registry does: a tally replaces the one of the same process before.
     #[derive(Default)]
     struct Registry {
-        rows: Mutex<Tallies>,
+        rows: Mutex<HashMap<(String, ServiceLevelKey), Tally>>,
         process: Mutex<Option<LedgerProcess>>,
         down: AtomicBool,
     }
@@ -218,7 +242,8 @@ mod tests {
             if self.down.load(Ordering::SeqCst) {
                 return Err(RegistryError::Timeout);
             }
-            self.rows.lock().unwrap().extend(tallies.iter().cloned());
+            let rows = tallies.iter().map(|(key, tally)| ((process.process.clone(), *key), tally.clone()));
+            self.rows.lock().unwrap().extend(rows);
             *self.process.lock().unwrap() = Some(process.clone());
             Ok(())
         }
@@ -228,7 +253,7 @@ mod tests {
         fn refused(&self, tenant: TenantId) -> u64 {
             let rows = self.rows.lock().unwrap();
             rows.iter()
-                .filter(|(key, _)| key.tenant == tenant)
+                .filter(|((_, key), _)| key.tenant == tenant)
                 .map(|(_, tally)| tally.bad(Owner::Tenant))
                 .sum()
         }
@@ -278,6 +303,24 @@ mod tests {
         assert!(ledger.state.lock().await.tallies.keys().all(|key| key.hour >= 500_002));
         let process = registry.process.lock().unwrap().clone().unwrap();
         assert_eq!((process.flushed, process.ended), (clock.now(), Some(clock.now())));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_goes_back_takes_nothing_from_what_was_written() {
+        let (clock, ledger, registry) = a_ledger();
+        let (thread, tenant) = (ledger.thread(), TenantId::new());
+        for hours in [0_u64, 1, 1, 1] {
+            clock.advance(Duration::from_hours(hours));
+            thread.refused(&refusal(Some(tenant)));
+            ledger.flush(&registry, false).await.unwrap();
+        }
+        clock.step_to(Timestamp::from_millis(500_000 * HOUR_MS));
+        for _ in 0..2 {
+            thread.refused(&refusal(Some(tenant)));
+            ledger.flush(&registry, false).await.unwrap();
+        }
+
+        assert_eq!(registry.refused(tenant), 6);
     }
 
     #[test]

@@ -114,6 +114,11 @@ impl ManualClock {
         self.1.fetch_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
+    /// Lets the clock show another time, as a machine's may be set.
+    pub fn step_to(&self, time: Timestamp) {
+        self.0.store(time.0, Ordering::SeqCst);
+    }
+
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.store(self.now().plus(by).0, Ordering::SeqCst);

@@ -77,16 +77,22 @@ pub(crate) fn report(
 
 /// Nothing to take a share of keeps every promise.
 fn share(good: u64, of: u64, objective: Option<PartsPerMillion>) -> ShareView {
-    let ppm = (good * MILLION).checked_div(of);
+    let ppm = of_times(good, MILLION, of);
     let is_kept = objective.map(|objective| ppm.is_none_or(|ppm| ppm >= u64::from(objective)));
     ShareView { good, of, ppm, objective_ppm: objective, is_kept }
+}
+
+/// `count × times / of`, rounded down, however large; nothing of nothing.
+fn of_times(count: u64, times: u64, of: u64) -> Option<u64> {
+    let share = (u128::from(count) * u128::from(times)).checked_div(u128::from(of))?;
+    Some(u64::try_from(share).unwrap_or(u64::MAX))
 }
 
 /// What may fail by our fault in a month, in seconds of it: as much as the pushes that did fail are of those that may.
 fn budget(bad: u64, valid: u64, objective: PartsPerMillion, hours: u64) -> BudgetView {
     let allowed_ppm = MILLION - u64::from(objective);
     let seconds = hours * 3600 * allowed_ppm / MILLION;
-    let spent_ppm = (bad * MILLION * MILLION).checked_div(valid * allowed_ppm).unwrap_or_default();
+    let spent_ppm = of_times(bad, MILLION * MILLION, valid.saturating_mul(allowed_ppm)).unwrap_or_default();
     let left_seconds = seconds * MILLION.saturating_sub(spent_ppm) / MILLION;
     BudgetView { seconds, left_seconds, spent_ppm }
 }
@@ -214,6 +220,15 @@ mod tests {
             (None, true, Some(980_000))
         );
         assert_eq!(of(&[], Some(Objectives::default())).is_kept, Some(true));
+    }
+
+    #[test]
+    fn a_month_of_a_thousand_times_twenty_thousand_a_second_is_computed_too() {
+        let all = 1000 * 20_000 * 86_400 * 31;
+        let spent = budget(all / 1000, all, 999_500, 744).spent_ppm;
+        let whole = share(all - all / 1000, all, Some(999_500));
+
+        assert_eq!((spent, whole.ppm, whole.is_kept), (2 * MILLION, Some(999_000), Some(false)));
     }
 
     #[test]
