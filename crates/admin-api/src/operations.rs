@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use dispatch_stream::{AppQueueState, ProcessState};
 use push_domain::{AppId, Audience, DeviceToken, LicenceId, TenantId, Timestamp};
-use tenant_registry::{AuditContext, DeviceState, IssuedKey, Licence, LicenceDraft, Tenant, TenantQuery};
+use tenant_registry::{
+    AuditContext, DeviceState, IssuedKey, Licence, LicenceDraft, Standing, Tenant, TenantQuery,
+};
 
 use crate::failure::{Failure, invalid, missing};
 use crate::identity::Identity;
@@ -35,7 +37,10 @@ impl Admin {
             return Ok(());
         }
         let licences = self.registry.licences_of(draft.tenant).await?;
-        let others = licences.iter().filter(|it| known.is_none_or(|known| known.id != it.id));
+        let now = self.now();
+        let others = licences.iter().filter(|it| {
+            known.is_none_or(|known| known.id != it.id) && it.standing(now) != Standing::Expired
+        });
         let beside: Vec<_> = others.map(|it| it.terms.plan).collect();
         match draft.plan_refusal(&self.region, &beside) {
             Some((field, rule)) => Err(invalid(field, rule)),

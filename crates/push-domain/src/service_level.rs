@@ -46,7 +46,8 @@ impl Objectives {
             ("calls_in_time_ppm", self.calls_in_time_ppm),
             ("messages_in_time_ppm", self.messages_in_time_ppm),
         ] {
-            InvalidSetting::out_of(&(500_000..=999_999), key, &share)?;
+            // Below, the fastest burn rate that is worth waking somebody could not be reached.
+            InvalidSetting::out_of(&(950_000..=999_999), key, &share)?;
         }
         InvalidSetting::out_of(&(1..=25_000), "call_ms", &self.call_ms)?;
         InvalidSetting::out_of(&(1..=25_000), "message_ms", &self.message_ms)

@@ -74,11 +74,17 @@ impl LicenceDraft {
                 "is more than the plan allows: a test licence has 1,000 at most",
             ));
         }
+        if self.burst > terms.max_burst {
+            return Some(("burst", "is more than the plan allows: a test licence has 2,000 at most"));
+        }
         let mixes = |plan: Plan, others: &[Plan]| {
             plan == Plan::Test && others.iter().any(|other| !other.terms().test_tier)
         };
         if mixes(self.plan, beside) || (!terms.test_tier && beside.contains(&Plan::Test)) {
-            return Some(("plan", "test cannot stand beside cloud"));
+            return Some((
+                "plan",
+                "test cannot stand beside cloud; the test licence can be given another plan",
+            ));
         }
         None
     }

@@ -31,6 +31,8 @@ pub struct PlanTerms {
     pub service_level: bool,
     /// Most pushes a second that a licence may allow.
     pub max_rate_per_second: u32,
+    /// Most pushes at once that a licence may allow.
+    pub max_burst: u32,
     /// Turns in the queue for one of a test licence, while others wait.
     pub weight: u32,
 }
@@ -62,6 +64,7 @@ impl Plan {
             test_tier: true,
             service_level: true,
             max_rate_per_second: 1_000_000,
+            max_burst: 2_000_000,
             weight: 2,
         };
         match self {
@@ -69,6 +72,7 @@ impl Plan {
                 chooses_regions: false,
                 service_level: false,
                 max_rate_per_second: 1000,
+                max_burst: 2000,
                 weight: 1,
                 ..licensed
             },
@@ -125,6 +129,8 @@ mod tests {
             }
             let fast = LicenceDraft { rate_per_second: 1001, ..draft(plan) };
             assert_eq!(refused(&fast, &[]), expected(plan != Plan::Test, "rate_per_second"), "{plan:?}");
+            let much = LicenceDraft { burst: 2001, ..draft(plan) };
+            assert_eq!(refused(&much, &[]), expected(plan != Plan::Test, "burst"), "{plan:?}");
         }
     }
 
@@ -143,7 +149,7 @@ mod tests {
         for plan in Plan::ALL {
             let terms = plan.terms();
             let row = format!(
-                "| `{}` | {} | {} | {} | {} | {} | {} | {} |",
+                "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |",
                 plan.as_str(),
                 terms.faces.join(", "),
                 says(terms.id_only),
@@ -151,6 +157,7 @@ mod tests {
                 says(terms.test_tier),
                 says(terms.service_level),
                 terms.max_rate_per_second,
+                terms.max_burst,
                 terms.weight,
             );
             assert!(guide.contains(&row), "docs/OPERATORS.md has no row {row}");

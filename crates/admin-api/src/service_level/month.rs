@@ -34,7 +34,11 @@ impl Month {
             Some(Self { year: year.parse().ok()?, month: month.try_into().ok()? })
         };
         let month = read().filter(|month| month.year >= 1970);
-        month.ok_or_else(|| invalid("month", "has to be a year and a month, such as 2026-11"))
+        let month = month.ok_or_else(|| invalid("month", "has to be a year and a month, such as 2026-11"))?;
+        if month.hours().0 > hour_of(now) {
+            return Err(invalid("month", "has not begun yet"));
+        }
+        Ok(month)
     }
 
     /// The first hour, and the first of the next month.
@@ -78,9 +82,9 @@ mod tests {
         assert_eq!((until - from, until), (31 * 24, month.hours().0));
         assert_eq!(month.previous().next(), month);
 
-        let february = Month::parse(Some("2028-02"), now).unwrap().hours();
+        let february = Month::parse(Some("2024-02"), now).unwrap().hours();
         assert_eq!(february.1 - february.0, 29 * 24);
-        for wrong in ["2027", "2027-13", "2027-1", "27-01", "2027-01-01", "1969-12", "x"] {
+        for wrong in ["2027", "2027-13", "2027-1", "27-01", "2027-01-01", "1969-12", "x", "2027-02"] {
             assert!(Month::parse(Some(wrong), now).is_err(), "{wrong}");
         }
     }

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use push_domain::{Owner, Tally, Timestamp};
-use tenant_registry::{ServiceLevelRow, Standing, Tenant, everybody, hour_of, nobody};
+use tenant_registry::{ServiceLevelRow, Tenant, everybody, hour_of, nobody};
 use tracing::warn;
 
 use super::{Month, Subject, hours_csv, report};
@@ -30,10 +30,12 @@ impl Admin {
         month: Month,
     ) -> Result<ServiceLevelReport, Failure> {
         let licences = self.registry.licences_of(tenant.id).await?;
-        let now = self.now();
-        let promised = licences.iter().any(|licence| {
-            let stands = matches!(licence.standing(now), Standing::Active | Standing::Grace { .. });
-            stands && licence.terms.plan.terms().service_level
+        let (from, until) = month.hours();
+        // By the licences of today, whether or not they stand now: a suspension takes nothing from a month that was promised.
+        let promised = licences.iter().map(|licence| &licence.terms).any(|terms| {
+            let begins = hour_of(terms.not_before) < until;
+            let lasts = terms.grace_until().is_none_or(|end| hour_of(end) >= from);
+            begins && lasts && terms.plan.terms().service_level
         });
         let subject = Subject {
             id: tenant.id.to_string(),

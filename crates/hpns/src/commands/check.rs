@@ -40,6 +40,12 @@ pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report { broken: 0 };
     report.good("configuration", &format!("{} can be read", shown(options.config.config.as_deref())))?;
+    for (before, now) in &config.renamed {
+        report.good(
+            "configuration",
+            &format!("`{before}` is called `{now}` now: the next version does not know the old name"),
+        )?;
+    }
     check_files(&config, &mut report)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     match ListenerTls::load(&config) {

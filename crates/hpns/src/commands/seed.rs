@@ -28,7 +28,7 @@ pub(crate) struct SeedOptions {
     #[arg(long, default_value_t = 0)]
     pub(crate) devices: u32,
     /// Also makes up so many days of what became of their pushes, as the service-level pages show it.
-    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    #[arg(long, value_name = "DAYS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=400))]
     pub(crate) history: u32,
     /// Prints no keys.
     #[arg(long)]

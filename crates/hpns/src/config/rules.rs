@@ -1,5 +1,7 @@
 //! Validation across settings: the rules that no type can keep.
 
+use std::net::SocketAddr;
+
 use push_domain::InvalidSetting;
 
 use super::{AppConfig, Config, CredentialsConfig, ServerConfig};
@@ -33,9 +35,10 @@ impl Config {
         ] {
             checked.map_err(|refused| refused.within(section))?;
         }
-        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_plain =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         let region = (1..=16).contains(&self.region.len()) && is_plain(&self.region);
-        InvalidSetting::unless(region, "region", "has to be 1 to 16 letters and digits")?;
+        InvalidSetting::unless(region, "region", "has to be 1 to 16 small letters and digits")?;
         let slots = self.worker.slots >= self.dispatch.lanes.len();
         InvalidSetting::unless(slots, "worker.slots", "has to be at least 1 for each lane")?;
         self.validate_listeners()?;
@@ -51,9 +54,13 @@ impl Config {
             ("health.listen", Some(self.health.listen)),
         ];
         for (at, (name, address)) in listeners.iter().enumerate() {
+            let clash = |one: SocketAddr, other: SocketAddr| {
+                let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+                one.port() != 0 && one.port() == other.port() && (everywhere || one.ip() == other.ip())
+            };
             let same = listeners[..at]
                 .iter()
-                .find(|(_, other)| address.is_some_and(|address| address.port() != 0) && other == address);
+                .find(|(_, other)| address.zip(*other).is_some_and(|(address, other)| clash(address, other)));
             if let Some((other, _)) = same {
                 return Err(InvalidSetting::new(name, format!("and `{other}` have to differ")));
             }

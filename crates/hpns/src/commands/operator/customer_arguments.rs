@@ -107,7 +107,7 @@ pub(crate) enum LicenceCommand {
         #[arg(long = "terms", value_name = "VERSION", requires = "accepted_by")]
         version: Option<String>,
         /// Who accepted them.
-        #[arg(long)]
+        #[arg(long, requires = "version")]
         accepted_by: Option<String>,
     },
     /// Changes a licence; what is not named stays.

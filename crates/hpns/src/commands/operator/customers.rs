@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use anyhow::ensure;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, encoded};
@@ -120,6 +121,11 @@ pub(super) async fn licence(command: &LicenceCommand, client: &Client) -> anyhow
         }
         LicenceCommand::Show { licence } => client.thing(&client.get(&path(licence)).await?),
         LicenceCommand::Create { tenant, terms, version, accepted_by } => {
+            // Before anything is made: a licence whose terms are refused would stay.
+            for (option, text, most) in [("--terms", version, 40), ("--accepted-by", accepted_by, 200)] {
+                let length = text.as_ref().map_or(1, |text| text.trim().chars().count());
+                ensure!((1..=most).contains(&length), "{option} has to be 1 to {most} characters long");
+            }
             let mut fields = Map::new();
             fields.insert("plan".into(), "professional".into());
             fields.insert("regions".into(), json!([]));
