@@ -86,9 +86,15 @@ pub fn verify(message: &[u8], signature: &str, signers: &str) -> bool {
     UnparsedPublicKey::new(&ED25519, key).verify(&signed(message), &code).is_ok()
 }
 
+/// A signer's line is what we write ourselves: a name, for which use, the key. Others (comments, authorities, options that
+/// limit a key) name no signer.
 fn is_signer(line: &str, key: &[u8]) -> bool {
-    let digits = line.split_whitespace().skip_while(|part| *part != "ssh-ed25519").nth(1);
-    digits.and_then(|digits| BASE64.decode(digits.as_bytes()).ok()).is_some_and(|known| known == key)
+    let mut parts = line.split_whitespace();
+    let is_name = parts.next().is_some_and(|name| !name.starts_with('#'));
+    let is_for_reports = parts.next() == Some(&*format!("namespaces=\"{NAMESPACE}\""));
+    let is_ed25519 = parts.next().map(str::as_bytes) == Some(ALGORITHM);
+    let known = parts.next().and_then(|digits| BASE64.decode(digits.as_bytes()).ok());
+    is_name && is_for_reports && is_ed25519 && known.is_some_and(|known| known == key)
 }
 
 #[cfg(test)]
@@ -110,6 +116,25 @@ mod tests {
         assert!(!verify(b"report", &sign(&other, b"report"), &signers));
         assert!(!verify(b"report", &signature.replacen('A', "B", 1), &signers));
         assert!(!verify(b"report", "", &signers));
+    }
+
+    #[test]
+    fn a_line_that_is_a_comment_or_limits_the_key_names_no_signer() {
+        let pair = a_pair(1);
+        let (signature, line) = (sign(&pair, b"report"), allowed_signer("hpns", &pair));
+        let with = |options: &str| line.replace("namespaces=\"sla-report@hpns\"", options);
+
+        for line in [
+            format!("#{line}"),
+            format!("# {line}"),
+            with(""),
+            with("namespaces=\"file\""),
+            with("cert-authority"),
+            with("valid-before=\"20200101\" namespaces=\"sla-report@hpns\""),
+        ] {
+            assert!(!verify(b"report", &signature, &line), "{line}");
+        }
+        assert!(verify(b"report", &signature, &format!("# the keys\n\n{line}")));
     }
 
     proptest::proptest! {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use push_domain::{Clock, Objectives, Tally, TenantId, Timestamp};
 use tenant_registry::{
-    LedgerProcess, RegistryError, ServiceLevelKey, ServiceLevelLedger, everybody, hour_of, nobody,
+    HOURS_HELD, LedgerProcess, RegistryError, ServiceLevelKey, ServiceLevelLedger, everybody, hour_of, nobody,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -17,8 +17,13 @@ use crate::event::{Answered, Refused, Sink};
 
 /// What was counted is written so often: a crash loses no more.
 const FLUSH: Duration = Duration::from_secs(10);
-/// Tallies of an hour in one thread. More tenants are counted together, as nobody's.
+/// Where a write takes long it is made less often, so that it takes no more than a twentieth of the time; at most so seldom.
+const SLOWEST: Duration = Duration::from_mins(5);
+const PART: u32 = 20;
+/// Tallies in one thread between two writes. More tenants are counted together, as nobody's.
 const MOST: usize = 30_000;
+/// Tallies of all hours that may still be written, also of those that passed while the registry was away; the same of more.
+const MOST_HELD: usize = 200_000;
 /// So many rows are written in one transaction.
 const BATCH: usize = 500;
 
@@ -48,6 +53,8 @@ pub struct Ledger {
 struct State {
     tallies: Tallies,
     unwritten: HashSet<ServiceLevelKey>,
+    /// Until when all that was counted is written.
+    flushed: Option<Timestamp>,
     /// The hour of the last write, and how often the clock has gone back to hours that are no longer held.
     hour: u64,
     generation: u32,
@@ -84,27 +91,32 @@ impl Ledger {
         thread
     }
 
-    /// Writes what was counted every ten seconds, until `stop`; what is left then is left to [`Ledger::close`].
+    /// Writes what was counted every ten seconds, until `end`; what is left then is left to [`Ledger::close`].
     pub async fn keep_written(
         self: Arc<Self>,
         registry: Arc<dyn ServiceLevelLedger>,
-        stop: CancellationToken,
+        end: CancellationToken,
     ) {
         loop {
+            let began = tokio::time::Instant::now();
             if let Err(error) = self.flush(&*registry, false).await {
                 metrics::counter!("service_level_write_failures_total").increment(1);
                 warn!(%error, "what became of pushes cannot be written; it will be tried again");
             }
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(FLUSH) => {}
+                () = end.cancelled() => return,
+                () = tokio::time::sleep((began.elapsed() * PART).clamp(FLUSH, SLOWEST)) => {}
             }
         }
     }
 
-    /// Writes the last of it, and that nothing more will come.
-    pub async fn close(&self, registry: &dyn ServiceLevelLedger) -> Result<(), RegistryError> {
-        self.flush(registry, true).await
+    /// Writes the last of it, and, if all pushes are told, that nothing is missing.
+    pub async fn close(
+        &self,
+        registry: &dyn ServiceLevelLedger,
+        all_told: bool,
+    ) -> Result<(), RegistryError> {
+        self.flush(registry, all_told).await
     }
 
     /// Adds up what the threads have counted, and writes what has changed. What cannot be written stays for the next time.
@@ -121,15 +133,16 @@ impl Ledger {
         state.hour = hour_of(flushed);
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for thread in threads {
-            for (key, tally) in std::mem::take(&mut *thread.lock()) {
-                for key in [key, ServiceLevelKey { tenant: everybody(), ..key }] {
-                    state.tallies.entry(key).or_default().add(&tally);
-                    state.unwritten.insert(key);
-                }
+            // Not in the head of the loop, which would hold the lock, and the thread, as long as it runs.
+            let counted = std::mem::take(&mut *thread.lock());
+            for (key, tally) in counted {
+                state.add(key, &tally);
+                state.add(ServiceLevelKey { tenant: everybody(), ..key }, &tally);
             }
         }
+        state.forget_before(hour_of(flushed).saturating_sub(HOURS_HELD));
         self.write(&mut state, registry, flushed, is_last).await?;
-        // The registry puts hours together two hours after they are over: they must not be written any more by then.
+        // The registry puts hours together when it is told of the second one after them: none is written after that.
         let oldest = hour_of(flushed).saturating_sub(1);
         state.tallies.retain(|key, _| key.hour >= oldest);
         Ok(())
@@ -150,7 +163,7 @@ impl Ledger {
             process: name,
             region: self.region.clone(),
             began: self.began,
-            flushed: self.began,
+            flushed: state.flushed.unwrap_or(self.began),
             ended: None,
         };
         let unwritten: Vec<_> = state.unwritten.iter().copied().collect();
@@ -164,7 +177,26 @@ impl Ledger {
         // Only now: until here some of it was not written.
         process.flushed = flushed;
         process.ended = is_last.then_some(flushed);
-        registry.write_service_level(&process, &[]).await
+        registry.write_service_level(&process, &[]).await?;
+        state.flushed = Some(flushed);
+        Ok(())
+    }
+}
+
+impl State {
+    /// Adds what a thread counted. Where no more tallies fit, it is nobody's.
+    fn add(&mut self, mut key: ServiceLevelKey, tally: &Tally) {
+        if self.tallies.len() >= MOST_HELD && !self.tallies.contains_key(&key) && key.tenant != everybody() {
+            key.tenant = nobody();
+        }
+        self.tallies.entry(key).or_default().add(tally);
+        self.unwritten.insert(key);
+    }
+
+    /// Gives up what could not be written in so long: the registry has put that hour together without it.
+    fn forget_before(&mut self, hour: u64) {
+        self.unwritten.retain(|key| key.hour >= hour);
+        self.tallies.retain(|key, _| key.hour >= hour);
     }
 }
 
@@ -229,7 +261,7 @@ mod tests {
     #[derive(Default)]
     struct Registry {
         rows: Mutex<HashMap<(String, ServiceLevelKey), Tally>>,
-        process: Mutex<Option<LedgerProcess>>,
+        told: Mutex<Vec<LedgerProcess>>,
         down: AtomicBool,
     }
 
@@ -245,7 +277,7 @@ mod tests {
             }
             let rows = tallies.iter().map(|(key, tally)| ((process.process.clone(), *key), tally.clone()));
             self.rows.lock().unwrap().extend(rows);
-            *self.process.lock().unwrap() = Some(process.clone());
+            self.told.lock().unwrap().push(process.clone());
             Ok(())
         }
     }
@@ -298,12 +330,49 @@ mod tests {
             ledger.flush(&registry, false).await.unwrap();
             clock.advance(Duration::from_hours(1));
         }
-        ledger.close(&registry).await.unwrap();
+        ledger.close(&registry, true).await.unwrap();
 
         assert_eq!(registry.refused(tenant), 3);
         assert!(ledger.state.lock().await.tallies.keys().all(|key| key.hour >= 500_002));
-        let process = registry.process.lock().unwrap().clone().unwrap();
+        let process = registry.told.lock().unwrap().pop().unwrap();
         assert_eq!((process.flushed, process.ended), (clock.now(), Some(clock.now())));
+    }
+
+    #[tokio::test]
+    async fn until_when_all_is_written_is_never_taken_back() {
+        let (clock, ledger, registry) = a_ledger();
+        let thread = ledger.thread();
+        for _ in 0..3 {
+            clock.advance(Duration::from_mins(1));
+            (0..BATCH).for_each(|_| thread.refused(&refusal(Some(TenantId::new()))));
+            ledger.flush(&registry, false).await.unwrap();
+        }
+
+        let told: Vec<_> = registry.told.lock().unwrap().iter().map(|it| it.flushed).collect();
+        assert!(told.len() > 6 && told.is_sorted(), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn while_the_registry_is_away_what_is_held_is_bounded() {
+        let (clock, ledger, registry) = a_ledger();
+        let (thread, tenant) = (ledger.thread(), TenantId::new());
+        registry.down.store(true, Ordering::SeqCst);
+        for _ in 0..30 {
+            thread.refused(&refusal(Some(tenant)));
+            (0..10_000).for_each(|_| thread.refused(&refusal(Some(TenantId::new()))));
+            assert!(ledger.flush(&registry, false).await.is_err());
+            clock.advance(Duration::from_hours(1));
+        }
+        let state = ledger.state.lock().await;
+        assert!(state.tallies.len() <= MOST_HELD + 100, "{}", state.tallies.len());
+        assert_eq!(state.unwritten.len(), state.tallies.len());
+        drop(state);
+
+        registry.down.store(false, Ordering::SeqCst);
+        ledger.flush(&registry, false).await.unwrap();
+        assert_eq!(registry.refused(everybody()), HOURS_HELD * 10_001);
+        let late = registry.rows.lock().unwrap().keys().all(|(_, key)| key.hour >= 500_030 - HOURS_HELD);
+        assert!(late, "hours that the registry has put together were written");
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ use crate::{DeliveryLedger, DeviceActivity, DeviceState, RegistryError};
 /// How many devices are remembered as written, and how many activities wait at most.
 const MAX_REMEMBERED: usize = 262_144;
 const MAX_WAITING: usize = 16_384;
+/// So many are recorded at once.
+const BATCH: usize = 1024;
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Batching writer of device activity. A device costs one write a day, and one when its state changes.
@@ -70,30 +72,32 @@ impl LedgerWriter {
         state.waiting.push_back(activity());
     }
 
-    /// Writes what waits, in batches. On failure the batch waits for the next flush.
+    /// Writes what waits, in batches. On failure what is not written waits for the next flush.
     pub async fn flush(&self) -> Result<(), RegistryError> {
-        loop {
-            let batch: Vec<_> = {
-                let mut state = self.lock();
-                let size = state.waiting.len().min(1024);
-                state.waiting.drain(..size).collect()
-            };
-            if batch.is_empty() {
-                return Ok(());
-            }
-            if let Err(error) = self.ledger.record(&batch).await {
-                let mut state = self.lock();
-                let room = MAX_WAITING.saturating_sub(state.waiting.len());
-                let mut batch = batch;
-                for forgotten in batch.drain(room.min(batch.len())..) {
-                    state.written.remove(&hash_prefix(forgotten.device));
-                    state.written_before.remove(&hash_prefix(forgotten.device));
-                }
-                for activity in batch.into_iter().rev() {
-                    state.waiting.push_front(activity);
-                }
+        let mut waiting = Vec::from(std::mem::take(&mut self.lock().waiting));
+        // In the order in which the database has them: neighbours lie on one page, which is then read and written once. A
+        // stable sort: what a device did last stays last.
+        waiting.sort_by_key(|activity| (activity.tenant.uuid(), *activity.device.as_bytes()));
+        let mut written = 0;
+        for batch in waiting.chunks(BATCH) {
+            if let Err(error) = self.ledger.record(batch).await {
+                self.put_back(waiting.split_off(written));
                 return Err(error);
             }
+            written += batch.len();
+        }
+        Ok(())
+    }
+
+    fn put_back(&self, mut unwritten: Vec<DeviceActivity>) {
+        let mut state = self.lock();
+        let room = MAX_WAITING.saturating_sub(state.waiting.len());
+        for forgotten in unwritten.drain(room.min(unwritten.len())..) {
+            state.written.remove(&hash_prefix(forgotten.device));
+            state.written_before.remove(&hash_prefix(forgotten.device));
+        }
+        for activity in unwritten.into_iter().rev() {
+            state.waiting.push_front(activity);
         }
     }
 

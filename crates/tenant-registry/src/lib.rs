@@ -53,8 +53,8 @@ pub use postgres::{PostgresLedger, PostgresRegistry};
 pub use retention::run_device_retention;
 pub use rights::RightsReport;
 pub use service_level::{
-    DAYS_KEPT, HOURS_KEPT_DAYS, LedgerProcess, ServiceLevelAdmin, ServiceLevelKey, ServiceLevelLedger,
-    ServiceLevelRow, everybody, hour_of, nobody,
+    DAYS_KEPT, HOURS_HELD, HOURS_KEPT_DAYS, LedgerProcess, ServiceLevelAdmin, ServiceLevelKey,
+    ServiceLevelLedger, ServiceLevelRow, everybody, hour_of, nobody,
 };
 pub use snapshot::{Changes, Permit, Refusal, Snapshot};
 pub use sqlite::SqliteRegistry;

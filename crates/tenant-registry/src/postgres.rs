@@ -46,6 +46,7 @@ pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
     "0005_proof",
     "0006_rights",
     "0007_service_level",
+    "0008_service_level_merging",
 };
 /// The version of the schema since which what grants anything is signed.
 const SIGNED_SINCE: i64 = 6;
@@ -291,7 +292,7 @@ async fn check_keys(pool: &PgPool, keys: &Keys) -> Result<(), RegistryError> {
 
 read_sql!(PostgresRegistry, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 tenant_sql!(PostgresRegistry, Postgres);
-service_level_sql!(PostgresRegistry);
+service_level_sql!(PostgresRegistry, Postgres);
 insert_sql!(PostgresRegistry, Postgres);
 seed_sql!(PostgresRegistry);
 licence_sql!(PostgresRegistry, Postgres);

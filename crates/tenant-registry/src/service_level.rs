@@ -1,5 +1,7 @@
 //! Service-level ledger: what became of pushes, by hour, tenant, provider and class.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
 use push_domain::{Provider, Tally, TenantId, Timestamp, TrafficClass};
 use uuid::Uuid;
@@ -11,6 +13,12 @@ use crate::row::row;
 pub const HOURS_KEPT_DAYS: u64 = 45;
 /// Days are kept for thirteen months.
 pub const DAYS_KEPT: u64 = 400;
+
+/// A process writes the hour that runs and the one before, and what it could not write: no older than so many hours. One
+/// that has told nothing for [`SILENT_HOURS`] writes nothing of that time any more.
+pub const HOURS_HELD: u64 = 20;
+/// After so many hours of silence what a process has written is put together as if it had ended.
+const SILENT_HOURS: u64 = 24;
 
 /// Whose pushes of what kind a tally is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,12 +118,12 @@ pub trait ServiceLevelAdmin: Send + Sync {
 row! {
     /// A row of `service_level`.
     pub(crate) struct StoredTally {
-        tenant_id: Uuid,
-        hour: i64,
-        span: i16,
-        provider: String,
-        class: String,
-        tally: Vec<u8>,
+        pub(crate) tenant_id: Uuid,
+        pub(crate) hour: i64,
+        pub(crate) span: i16,
+        pub(crate) provider: String,
+        pub(crate) class: String,
+        pub(crate) tally: Vec<u8>,
     }
 }
 
@@ -131,10 +139,59 @@ row! {
 }
 
 impl StoredTally {
-    /// What tells rows of one tenant and hour apart.
-    pub(crate) fn kind(&self) -> (&str, &str) {
-        (&self.provider, &self.class)
+    /// What the row says; nothing where a later version wrote it in words of its own.
+    fn read(&self) -> Option<ServiceLevelRow> {
+        let provider = Provider::ALL.into_iter().find(|it| it.label() == self.provider);
+        let class = TrafficClass::ALL.into_iter().find(|it| it.label() == self.class);
+        let is_known = |label: &str, is_one: bool| if label.is_empty() || is_one { Some(()) } else { None };
+        is_known(&self.provider, provider.is_some())?;
+        is_known(&self.class, class.is_some())?;
+        let tenant = TenantId::from_uuid(self.tenant_id);
+        let key = ServiceLevelKey { tenant, hour: u64::try_from(self.hour).ok()?, provider, class };
+        Some(ServiceLevelRow {
+            key,
+            span: u64::try_from(self.span).ok()?,
+            tally: Tally::decode(&self.tally)?,
+        })
     }
+}
+
+/// Before which hour all are over for every process that tells, and since when one that does not is silent.
+pub(crate) fn over(now: Timestamp) -> (u64, Timestamp) {
+    let silent = now.millis().saturating_sub(SILENT_HOURS * 3_600_000);
+    (hour_of(now).saturating_sub(2), Timestamp::from_millis(silent))
+}
+
+/// Before which hour all are old: a whole day at a time.
+pub(crate) const fn old(now: Timestamp) -> u64 {
+    (hour_of(now) / 24).saturating_sub(HOURS_KEPT_DAYS) * 24
+}
+
+/// The longer spans that rows belong to: of which tenant, and their first hours.
+pub(crate) fn longer(rows: &[StoredTally], span: i16) -> Vec<(Uuid, i64)> {
+    let first = |row: &StoredTally| (row.tenant_id, row.hour - row.hour % i64::from(span));
+    rows.iter().map(first).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Adds rows up to longer ones. What cannot be read is moved there as it is: the version that wrote it can.
+pub(crate) fn put_together(rows: Vec<StoredTally>, span: i16) -> Vec<StoredTally> {
+    let mut sums = BTreeMap::<_, Tally>::new();
+    let mut together = Vec::new();
+    for mut row in rows {
+        row.hour -= row.hour % i64::from(span);
+        row.span = span;
+        match row.read() {
+            Some(read) => {
+                sums.entry((row.tenant_id, row.hour, row.provider, row.class)).or_default().add(&read.tally);
+            }
+            None => together.push(row),
+        }
+    }
+    let summed = |((tenant_id, hour, provider, class), tally): ((Uuid, i64, String, String), Tally)| {
+        StoredTally { tenant_id, hour, span, provider, class, tally: tally.encode() }
+    };
+    together.extend(sums.into_iter().map(summed));
+    together
 }
 
 pub(crate) fn provider_label(provider: Option<Provider>) -> &'static str {
@@ -149,20 +206,13 @@ pub(crate) fn class_label(class: Option<TrafficClass>) -> &'static str {
 pub(crate) fn summed(stored: Vec<StoredTally>) -> Vec<ServiceLevelRow> {
     let mut rows: Vec<ServiceLevelRow> = Vec::new();
     for row in stored {
-        let Some(tally) = Tally::decode(&row.tally) else {
+        let Some(row) = row.read() else {
             metrics::counter!("service_level_unreadable_rows_total").increment(1);
             continue;
         };
-        let key = ServiceLevelKey {
-            tenant: TenantId::from_uuid(row.tenant_id),
-            hour: u64::try_from(row.hour).unwrap_or_default(),
-            provider: Provider::ALL.into_iter().find(|it| it.label() == row.provider),
-            class: TrafficClass::ALL.into_iter().find(|it| it.label() == row.class),
-        };
-        let span = u64::try_from(row.span).unwrap_or(1);
-        match rows.last_mut().filter(|last| last.key == key && last.span == span) {
-            Some(last) => last.tally.add(&tally),
-            None => rows.push(ServiceLevelRow { key, span, tally }),
+        match rows.last_mut().filter(|last| last.key == row.key && last.span == row.span) {
+            Some(last) => last.tally.add(&row.tally),
+            None => rows.push(row),
         }
     }
     rows
@@ -178,5 +228,31 @@ impl From<StoredProcess> for LedgerProcess {
             flushed: moment(row.flushed),
             ended: row.ended.map(moment),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(provider: &str, class: &str, tally: Vec<u8>) -> StoredTally {
+        let tenant_id = Uuid::from_u128(7);
+        StoredTally { tenant_id, hour: 49, span: 1, provider: provider.into(), class: class.into(), tally }
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_kept_as_it_is() {
+        let known = Tally { ok: 2, ..Tally::default() }.encode();
+        let later = [row("hms", "message", known.clone()), row("apns", "call", vec![255; 9])];
+        let rows = later.into_iter().chain([row("", "", known.clone()), row("", "", known)]).collect();
+
+        let days = put_together(rows, 24);
+
+        let told = |row: &StoredTally| (row.hour, row.span, row.provider.clone(), row.tally.clone());
+        assert_eq!(told(&days[0]).2, "hms");
+        assert_eq!(told(&days[1]), (48, 24, "apns".into(), vec![255; 9]));
+        assert_eq!(days.len(), 3);
+        assert_eq!(days[2].read().unwrap().tally.ok, 4);
+        assert_eq!(summed(days).len(), 1);
     }
 }

@@ -44,6 +44,7 @@ pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
     "0005_proof",
     "0006_rights",
     "0007_service_level",
+    "0008_service_level_merging",
 };
 
 /// The version of the schema since which what is deleted is overwritten.
@@ -216,7 +217,7 @@ impl SqliteRegistry {
 
 read_sql!(SqliteRegistry, "BEGIN");
 tenant_sql!(SqliteRegistry, Sqlite);
-service_level_sql!(SqliteRegistry);
+service_level_sql!(SqliteRegistry, Sqlite);
 insert_sql!(SqliteRegistry, Sqlite);
 seed_sql!(SqliteRegistry);
 licence_sql!(SqliteRegistry, Sqlite);

@@ -23,7 +23,7 @@ pub(super) async fn region(
     Query(query): Query<MonthQuery>,
 ) -> Result<Response, Failure> {
     let month = Month::parse(query.month.as_deref(), admin.now())?;
-    Ok(ok(admin.region_report(month).await?))
+    Ok(ok(admin.region_report(month).await?.0))
 }
 
 /// Tenants of the last hours
@@ -55,7 +55,7 @@ pub(super) async fn of_tenant(
 ) -> Result<Response, Failure> {
     let tenant = admin.find_tenant(&caller, &tenant).await?;
     let month = Month::parse(query.month.as_deref(), admin.now())?;
-    Ok(ok(admin.tenant_report(&tenant, month).await?))
+    Ok(ok(admin.tenant_report(&tenant, month).await?.0))
 }
 
 /// The signed report of a tenant

@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use push_domain::{Owner, Tally, Timestamp};
-use tenant_registry::{ServiceLevelRow, everybody, hour_of};
+use tenant_registry::{ServiceLevelRow, hour_of};
 
 use super::chart::{self, Column, Line};
 use super::layout::{View, date};
@@ -39,7 +39,7 @@ pub(super) async fn region(
     let page = async {
         let now = admin.now();
         let month = Month::parse(query.month.as_deref(), now)?;
-        let (report, rows) = (admin.region_report(month).await?, admin.level_rows(everybody(), month).await?);
+        let (report, rows) = admin.region_report(month).await?;
         let busiest = admin.busiest_tenants().await?;
         let path = "/service-level".to_owned();
         Ok::<_, Failure>(LevelPage { report, month, rows, busiest, now, path, hours: None })
@@ -63,8 +63,7 @@ pub(super) async fn of_tenant(
         let now = admin.now();
         let tenant = admin.find_tenant(&view.caller, &tenant).await?;
         let month = Month::parse(query.month.as_deref(), now)?;
-        let report = admin.tenant_report(&tenant, month).await?;
-        let rows = admin.level_rows(tenant.id, month).await?;
+        let (report, rows) = admin.tenant_report(&tenant, month).await?;
         let path = format!("/tenants/{}/service-level", tenant.id);
         let hours = Some(format!("/v1{path}/hours?month={month}"));
         Ok::<_, Failure>(LevelPage { report, month, rows, busiest: Vec::new(), now, path, hours })
@@ -260,11 +259,11 @@ fn by_day(view: &View, page: &LevelPage) -> Markup {
     let mut bad = 0;
     let left = page.report.budget.as_ref().map(|budget| {
         let allowed = page.report.availability.objective_ppm.map_or(0, |it| 1_000_000 - u64::from(it));
-        let whole = page.report.availability.of * allowed;
+        let whole = u128::from(page.report.availability.of) * u128::from(allowed);
         let left = days.iter().map(|day| {
             bad += sums.get(day).map_or(0, |sum| sum.bad(Owner::Ours));
-            let spent = (bad * 1_000_000 * 100).checked_div(whole).unwrap_or_default();
-            Some(100_u64.saturating_sub(spent))
+            let spent = (u128::from(bad) * 1_000_000 * 100).checked_div(whole).unwrap_or_default();
+            Some(100_u64.saturating_sub(u64::try_from(spent).unwrap_or(u64::MAX)))
         });
         (Line { class: "budget", values: left.collect() }, budget.seconds)
     });

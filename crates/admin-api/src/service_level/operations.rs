@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use push_domain::{Owner, Tally, Timestamp};
+use push_domain::{Owner, Tally, TenantId, Timestamp};
 use tenant_registry::{ServiceLevelRow, Tenant, everybody, hour_of, nobody};
 use tracing::warn;
 
@@ -23,12 +23,12 @@ const LISTED: usize = 20;
 const TURNS: usize = 50;
 
 impl Admin {
-    /// The report of a tenant's month.
+    /// The report of a tenant's month, and the rows that it was computed from.
     pub(crate) async fn tenant_report(
         &self,
         tenant: &Tenant,
         month: Month,
-    ) -> Result<ServiceLevelReport, Failure> {
+    ) -> Result<(ServiceLevelReport, Vec<ServiceLevelRow>), Failure> {
         let licences = self.registry.licences_of(tenant.id).await?;
         let (from, until) = month.hours();
         // By the licences of today, whether or not they stand now: a suspension takes nothing from a month that was promised.
@@ -43,15 +43,14 @@ impl Admin {
             region: self.region.clone(),
             objectives: promised.then_some(self.objectives),
         };
-        let rows = self.level_rows(tenant.id, month).await?;
-        self.report_of(&subject, month, &rows).await
+        self.report_of(tenant.id, &subject, month).await
     }
 
     /// The report of a tenant's month with its hours, and a signature over the report's very text, which holds the hash of
     /// the hours.
     pub(crate) async fn signed_report(&self, tenant: &Tenant, month: Month) -> Result<SignedReport, Failure> {
-        let hours = hours_csv(&self.level_rows(tenant.id, month).await?);
-        let report = self.tenant_report(tenant, month).await?;
+        let (report, rows) = self.tenant_report(tenant, month).await?;
+        let hours = hours_csv(&rows);
         let hours_sha256 = HEXLOWER.encode(digest(&SHA256, hours.as_bytes()).as_ref());
         let report = serde_json::to_string_pretty(&HashedReport { report, hours_sha256 }).unwrap_or_default();
         let signature = self.report_keys.first().map(|pair| sshsig::sign(pair, report.as_bytes()));
@@ -64,33 +63,36 @@ impl Admin {
         self.report_keys.iter().map(|pair| sshsig::allowed_signer(&name, pair)).collect()
     }
 
-    /// The report of all tenants together.
-    pub(crate) async fn region_report(&self, month: Month) -> Result<ServiceLevelReport, Failure> {
+    /// The report of all tenants together, and the rows that it was computed from.
+    pub(crate) async fn region_report(
+        &self,
+        month: Month,
+    ) -> Result<(ServiceLevelReport, Vec<ServiceLevelRow>), Failure> {
         let subject = Subject {
             id: "all".into(),
             name: "all".into(),
             region: self.region.clone(),
             objectives: Some(self.objectives),
         };
-        let rows = self.level_rows(everybody(), month).await?;
-        self.report_of(&subject, month, &rows).await
+        self.report_of(everybody(), &subject, month).await
     }
 
     async fn report_of(
         &self,
+        tenant: TenantId,
         subject: &Subject,
         month: Month,
-        rows: &[ServiceLevelRow],
-    ) -> Result<ServiceLevelReport, Failure> {
+    ) -> Result<(ServiceLevelReport, Vec<ServiceLevelRow>), Failure> {
+        let rows = self.level_rows(tenant, month).await?;
         let from = Timestamp::from_millis(month.hours().0 * 3_600_000);
         let processes = self.registry.ledger_processes(from).await?;
-        Ok(report(subject, month, rows, &processes, self.now()))
+        Ok((report(subject, month, &rows, &processes, self.now()), rows))
     }
 
     /// The hours and days that a report is made of.
     pub(crate) async fn level_rows(
         &self,
-        tenant: push_domain::TenantId,
+        tenant: TenantId,
         month: Month,
     ) -> Result<Vec<ServiceLevelRow>, Failure> {
         let (from, until) = month.hours();
@@ -172,10 +174,11 @@ impl Admin {
 /// Says how fast an error budget burns, if that is too fast.
 fn burning(tally: &Tally, allowed_ppm: u32) -> Option<String> {
     let (bad, valid) = (tally.bad(Owner::Ours), tally.valid());
-    let tenths = (bad * 1_000_000 * 10).checked_div(valid * u64::from(allowed_ppm))?;
+    let allowed = u128::from(valid) * u128::from(allowed_ppm);
+    let tenths = (u128::from(bad) * 1_000_000 * 10).checked_div(allowed)?;
     let text =
         || format!("{} times as fast as it may; {bad} of {valid} pushes failed by our fault", tenths / 10);
-    (bad >= ENOUGH && tenths >= FAST_BURN_TENTHS).then(text)
+    (bad >= ENOUGH && tenths >= u128::from(FAST_BURN_TENTHS)).then(text)
 }
 
 #[cfg(test)]
@@ -194,5 +197,6 @@ mod tests {
 
         assert!(with(72, 9928) && !with(71, 9929));
         assert!(!with(9, 0) && with(10, 0) && !with(0, 0));
+        assert!(with(u64::MAX / 4, u64::MAX / 4));
     }
 }

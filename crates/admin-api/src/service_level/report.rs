@@ -10,7 +10,7 @@ use crate::wire::{
 
 const MILLION: u64 = 1_000_000;
 /// A process that has told nothing for so long, and not that it ended, is gone.
-const SILENT_MS: u64 = 60_000;
+const SILENT_MS: u64 = 600_000;
 /// What a process that is gone may have counted since it last told.
 const UNTOLD_MS: u64 = 10_000;
 

@@ -46,6 +46,12 @@ impl ProcessContext {
         Ok(Self { config, id, clock, lanes, peers, tasks, draining, stop, lost, end })
     }
 
+    /// The same for one serving thread: with tokens of its own, as every request asks them, and asking takes a lock.
+    pub(crate) fn for_thread(&self) -> Self {
+        let (draining, stop) = (self.draining.child_token(), self.stop.child_token());
+        Self { draining, stop, ..self.clone() }
+    }
+
     /// Where other processes may be met; nowhere for one that is alone.
     pub(crate) fn shared_peers(&self) -> Option<&Arc<PeerDirectory>> {
         self.lanes.is_some().then_some(&self.peers)

@@ -79,7 +79,7 @@ impl GatewayRole {
         let every = Duration::from_millis(config.registry.poll_ms);
         let (authenticator, reader) = (Arc::clone(&self.authenticator), Arc::clone(&self.reader));
         tasks.spawn(gateway::keep_fresh(authenticator, reader, every, stop.clone()));
-        let ledger = self.gateway.ledger().keep_written(Arc::clone(&self.ledger), stop.clone());
+        let ledger = self.gateway.ledger().keep_written(Arc::clone(&self.ledger), context.end.clone());
         tasks.spawn(ledger);
         if let Some(listener) = listener {
             let every = Duration::from_millis(config.credentials.poll_ms);
@@ -110,17 +110,16 @@ impl GatewayRole {
         }
     }
 
-    /// Takes pushes until the process stops; then takes no more, and ends when all are answered.
+    /// Takes pushes until the process stops; then takes no more, and ends when all are answered and told.
     pub(super) async fn serve(
         &self,
         listeners: Listeners,
         submit: Arc<dyn JobProducer>,
         context: &ProcessContext,
-        tasks: &TaskTracker,
     ) {
-        let connections = TaskTracker::new();
+        let (connections, pushes) = (TaskTracker::new(), TaskTracker::new());
         let service =
-            DrainService::new(self.gateway.service(submit, tasks.clone()), context.draining.clone());
+            DrainService::new(self.gateway.service(submit, pushes.clone()), context.draining.clone());
         let (tls, stop) = (self.tls.clone(), context.stop.clone());
         if let Some(plain) = listeners.plain {
             let (service, edge) = (service.clone(), Arc::clone(&self.edge));
@@ -131,11 +130,14 @@ impl GatewayRole {
         http_edge::serve(listeners.first, tls, service, edge, stop, connections.clone()).await;
         connections.close();
         connections.wait().await;
+        // Those too whose callers have left.
+        pushes.close();
+        pushes.wait().await;
     }
 
-    /// Writes what is left to write.
-    pub(super) async fn end(&self) {
-        if let Err(error) = self.gateway.ledger().close(&*self.ledger).await {
+    /// Writes what is left to write, and if all pushes are told, that nothing more will come.
+    pub(super) async fn end(&self, all_told: bool) {
+        if let Err(error) = self.gateway.ledger().close(&*self.ledger, all_told).await {
             warn!(%error, "the last of what became of pushes could not be written");
         }
     }

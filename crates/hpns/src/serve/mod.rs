@@ -129,7 +129,7 @@ async fn serve(
         demo.announce(gateway, console, &secrets)?;
     }
     let ended = until_stopped(signals, threads, process.shutdown()).await;
-    if tokio::time::timeout(SHUTDOWN_WRITE_TIMEOUT, process.end(admin)).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_WRITE_TIMEOUT, process.end(admin, ended.is_ok())).await.is_err() {
         warn!("the registry did not let go in time");
     }
     ended
@@ -247,11 +247,11 @@ impl Process {
         }
     }
 
-    /// Lets the roles write what is left to write.
-    async fn end(&self, admin: Option<AdminRole>) {
+    /// Lets the roles write what is left to write; `all_told`: no push was lost under way.
+    async fn end(&self, admin: Option<AdminRole>, all_told: bool) {
         self.context.end.cancel();
         if let Some(role) = &self.roles.gateway {
-            role.end().await;
+            role.end(all_told).await;
         }
         if let Some(role) = &self.roles.worker {
             role.end().await;

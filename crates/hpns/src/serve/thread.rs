@@ -35,6 +35,7 @@ impl ServingThread {
         roles: Arc<Roles>,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let context = context.for_thread();
         let listeners = {
             let _inside = runtime.enter();
             address.map(|first| Listeners::bind(first, &context)).transpose()?
@@ -72,7 +73,7 @@ async fn serve(
     let delivery =
         roles.worker.as_ref().map(|role| (role, role.deliver(number, &queue, context, vital, tasks)));
     match (&roles.gateway, listeners, submit) {
-        (Some(role), Some(listeners), Some(submit)) => role.serve(listeners, submit, context, tasks).await,
+        (Some(role), Some(listeners), Some(submit)) => role.serve(listeners, submit, context).await,
         _ => context.stop.cancelled().await,
     }
     // Only now: what was taken before had to be claimed.

@@ -84,6 +84,8 @@ macro_rules! registry_conformance {
         $crate::conformance::registry_conformance!($fresh,
             what_a_process_writes_again_replaces_and_what_others_write_adds_up,
             hours_that_are_over_become_one_row_and_old_ones_days_and_nothing_is_lost,
+            an_hour_that_its_process_may_still_write_is_not_put_together,
+            any_number_of_rows_is_written_and_put_together,
             a_process_tells_until_when_it_has_told,
             credentials_that_were_proven_are_remembered_the_latest_eight_of_each_app,
             a_name_is_taken_only_once,

@@ -1,11 +1,31 @@
 //! Queries of the service-level ledger, for both databases.
 
-/// So many tenants' rows are put together in one transaction.
-pub(crate) const TENANTS_AT_ONCE: i64 = 200;
+/// So many rows are put together in one transaction.
+pub(crate) const TAKEN_AT_ONCE: i64 = 5000;
+/// So many are written by one statement: no database takes any number of parameters.
+pub(crate) const ROWS_AT_ONCE: usize = 500;
+
+/// Takes hours that are over and that their processes do not write any more: such as have told of a later hour, have ended,
+/// or have been silent for so long that they would write none that old. Put together already is what is called `=…`.
+pub(crate) const TAKE_DONE: &str = "
+DELETE FROM service_level WHERE (tenant_id, hour, span, provider, class, process) IN (
+    SELECT l.tenant_id, l.hour, l.span, l.provider, l.class, l.process
+    FROM service_level l JOIN service_level_process p ON p.process = l.process
+    WHERE l.span = 1 AND substr(l.process, 1, 1) <> '=' AND l.hour < $1
+        AND (p.flushed >= (l.hour + 2) * 3600000 OR p.ended IS NOT NULL OR p.flushed < $2)
+    ORDER BY l.hour, l.tenant_id LIMIT $3)
+RETURNING tenant_id, hour, span, provider, class, tally";
+
+/// Takes hours that are old enough to become days, by whomever they are: who was silent for weeks is gone.
+pub(crate) const TAKE_OLD: &str = "
+DELETE FROM service_level WHERE (tenant_id, hour, span, provider, class, process) IN (
+    SELECT tenant_id, hour, span, provider, class, process FROM service_level
+    WHERE span = 1 AND hour < $1 ORDER BY hour LIMIT $2)
+RETURNING tenant_id, hour, span, provider, class, tally";
 
 /// Implements [`ServiceLevelLedger`](crate::ServiceLevelLedger) and [`ServiceLevelAdmin`](crate::ServiceLevelAdmin).
 macro_rules! service_level_sql {
-    ($registry:ty) => {
+    ($registry:ty, $database:ty) => {
         #[async_trait]
         impl $crate::ServiceLevelLedger for $registry {
             async fn write_service_level(
@@ -14,21 +34,24 @@ macro_rules! service_level_sql {
                 tallies: &[($crate::ServiceLevelKey, push_domain::Tally)],
             ) -> Result<(), RegistryError> {
                 let mut transaction = self.pool.begin().await?;
-                for (key, tally) in tallies {
-                    sqlx::query(
-                        "INSERT INTO service_level (tenant_id, hour, span, provider, class, process, tally)
-                         VALUES ($1, $2, 1, $3, $4, $5, $6)
-                         ON CONFLICT (tenant_id, hour, span, provider, class, process)
+                for some in tallies.chunks($crate::sql::service_level::ROWS_AT_ONCE) {
+                    let mut rows = sqlx::QueryBuilder::<$database>::new(
+                        "INSERT INTO service_level (tenant_id, hour, span, provider, class, process, tally) ",
+                    );
+                    rows.push_values(some, |mut row, (key, tally)| {
+                        row.push_bind(key.tenant.uuid())
+                            .push_bind(stored_number(key.hour))
+                            .push_bind(1_i16)
+                            .push_bind($crate::service_level::provider_label(key.provider))
+                            .push_bind($crate::service_level::class_label(key.class))
+                            .push_bind(&process.process)
+                            .push_bind(tally.encode());
+                    });
+                    rows.push(
+                        " ON CONFLICT (tenant_id, hour, span, provider, class, process)
                          DO UPDATE SET tally = excluded.tally",
-                    )
-                    .bind(key.tenant.uuid())
-                    .bind(stored_number(key.hour))
-                    .bind($crate::service_level::provider_label(key.provider))
-                    .bind($crate::service_level::class_label(key.class))
-                    .bind(&process.process)
-                    .bind(tally.encode())
-                    .execute(&mut *transaction)
-                    .await?;
+                    );
+                    rows.build().persistent(false).execute(&mut *transaction).await?;
                 }
                 sqlx::query(
                     "INSERT INTO service_level_process (process, region, began, flushed, ended)
@@ -74,7 +97,7 @@ macro_rules! service_level_sql {
             ) -> Result<Vec<(TenantId, push_domain::Tally)>, RegistryError> {
                 let rows = sqlx::query_as(
                     "SELECT tenant_id, hour, span, provider, class, tally FROM service_level
-                     WHERE hour >= $1 AND hour < $2 ORDER BY tenant_id",
+                     WHERE span IN (1, 24) AND hour >= $1 AND hour < $2 ORDER BY tenant_id",
                 )
                 .bind(stored_number(from))
                 .bind(stored_number(until))
@@ -105,13 +128,15 @@ macro_rules! service_level_sql {
             }
 
             async fn keep_service_level(&self, now: Timestamp) -> Result<u64, RegistryError> {
-                let hour = $crate::hour_of(now);
-                let day = hour / 24;
-                // Processes may still write the hour that has just ended.
-                let merged = self.put_together(1, hour.saturating_sub(2), 1, true).await?;
-                let old = day.saturating_sub($crate::HOURS_KEPT_DAYS) * 24;
-                let days = self.put_together(1, old, 24, false).await?;
-                let days = days + self.put_together(24, old, 24, true).await?;
+                let day = $crate::hour_of(now) / 24;
+                let (over, silent) = $crate::service_level::over(now);
+                let done = sqlx::query_as($crate::sql::service_level::TAKE_DONE)
+                    .bind(stored_number(over))
+                    .bind(stored_time(silent));
+                let merged = self.put_together(done, 1).await?;
+                let old = sqlx::query_as($crate::sql::service_level::TAKE_OLD)
+                    .bind(stored_number($crate::service_level::old(now)));
+                let days = self.put_together(old, 24).await?;
                 let forgotten = sqlx::query("DELETE FROM service_level WHERE span = 24 AND hour < $1")
                     .bind(stored_number(day.saturating_sub($crate::DAYS_KEPT) * 24))
                     .execute(&self.pool)
@@ -126,64 +151,54 @@ macro_rules! service_level_sql {
         }
 
         impl $registry {
-            /// Puts the rows of some tenants' spans together that began before an hour, into longer ones. Whoever takes
-            /// rows away writes their sum under a name of its own: two processes may do it at once. `unmerged`: only
-            /// spans of which there are rows that no such sum is.
+            /// Takes rows of single hours away, and the longer ones that they belong to, and writes their sums under a name
+            /// of its own: two processes may do it at once, as nobody gets what another has taken.
             async fn put_together(
                 &self,
+                taken: sqlx::query::QueryAs<
+                    '_,
+                    $database,
+                    $crate::service_level::StoredTally,
+                    <$database as sqlx::Database>::Arguments,
+                >,
                 span: i16,
-                before: u64,
-                into: i16,
-                unmerged: bool,
             ) -> Result<u64, RegistryError> {
                 let mut transaction = self.pool.begin().await?;
-                let wanted: Vec<(uuid::Uuid, i64)> = sqlx::query_as(if unmerged {
-                    "SELECT tenant_id, hour FROM service_level WHERE span = $1 AND hour < $2
-                     GROUP BY tenant_id, hour HAVING count(*) > count(DISTINCT provider || '/' || class) LIMIT $3"
-                } else {
-                    "SELECT DISTINCT tenant_id, hour FROM service_level WHERE span = $1 AND hour < $2 LIMIT $3"
-                })
-                .bind(span)
-                .bind(stored_number(before))
-                .bind($crate::sql::service_level::TENANTS_AT_ONCE)
-                .fetch_all(&mut *transaction)
-                .await?;
-                let process = format!("={}", uuid::Uuid::new_v4().simple());
-                let mut touched = 0;
-                for (tenant, hour) in wanted {
-                    let mut rows: Vec<$crate::service_level::StoredTally> = sqlx::query_as(
-                        "DELETE FROM service_level WHERE tenant_id = $1 AND hour = $2 AND span = $3
-                         RETURNING tenant_id, hour, span, provider, class, tally",
-                    )
-                    .bind(tenant)
-                    .bind(hour)
-                    .bind(span)
-                    .fetch_all(&mut *transaction)
-                    .await?;
-                    touched += rows.len() as u64;
-                    rows.sort_by(|a, b| a.kind().cmp(&b.kind()));
-                    for row in $crate::service_level::summed(rows) {
-                        // The first hour of the longer span; hours of one day lie there side by side until they are
-                        // put together in their turn.
-                        let hour_into = row.key.hour - row.key.hour % u64::try_from(into).unwrap_or(1);
-                        let name = format!("{process}{}", row.key.hour);
-                        sqlx::query(
-                            "INSERT INTO service_level (tenant_id, hour, span, provider, class, process, tally)
-                             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                        )
-                        .bind(tenant)
-                        .bind(stored_number(hour_into))
-                        .bind(into)
-                        .bind($crate::service_level::provider_label(row.key.provider))
-                        .bind($crate::service_level::class_label(row.key.class))
-                        .bind(name)
-                        .bind(row.tally.encode())
-                        .execute(&mut *transaction)
-                        .await?;
-                    }
+                let taken = taken.bind($crate::sql::service_level::TAKEN_AT_ONCE);
+                let mut rows = taken.fetch_all(&mut *transaction).await?;
+                let count = rows.len() as u64;
+                let longer = $crate::service_level::longer(&rows, span);
+                for some in longer.chunks($crate::sql::service_level::ROWS_AT_ONCE) {
+                    let mut before = sqlx::QueryBuilder::<$database>::new(
+                        "DELETE FROM service_level WHERE substr(process, 1, 1) = '=' AND (tenant_id, hour, span) IN (",
+                    );
+                    before.push_values(some, |mut row, (tenant, hour)| {
+                        row.push_bind(*tenant).push_bind(*hour).push_bind(span);
+                    });
+                    before.push(") RETURNING tenant_id, hour, span, provider, class, tally");
+                    let before = before.build_query_as().persistent(false);
+                    rows.extend(before.fetch_all(&mut *transaction).await?);
+                }
+                let name = format!("={}", uuid::Uuid::new_v4().simple());
+                let sums = $crate::service_level::put_together(rows, span);
+                let sums: Vec<_> = sums.into_iter().enumerate().collect();
+                for some in sums.chunks($crate::sql::service_level::ROWS_AT_ONCE) {
+                    let mut written = sqlx::QueryBuilder::<$database>::new(
+                        "INSERT INTO service_level (tenant_id, hour, span, provider, class, process, tally) ",
+                    );
+                    written.push_values(some, |mut row, (number, sum)| {
+                        row.push_bind(sum.tenant_id)
+                            .push_bind(sum.hour)
+                            .push_bind(sum.span)
+                            .push_bind(&sum.provider)
+                            .push_bind(&sum.class)
+                            .push_bind(format!("{name}.{number}"))
+                            .push_bind(&sum.tally);
+                    });
+                    written.build().persistent(false).execute(&mut *transaction).await?;
                 }
                 transaction.commit().await?;
-                Ok(touched)
+                Ok(count)
             }
         }
     };
