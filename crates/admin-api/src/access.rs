@@ -42,6 +42,7 @@ pub(crate) const TABLE: &[(&str, &str, Access)] = &[
     ("POST", "/v1/tenants/{tenant}/licences", OPERATOR_ROLES),
     ("GET", "/v1/tenants/{tenant}/devices", ANY_ROLE_OWN_TENANT),
     ("DELETE", "/v1/tenants/{tenant}/devices", SECURITY_ROLES),
+    ("GET", "/v1/tenants/{tenant}/devices/erasures", AUDITOR_ROLES_AND_TENANT),
     ("POST", "/v1/tenants/{tenant}/devices/lookup", SUPPORT_ROLES_AND_TENANT),
     ("POST", "/v1/tenants/{tenant}/devices/erase", OPERATOR_ROLES),
     ("GET", "/v1/tenants/{tenant}/audit", AUDITOR_ROLES_AND_TENANT),

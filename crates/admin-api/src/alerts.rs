@@ -98,7 +98,7 @@ impl Admin {
 
     async fn licence_alerts(&self, alerts: &mut Vec<AlertView>) -> Result<(), Failure> {
         let now = self.now();
-        for (licence, tenant) in self.registry.expiring(now, now.plus(LICENCE)).await? {
+        for (licence, tenant) in self.control.expiring(now, now.plus(LICENCE)).await? {
             let id = licence.id.to_string();
             let days = |until: Timestamp| until.since(now).as_secs() / DAY.as_secs();
             match (licence.standing(now), licence.terms.expires_at) {
@@ -131,7 +131,7 @@ impl Admin {
                 alerts.push(alert("removals", "warning", &tenant, &self.name_of(&tenant).await?, text));
             }
         }
-        for growth in self.registry.unusual_growth(self.now().day(), NEW_DEVICES).await? {
+        for growth in self.home.unusual_growth(self.now().day(), NEW_DEVICES).await? {
             let id = growth.tenant.to_string();
             let text =
                 format!("{} new devices today, {} in the week before", growth.today, growth.week_before);
@@ -142,7 +142,7 @@ impl Admin {
 
     async fn name_of(&self, tenant: &str) -> Result<String, Failure> {
         let Ok(id) = tenant.parse() else { return Ok(tenant.to_owned()) };
-        Ok(self.registry.tenant(id).await?.map_or_else(|| tenant.to_owned(), |tenant| tenant.name))
+        Ok(self.control.tenant(id).await?.map_or_else(|| tenant.to_owned(), |tenant| tenant.name))
     }
 
     /// Shows how many alerts of each kind there are, until `stop`; forgets old request keys on the way.
@@ -161,11 +161,12 @@ impl Admin {
             }
             self.publish_audit_head(&mut told).await;
             self.note_failures().await;
-            self.watch.maintain(&*self.registry, self.config.audit_days, self.now()).await;
+            self.carry_out_erasures().await;
+            self.watch.maintain(&*self.control, &*self.home, self.config.audit_days, self.now()).await;
             self.maintain_ledger().await;
             let yesterday =
                 self.now().millis().saturating_sub(u64::try_from(DAY.as_millis()).unwrap_or_default());
-            let _ = self.registry.forget_requests(Timestamp::from_millis(yesterday)).await;
+            let _ = self.home.forget_requests(Timestamp::from_millis(yesterday)).await;
             tokio::select! {
                 () = stop.cancelled() => return self.note_failures().await,
                 () = tokio::time::sleep(RENEW) => {}

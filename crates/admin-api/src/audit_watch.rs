@@ -51,7 +51,7 @@ impl Admin {
         audit: AuditContext<'_>,
     ) -> Result<(), Failure> {
         self.may_note(audit.by)?;
-        Ok(self.registry.note(action, object, tenant, detail, audit).await?)
+        Ok(self.home.note(action, object, tenant, detail, audit).await?)
     }
 
     /// Counts something that will be noted.
@@ -68,7 +68,7 @@ impl Admin {
         }
         let detail = json!({ "failures": tally.failures, "sources": tally.sources.len() });
         let audit = AuditContext::new("nobody", self.now());
-        if let Err(error) = self.registry.note("sign_in.failed", "console", None, detail, audit).await {
+        if let Err(error) = self.home.note("sign_in.failed", "console", None, detail, audit).await {
             error!(%error, "failed sign-ins cannot be noted; they will be tried again");
             self.failed.put_back(tally);
         }
@@ -80,7 +80,7 @@ impl Admin {
             return;
         }
         if let Some((before, _)) = &told.last {
-            let found = self.registry.audit(None, before.seq + 1, 1).await;
+            let found = self.home.audit(None, before.seq + 1, 1).await;
             let holds =
                 |event: &tenant_registry::AuditEvent| (event.seq, &event.hash) == (before.seq, &before.hash);
             if found.is_ok_and(|events| before.seq > 0 && !events.first().is_some_and(holds)) {
@@ -91,7 +91,7 @@ impl Admin {
                 );
             }
         }
-        let events = match self.registry.audit(None, u64::MAX, 1).await {
+        let events = match self.home.audit(None, u64::MAX, 1).await {
             Ok(events) => events,
             Err(error) => return error!(%error, "the end of the audit log cannot be read; it is tried again"),
         };

@@ -150,8 +150,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 async fn bearer_identity(admin: &Admin, bearer: &str) -> Result<Identity, AuthFailure> {
     let now = admin.clock.now();
     if let Ok(token) = AdminToken::parse(bearer) {
-        let opened =
-            admin.registry.open_admin_token(&token, now).await.map_err(AuthFailure::RegistryFailed)?;
+        let opened = admin.home.open_admin_token(&token, now).await.map_err(AuthFailure::RegistryFailed)?;
         return opened.map(|record| Identity::of_token(&record)).ok_or(AuthFailure::InvalidCredential);
     }
     match &admin.oidc {
@@ -169,8 +168,7 @@ pub(crate) fn presented_session(admin: &Admin, headers: &HeaderMap, is_tls: bool
 async fn signed_in(admin: &Admin, cookie: &str) -> Result<Identity, AuthFailure> {
     let now = admin.clock.now();
     let session = Session::read(cookie, &admin.session_keys, now).ok_or(AuthFailure::NoCredential)?;
-    let record =
-        admin.registry.session_token(&session.id(), now).await.map_err(AuthFailure::RegistryFailed)?;
+    let record = admin.home.session_token(&session.id(), now).await.map_err(AuthFailure::RegistryFailed)?;
     let record = record.filter(|record| record.id == session.token).ok_or(AuthFailure::NoCredential)?;
     let form_key = Some(HEXLOWER.encode(&session.form_key()));
     Ok(Identity { form_key, ..Identity::of_token(&record) })

@@ -10,6 +10,7 @@ mod api;
 mod audit_watch;
 mod config;
 mod console;
+mod erasure;
 mod failure;
 mod guard;
 mod identity;

@@ -36,7 +36,7 @@ impl Admin {
         if same {
             return Ok(());
         }
-        let licences = self.registry.licences_of(draft.tenant).await?;
+        let licences = self.control.licences_of(draft.tenant).await?;
         let now = self.now();
         let others = licences.iter().filter(|it| {
             known.is_none_or(|known| known.id != it.id) && it.standing(now) != Standing::Expired
@@ -56,13 +56,13 @@ impl Admin {
     pub(crate) async fn find_tenant(&self, caller: &Identity, id: &str) -> Result<Tenant, Failure> {
         let id: TenantId = id.parse().map_err(|_| missing("tenant"))?;
         caller.sees(id)?;
-        self.registry.tenant(id).await?.ok_or_else(|| missing("tenant"))
+        self.control.tenant(id).await?.ok_or_else(|| missing("tenant"))
     }
 
     /// Finds a licence that the caller may see.
     pub(crate) async fn find_licence(&self, caller: &Identity, id: &str) -> Result<Licence, Failure> {
         let id: LicenceId = id.parse().map_err(|_| missing("licence"))?;
-        let licence = self.registry.licence(id).await?.ok_or_else(|| missing("licence"))?;
+        let licence = self.control.licence(id).await?.ok_or_else(|| missing("licence"))?;
         caller.sees(licence.terms.tenant).map_err(|_| missing("licence"))?;
         Ok(licence)
     }
@@ -76,7 +76,7 @@ impl Admin {
     ) -> Result<Page<TenantRow>, Failure> {
         let limit = limit.clamp(1, LONGEST_PAGE);
         let query = TenantQuery { search, after, limit: limit + 1 };
-        let (mut tenants, licences) = self.registry.tenants(query).await?;
+        let (mut tenants, licences) = self.control.tenants(query).await?;
         let more = tenants.len() > limit as usize;
         tenants.truncate(limit as usize);
         let now = self.now();
@@ -100,7 +100,7 @@ impl Admin {
         audit: AuditContext<'_>,
     ) -> Result<NewKey, Failure> {
         let overlap = rules::overlap(overlap_hours)?;
-        let issued = self.registry.issue_key(licence, &self.region, overlap, audit).await?;
+        let issued = self.control.issue_key(licence, &self.region, overlap, audit).await?;
         Ok(self.shown(&issued))
     }
 
@@ -143,7 +143,7 @@ impl Admin {
                 *usage.answers.entry(answer.clone()).or_default() += count;
             }
         }
-        for count in self.registry.count_devices(tenant).await? {
+        for count in self.home.count_devices(tenant).await? {
             match count.state {
                 DeviceState::Active => usage.active_devices += count.count,
                 DeviceState::Removed => usage.removed_devices += count.count,
@@ -228,7 +228,7 @@ impl Admin {
         tenants.truncate(20);
         for tenant in &mut tenants {
             if let Ok(id) = tenant.tenant.parse() {
-                tenant.name = self.registry.tenant(id).await?.map(|it| it.name);
+                tenant.name = self.control.tenant(id).await?.map(|it| it.name);
             }
         }
         Ok(QueuesView {
@@ -251,7 +251,7 @@ impl Admin {
 
     /// The service at a glance.
     pub(crate) async fn overview(&self) -> Result<OverviewView, Failure> {
-        let [tenants, licences, live_keys] = self.registry.totals(self.now()).await?;
+        let [tenants, licences, live_keys] = self.control.totals(self.now()).await?;
         let processes = self.processes().await;
         let lanes = self.lanes().await;
         Ok(OverviewView {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use push_domain::Timestamp;
-use tenant_registry::{Administration, AuditContext, RegistryError};
+use tenant_registry::{AuditContext, ControlAdmin, HomeAdmin, RegistryError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -45,13 +45,19 @@ fn is_unreadable(error: &RegistryError) -> bool {
 
 impl RegistryWatch {
     /// Maintains the registry, if an hour has passed; audit events are kept for so many days, 0: for good.
-    pub(crate) async fn maintain(&self, registry: &dyn Administration, audit_days: u32, now: Timestamp) {
+    pub(crate) async fn maintain(
+        &self,
+        control: &dyn ControlAdmin,
+        home: &dyn HomeAdmin,
+        audit_days: u32,
+        now: Timestamp,
+    ) {
         if !self.is_due() {
             return;
         }
-        self.check_rights(registry).await;
+        self.check_rights(control).await;
         let audit = AuditContext::new("hpns", now);
-        match registry.renew_keys(audit).await {
+        match control.renew_keys(audit).await {
             Ok(0) => {}
             Ok(keys) => info!(keys, "licence keys are coded anew, under the newest control key"),
             Err(error) => warn!(%error, "licence keys cannot be coded anew; it is tried again"),
@@ -59,7 +65,7 @@ impl RegistryWatch {
         let days = u64::from(audit_days);
         if days > 0 {
             let before = now.millis().saturating_sub(days * DAY_MS);
-            match registry.cut_audit(Timestamp::from_millis(before), audit).await {
+            match home.cut_audit(Timestamp::from_millis(before), audit).await {
                 Ok(0) => {}
                 Ok(events) => info!(events, days, "audit events are forgotten: they are older than that"),
                 Err(error) => warn!(%error, "old audit events cannot be forgotten; it is tried again"),
@@ -68,8 +74,8 @@ impl RegistryWatch {
     }
 
     /// Compares, whatever the time.
-    pub(crate) async fn check_rights(&self, registry: &dyn Administration) {
-        let found = match registry.verify_rights().await {
+    pub(crate) async fn check_rights(&self, control: &dyn ControlAdmin) {
+        let found = match control.verify_rights().await {
             Ok(report) => (report.changed.len() + report.deleted) as u64,
             // A database that is away says nothing of what stands in it; one whose rows cannot be read does.
             Err(error @ (RegistryError::Timeout | RegistryError::Database(_))) if !is_unreadable(&error) => {

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use dispatch_stream::PeerDirectory;
 use http_edge::{KeyedRateLimiter, NetworkRateLimiter};
 use push_domain::{AppCatalogue, Clock, Objectives, SecretBytes};
-use tenant_registry::{Administration, Keys};
+use tenant_registry::{ControlAdmin, HomeAdmin, Keys};
 
 use crate::Config;
 use crate::identity::Oidc;
@@ -36,8 +36,10 @@ pub struct Parts {
     pub objectives: Objectives,
     /// The plain HTTP port of a gateway of the same process, if there is one.
     pub own_gateway: Option<SocketAddr>,
-    /// Everything that operators may do.
-    pub registry: Arc<dyn Administration>,
+    /// What is sold, and to whom.
+    pub control: Arc<dyn ControlAdmin>,
+    /// What happened in this region.
+    pub home: Arc<dyn HomeAdmin>,
     /// The service's own keys.
     pub keys: Keys,
     /// What the processes know of each other.
@@ -61,7 +63,8 @@ pub struct State {
     pub(crate) report_keys: Vec<Ed25519KeyPair>,
     /// Where test pushes go.
     pub(crate) gateway_url: String,
-    pub(crate) registry: Arc<dyn Administration>,
+    pub(crate) control: Arc<dyn ControlAdmin>,
+    pub(crate) home: Arc<dyn HomeAdmin>,
     pub(crate) keys: Keys,
     /// Under which sessions are signed: the first signs.
     pub(crate) session_keys: Vec<SecretBytes>,
@@ -80,7 +83,8 @@ pub struct State {
 impl Admin {
     /// Puts the parts together. Fails when no HTTP client can be made.
     pub fn new(parts: Parts) -> Result<Self, reqwest::Error> {
-        let Parts { config, region, objectives, own_gateway, registry, keys, peers, apps, clock } = parts;
+        let Parts { config, region, objectives, own_gateway, control, home, keys, peers, apps, clock } =
+            parts;
         let own = own_gateway.map(|address| match address.ip() {
             any if any.is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
             _ => format!("http://{address}"),
@@ -107,7 +111,8 @@ impl Admin {
             objectives,
             report_keys,
             gateway_url,
-            registry,
+            control,
+            home,
             keys,
             session_keys,
             peers,

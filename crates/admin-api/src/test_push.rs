@@ -38,11 +38,11 @@ impl Admin {
             .map_err(|_| invalid("key", "has to be a licence key, or a push URL with one at its end"))?;
         let message = rules::text("message", &input.message, 0, 200)?;
         let platform = rules::text("platform", &input.platform, 1, 64)?;
-        let licence = self.registry.licence_of_key(key.kid()).await?;
+        let licence = self.control.licence_of_key(key.kid()).await?;
         let (mut server, mut tenant, mut ids_only) = (SERVER.to_owned(), None, false);
         if let Some(licence) = licence {
-            server = self.registry.servers_of(licence).await?.into_iter().next().unwrap_or(server);
-            if let Some(licence) = self.registry.licence(licence).await? {
+            server = self.control.servers_of(licence).await?.into_iter().next().unwrap_or(server);
+            if let Some(licence) = self.control.licence(licence).await? {
                 tenant = Some(licence.terms.tenant);
                 ids_only = licence.terms.privacy == Privacy::IdOnlyReject;
             }

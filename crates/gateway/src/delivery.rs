@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
 use dispatch_stream::Job;
@@ -33,6 +34,26 @@ struct Admitted {
     label: Label,
 }
 
+/// Who sent a request, or why they may not; and what they sent.
+pub(crate) struct Admission {
+    caller: Result<Caller, Refusal>,
+    body: Body,
+}
+
+impl Admission {
+    /// Reads the body. That of a caller who is refused is read too, and not kept: an answer over unread bytes would cost the
+    /// connection, and the next push on it.
+    async fn caller_and_body(self) -> Result<(Caller, Bytes), Refusal> {
+        match self.caller {
+            Ok(caller) => Ok((caller, http_edge::read(self.body).await?)),
+            Err(refusal) => {
+                http_edge::discard(self.body).await?;
+                Err(refusal)
+            }
+        }
+    }
+}
+
 impl Pipeline {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
@@ -53,12 +74,12 @@ impl Pipeline {
     pub(crate) async fn push<F: Face>(
         self: &Arc<Self>,
         face: &F,
-        request: Request,
+        admission: Admission,
         id: JobId,
         started: Instant,
     ) -> Result<(Answered, Caller), Refusal> {
         let pushed = async {
-            let (caller, body) = self.caller_and_body(request).await?;
+            let (caller, body) = admission.caller_and_body().await?;
             let tenant = caller.tenant;
             caller.take_rate().await.map_err(|reason| Refusal::plain(reason).of(tenant))?;
             let admitted = self.admitted(face, &caller, id, &body).map_err(|refusal| refusal.of(tenant))?;
@@ -83,8 +104,8 @@ impl Pipeline {
     }
 
     /// Takes a request that is no push: says who calls, and reads the body.
-    pub(crate) async fn receipt(&self, request: Request) -> Result<(Caller, Bytes), Refusal> {
-        let (caller, body) = self.caller_and_body(request).await?;
+    pub(crate) async fn receipt(&self, admission: Admission) -> Result<(Caller, Bytes), Refusal> {
+        let (caller, body) = admission.caller_and_body().await?;
         self.gateway.authenticator.admit_receipt(&caller).map_err(Refusal::plain)?;
         Ok((caller, body))
     }
@@ -99,19 +120,13 @@ impl Pipeline {
         self.sinks.iter().for_each(|sink| sink.refused(&event));
     }
 
-    /// Says who calls, and reads the body. That of a caller who is refused is read too, and not kept: an answer over unread
-    /// bytes would cost the connection, and the next push on it.
-    async fn caller_and_body(&self, request: Request) -> Result<(Caller, Bytes), Refusal> {
+    /// Says who calls, and whether they may.
+    pub(crate) fn admission(&self, request: Request) -> Admission {
         let credential = request.extensions().get::<PresentedCredential>();
         let peer = request.extensions().get::<Peer>().copied();
         let origin = RequestOrigin { key: credential.map(|it| &it.0), peer, headers: request.headers() };
-        match self.gateway.authenticator.admit(&origin) {
-            Ok(caller) => Ok((caller, http_edge::read(request.into_body()).await?)),
-            Err(refusal) => {
-                http_edge::discard(request.into_body()).await?;
-                Err(refusal)
-            }
-        }
+        // Not a part of any future: a request in each of them would be moved, with all of them, for every push.
+        Admission { caller: self.gateway.authenticator.admit(&origin), body: request.into_body() }
     }
 
     /// Reads the push, checks it in the order in which callers are told what is wrong, and makes the request for its provider.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use push_domain::{Clock, SystemClock};
 use tenant_registry::{
-    Administration, AuditContext, DeliveryLedger, Keys, PostgresLedger, PostgresRegistry, RegistryError,
-    ServiceLevelLedger, SqliteRegistry, TenantReader,
+    Administration, AuditContext, DeliveryLedger, KeyUseLedger, Keys, PostgresLedger, PostgresRegistry,
+    RegistryError, ServiceLevelLedger, SqliteRegistry, TenantReader,
 };
 use tracing::warn;
 
@@ -47,6 +47,13 @@ impl Registry {
     }
 
     pub(crate) fn reader(&self) -> Arc<dyn TenantReader> {
+        match self {
+            Self::Sqlite(registry) => Arc::clone(registry) as _,
+            Self::Postgres(registry) => Arc::clone(registry) as _,
+        }
+    }
+
+    pub(crate) fn key_use(&self) -> Arc<dyn KeyUseLedger> {
         match self {
             Self::Sqlite(registry) => Arc::clone(registry) as _,
             Self::Postgres(registry) => Arc::clone(registry) as _,

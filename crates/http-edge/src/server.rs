@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
@@ -16,7 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use push_domain::LogSampler;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -195,8 +197,13 @@ async fn drive_connection<T, S>(
     let mut stopping = false;
     let limits = &edge.limits;
     let tick = limits.header_timeout.min(limits.idle_timeout) / 2;
+    // Only those that are woken are polled: each takes locks, and the connection wakes this task several times a request.
+    let mut interruptions = FuturesUnordered::<BoxFuture<'_, Interruption>>::new();
+    interruptions.push(Box::pin(place.evict.cancelled().map(|()| Interruption::Evicted)));
+    interruptions.push(Box::pin(stop.cancelled().map(|()| Interruption::Stopped)));
+    let mut watch = pin!(tokio::time::sleep(tick));
     loop {
-        tokio::select! {
+        let interruption = tokio::select! {
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -204,18 +211,23 @@ async fn drive_connection<T, S>(
                 }
                 return;
             }
-            () = place.evict.cancelled() => {
+            Some(interruption) = interruptions.next() => interruption,
+            () = watch.as_mut() => Interruption::Tick,
+        };
+        match interruption {
+            Interruption::Evicted => {
                 connection.as_mut().graceful_shutdown();
                 // One that nobody has used yet has no other end than this; a request that began meanwhile is answered.
-                while timeout(EVICTION_GRACE, connection.as_mut()).await.is_err() && activity.idle_since().is_none() {}
+                while timeout(EVICTION_GRACE, connection.as_mut()).await.is_err()
+                    && activity.idle_since().is_none()
+                {}
                 return;
             }
-            // Only once: a cancelled token is ready for ever, and the loop would spin.
-            () = stop.cancelled(), if !stopping => {
+            Interruption::Stopped => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep(if stopping { tick.min(OVERDUE_GRACE) } else { tick }) => {
+            Interruption::Tick => {
                 // The first time says goodbye, which only HTTP/2 has a word for; the next time ends it.
                 if let Some(is_header) = activity.overdue(limits) {
                     if stopping {
@@ -229,7 +241,18 @@ async fn drive_connection<T, S>(
                 }
             }
         }
+        watch.as_mut().reset(Instant::now() + if stopping { tick.min(OVERDUE_GRACE) } else { tick });
     }
+}
+
+/// What may end a connection from outside.
+enum Interruption {
+    /// It has to make room.
+    Evicted,
+    /// The server stops.
+    Stopped,
+    /// It is time to look whether it is overdue.
+    Tick,
 }
 
 /// Service wrapper that tracks a request's begin and end, and attaches its peer.

@@ -43,7 +43,8 @@ pub use licence::{
 };
 pub use licence_key::{InvalidKey, LicenceKey};
 pub use model::{
-    DeviceActivity, DeviceCount, DeviceState, DeviceSummary, NewDevices, Tenant, TenantDraft, TenantQuery,
+    DeviceActivity, DeviceCount, DeviceState, DeviceSummary, Erasure, NewDevices, Tenant, TenantDraft,
+    TenantQuery,
 };
 pub use operator::{
     AdminToken, AdminTokenDraft, AdminTokenRecord, AuditContext, IdempotencyKey, IssuedAdminToken, Role,
@@ -59,6 +60,6 @@ pub use service_level::{
 pub use snapshot::{Changes, Permit, Refusal, Snapshot};
 pub use sqlite::SqliteRegistry;
 pub use traits::{
-    AdminSession, Administration, DeliveryLedger, DeviceAdmin, LicenceAdmin, OperatorAdmin, Seeder,
-    TenantAdmin, TenantReader,
+    AdminSession, Administration, ControlAdmin, DeliveryLedger, DeviceAdmin, HomeAdmin, KeyUseLedger,
+    LicenceAdmin, OperatorAdmin, RightsAdmin, Seeder, TenantAdmin, TenantReader,
 };

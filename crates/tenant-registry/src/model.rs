@@ -114,6 +114,21 @@ pub struct DeviceActivity {
     pub reason: Option<String>,
 }
 
+/// Order to erase all devices of a tenant, as one region sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasure {
+    /// Its id.
+    pub id: uuid::Uuid,
+    /// Whose devices.
+    pub tenant: TenantId,
+    /// When it was ordered.
+    pub ordered_at: Timestamp,
+    /// By whom.
+    pub ordered_by: String,
+    /// When this region carried it out, and how many devices it knew.
+    pub done: Option<(Timestamp, u64)>,
+}
+
 /// Ledger row of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSummary {

@@ -21,8 +21,8 @@ use crate::rights::{
 };
 use crate::row::migrations;
 use crate::rows::{
-    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LastEvent, LicenceRow,
-    NewDevicesRow, TenantRow, stored_number, stored_time,
+    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, ErasureRow, KeyRow, KeySummaryRow, LastEvent,
+    LicenceRow, NewDevicesRow, TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
     AuditEntry, Change, bind_terms, commit_sql, decode_rows, device_sql, insert_sql, licence_sql,
@@ -32,8 +32,8 @@ use crate::sql::{
 use crate::{
     Acceptance, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditContext,
     AuditEvent, AuditHead, AuditReport, Changes, DeliveryLedger, DeviceActivity, DeviceCount, DeviceSummary,
-    IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey,
-    NewDevices, RegistryError, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
+    Erasure, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft,
+    LicenceKey, NewDevices, RegistryError, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
 };
 
 const LEAST_RIGHTS: &str = include_str!("postgres/least_rights.sql");
@@ -47,6 +47,7 @@ pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
     "0006_rights",
     "0007_service_level",
     "0008_service_level_merging",
+    "0009_control_and_home",
 };
 /// The version of the schema since which what grants anything is signed.
 const SIGNED_SINCE: i64 = 6;

@@ -7,7 +7,7 @@ use crate::rights::{RowName, TreeKind};
 use crate::row::{read_from, row};
 use crate::{
     Acceptance, AdminTokenDraft, AdminTokenRecord, AuditEvent, DeviceCount, DeviceState, DeviceSummary,
-    KeyRecord, KeySummary, Licence, LicenceDraft, NewDevices, RegistryError, Suspension, Tenant,
+    Erasure, KeyRecord, KeySummary, Licence, LicenceDraft, NewDevices, RegistryError, Suspension, Tenant,
 };
 
 /// A number as the databases keep it.
@@ -232,6 +232,31 @@ impl TryFrom<DeviceCountRow> for DeviceCount {
     fn try_from(row: DeviceCountRow) -> Result<Self, RegistryError> {
         let state = device_state(&row.state)?;
         Ok(Self { app: row.app, platform: row.platform, state, count: count(row.number) })
+    }
+}
+
+row! {
+    pub(super) struct ErasureRow {
+        id: Uuid,
+        tenant_id: Uuid,
+        ordered_at: i64,
+        ordered_by: String,
+        done_at: Option<i64>,
+        devices: Option<i64>,
+    }
+}
+
+impl TryFrom<ErasureRow> for Erasure {
+    type Error = RegistryError;
+
+    fn try_from(row: ErasureRow) -> Result<Self, RegistryError> {
+        Ok(Self {
+            id: row.id,
+            tenant: TenantId::from_uuid(row.tenant_id),
+            ordered_at: read_time(row.ordered_at),
+            ordered_by: row.ordered_by,
+            done: row.done_at.map(read_time).zip(row.devices.map(count)),
+        })
     }
 }
 

@@ -20,8 +20,8 @@ use crate::rights::{
 };
 use crate::row::migrations;
 use crate::rows::{
-    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, KeyRow, KeySummaryRow, LastEvent, LicenceRow,
-    NewDevicesRow, TenantRow, stored_number, stored_time,
+    AdminTokenRow, AuditRow, DeviceCountRow, DeviceRow, ErasureRow, KeyRow, KeySummaryRow, LastEvent,
+    LicenceRow, NewDevicesRow, TenantRow, stored_number, stored_time,
 };
 use crate::sql::{
     AuditEntry, Change, bind_terms, commit_sql, decode_rows, device_sql, insert_sql, licence_sql,
@@ -31,8 +31,8 @@ use crate::sql::{
 use crate::{
     Acceptance, AdminSession, AdminToken, AdminTokenDraft, AdminTokenRecord, AuditCheck, AuditContext,
     AuditEvent, AuditHead, AuditReport, Changes, DeliveryLedger, DeviceActivity, DeviceCount, DeviceSummary,
-    IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft, LicenceKey,
-    NewDevices, RegistryError, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
+    Erasure, IssuedAdminToken, IssuedKey, KeyRecord, KeySummary, KeyUse, Keys, Licence, LicenceDraft,
+    LicenceKey, NewDevices, RegistryError, Snapshot, Suspension, Tenant, TenantDraft, TenantQuery,
 };
 
 pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
@@ -45,6 +45,7 @@ pub(crate) static MIGRATIONS: LazyLock<Migrator> = migrations! {
     "0006_rights",
     "0007_service_level",
     "0008_service_level_merging",
+    "0009_control_and_home",
 };
 
 /// The version of the schema since which what is deleted is overwritten.

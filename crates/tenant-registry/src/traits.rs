@@ -1,4 +1,5 @@
-//! Registry traits, one for each set of rights.
+//! Registry traits, one for each set of rights. *Control* (tenants, licences, keys, servers, orders to erase) may be copied
+//! to other regions; *home* (devices, use, service levels, operators, the audit log) never leaves its own.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use crate::error::RegistryError;
 use crate::service_level::ServiceLevelAdmin;
 use crate::{
     AdminToken, AdminTokenDraft, AdminTokenRecord, AuditContext, AuditEvent, AuditHead, AuditReport, Changes,
-    DeviceActivity, DeviceCount, DeviceSummary, IssuedAdminToken, IssuedKey, KeySummary, KeyUse, Licence,
-    LicenceDraft, NewDevices, RightsReport, Snapshot, Tenant, TenantDraft, TenantQuery,
+    DeviceActivity, DeviceCount, DeviceSummary, Erasure, IssuedAdminToken, IssuedKey, KeySummary, KeyUse,
+    Licence, LicenceDraft, NewDevices, RightsReport, Snapshot, Tenant, TenantDraft, TenantQuery,
 };
 
-/// Licence reader, for gateways: snapshots and changes. Writes only the day of a key's last use.
+/// Reader of control data, for gateways: snapshots and changes. It writes nothing.
 #[async_trait]
 pub trait TenantReader: Send + Sync {
     /// Returns the number that grows with every change of tenants, licences and keys.
@@ -25,14 +26,19 @@ pub trait TenantReader: Send + Sync {
     /// Reads what is new since `revision`, as it is at one moment.
     async fn changes_since(&self, revision: u64) -> Result<Changes, RegistryError>;
 
-    /// Notes on which day licence keys were used.
-    async fn note_use(&self, uses: &[KeyUse], day: u32) -> Result<(), RegistryError>;
-
     /// Waits until there may be a change. A database that cannot tell never says so: look from time to
     /// time all the same, also because news may be lost on the way.
     ///
     /// Cancel safe.
     async fn changed(&self);
+}
+
+/// Home ledger of licence keys' use, for gateways.
+#[async_trait]
+pub trait KeyUseLedger: Send + Sync {
+    /// Notes on which day licence keys were used, and what is offered of them. Days only move forward; a key that is not known
+    /// is left out. Idempotent.
+    async fn note_use(&self, uses: &[KeyUse], day: u32) -> Result<(), RegistryError>;
 }
 
 /// Device ledger, for workers: records devices and proven credentials, reads no licence.
@@ -83,6 +89,14 @@ pub trait TenantAdmin: TenantReader {
 
     /// Counts tenants, licences and live keys.
     async fn totals(&self, now: Timestamp) -> Result<[u64; 3], RegistryError>;
+
+    /// Orders that every region forgets all of a tenant's devices: each does it once, and confirms
+    /// ([`DeviceAdmin::carry_out`]).
+    async fn order_erasure(
+        &self,
+        tenant: TenantId,
+        audit: AuditContext<'_>,
+    ) -> Result<Erasure, RegistryError>;
 }
 
 /// Administration of licences, their keys and their servers.
@@ -191,19 +205,33 @@ pub trait DeviceAdmin: Send + Sync {
         audit: AuditContext<'_>,
     ) -> Result<u64, RegistryError>;
 
-    /// Forgets all of a tenant's devices, and what their hashes were made with; returns how many were known.
-    async fn erase_all_devices(
-        &self,
-        tenant: TenantId,
-        audit: AuditContext<'_>,
-    ) -> Result<u64, RegistryError>;
+    /// Carries an order out: forgets all of the tenant's devices here, and what their hashes were made with, and confirms it.
+    /// Returns how many were known; 0 for an order that was carried out before.
+    async fn carry_out(&self, order: &Erasure, audit: AuditContext<'_>) -> Result<u64, RegistryError>;
+
+    /// Lists orders that were not carried out here, the oldest first, at most 100.
+    async fn open_erasures(&self) -> Result<Vec<Erasure>, RegistryError>;
+
+    /// Lists a tenant's orders, the newest first, at most 100.
+    async fn erasures_of(&self, tenant: TenantId) -> Result<Vec<Erasure>, RegistryError>;
 
     /// Lists tenants with at least `least` new devices on a day, and more than three times the daily mean of the
     /// week before.
     async fn unusual_growth(&self, day: u32, least: u64) -> Result<Vec<NewDevices>, RegistryError>;
 }
 
-/// Administration of operators: admin tokens, console sessions, the audit log, signed rights.
+/// Administration of what proves who may push: signed rights, and the codes of licence keys.
+#[async_trait]
+pub trait RightsAdmin: Send + Sync {
+    /// Compares everything that grants something with what was signed.
+    async fn verify_rights(&self) -> Result<RightsReport, RegistryError>;
+
+    /// Codes live licence keys anew that are under an older pepper, or that gateways have offered a digest of; returns how
+    /// many. Afterwards the older peppers open nothing but keys that were not used since ([`RightsReport::old_keys`]).
+    async fn renew_keys(&self, audit: AuditContext<'_>) -> Result<u64, RegistryError>;
+}
+
+/// Administration of operators: admin tokens, console sessions, the audit log.
 #[async_trait]
 pub trait OperatorAdmin: Send + Sync {
     /// Makes an admin token. The token itself is returned this once and stored nowhere.
@@ -267,13 +295,6 @@ pub trait OperatorAdmin: Send + Sync {
     /// Checks the whole chain, and whether it holds an end that was noted down elsewhere.
     async fn verify_audit(&self, noted: Option<&AuditHead>) -> Result<AuditReport, RegistryError>;
 
-    /// Compares everything that grants something with what was signed.
-    async fn verify_rights(&self) -> Result<RightsReport, RegistryError>;
-
-    /// Codes live licence keys anew that are under an older pepper, or that gateways have offered a digest of; returns how
-    /// many. Afterwards the older peppers open nothing but keys that were not used since ([`RightsReport::old_keys`]).
-    async fn renew_keys(&self, audit: AuditContext<'_>) -> Result<u64, RegistryError>;
-
     /// Forgets audit events of before a moment, and notes that; the newest one stays. Returns how many.
     async fn cut_audit(&self, before: Timestamp, audit: AuditContext<'_>) -> Result<u64, RegistryError>;
 
@@ -305,13 +326,17 @@ pub trait Seeder: Send + Sync {
     ) -> Result<Vec<(Tenant, IssuedKey)>, RegistryError>;
 }
 
-/// All administration traits together.
-pub trait Administration:
-    TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin + ServiceLevelAdmin + Seeder
-{
-}
+/// Administration of control data: what is sold, to whom, and what proves it.
+pub trait ControlAdmin: TenantAdmin + LicenceAdmin + RightsAdmin + Seeder {}
 
-impl<T: TenantAdmin + LicenceAdmin + DeviceAdmin + OperatorAdmin + ServiceLevelAdmin + Seeder> Administration
-    for T
-{
-}
+impl<T: TenantAdmin + LicenceAdmin + RightsAdmin + Seeder> ControlAdmin for T {}
+
+/// Administration of home data: what happened in this region, and who operates it.
+pub trait HomeAdmin: DeviceAdmin + OperatorAdmin + ServiceLevelAdmin {}
+
+impl<T: DeviceAdmin + OperatorAdmin + ServiceLevelAdmin> HomeAdmin for T {}
+
+/// Both, where one registry holds them.
+pub trait Administration: ControlAdmin + HomeAdmin {}
+
+impl<T: ControlAdmin + HomeAdmin> Administration for T {}

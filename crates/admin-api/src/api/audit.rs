@@ -37,7 +37,7 @@ impl Admin {
                 .parse()
                 .map_err(|_| invalid("cursor", "has to be one that a page before has given"))?,
         };
-        let mut events = self.registry.audit(tenant, before, limit + 1).await?;
+        let mut events = self.home.audit(tenant, before, limit + 1).await?;
         let more = events.len() > limit as usize;
         events.truncate(limit as usize);
         let next_cursor = events.last().filter(|_| more).map(|last| encode_cursor(&last.seq.to_string()));
@@ -106,6 +106,6 @@ pub(super) async fn verify(State(admin): State<Admin>, query: Noted) -> Result<R
         }
         _ => return Err(invalid("head", "and `seq` belong together")),
     };
-    let report = admin.registry.verify_audit(noted.as_ref()).await?;
+    let report = admin.home.verify_audit(noted.as_ref()).await?;
     Ok(ok(AuditVerification::new(&report, noted.is_some())))
 }

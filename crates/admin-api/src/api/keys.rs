@@ -26,7 +26,7 @@ pub(super) async fn list(
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
     let now = admin.now();
-    let keys = admin.registry.keys_of(licence.id).await?;
+    let keys = admin.control.keys_of(licence.id).await?;
     Ok(ok(keys.into_iter().map(|key| KeyView::new(key, now)).collect::<Vec<_>>()))
 }
 
@@ -71,6 +71,6 @@ pub(super) async fn revoke(
     if !kid.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(missing("licence key"));
     }
-    admin.registry.revoke_key(&kid, caller.audit_context(admin.now())).await?;
+    admin.control.revoke_key(&kid, caller.audit_context(admin.now())).await?;
     Ok(no_content())
 }

@@ -25,7 +25,7 @@ pub(super) async fn list(
 ) -> Result<Response, Failure> {
     let tenant = admin.find_tenant(&caller, &tenant).await?;
     let now = admin.now();
-    let licences = admin.registry.licences_of(tenant.id).await?;
+    let licences = admin.control.licences_of(tenant.id).await?;
     Ok(ok(licences.into_iter().map(|licence| LicenceView::new(licence, now)).collect::<Vec<_>>()))
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn create(
     let draft = input.value.checked(tenant.id, now)?;
     admin.check_plan(&draft, None).await?;
     let audit = caller.idempotent_context(now, idempotency_key(&headers)?, &input.fingerprint);
-    let licence = admin.registry.create_licence(draft, audit).await?;
+    let licence = admin.control.create_licence(draft, audit).await?;
     let revision = licence.revision;
     Ok(with_etag(created(LicenceView::new(licence, now)), revision))
 }
@@ -102,7 +102,7 @@ pub(super) async fn update(
     }
     admin.check_plan(&draft, Some(&known)).await?;
     let revision = if_match_revision(&headers)?;
-    let licence = admin.registry.update_licence(known.id, draft, revision, caller.audit_context(now)).await?;
+    let licence = admin.control.update_licence(known.id, draft, revision, caller.audit_context(now)).await?;
     let revision = licence.revision;
     Ok(with_etag(ok(LicenceView::new(licence, now)), revision))
 }
@@ -124,7 +124,7 @@ pub(super) async fn accept_terms(
     let version = rules::text("version", &input.value.version, 1, 40)?;
     let by = rules::text("accepted_by", &input.value.accepted_by, 1, 200)?;
     let now = admin.now();
-    let licence = admin.registry.accept_terms(licence.id, &version, &by, caller.audit_context(now)).await?;
+    let licence = admin.control.accept_terms(licence.id, &version, &by, caller.audit_context(now)).await?;
     let revision = licence.revision;
     Ok(with_etag(ok(LicenceView::new(licence, now)), revision))
 }
@@ -145,8 +145,7 @@ pub(super) async fn suspend(
     let licence = admin.find_licence(&caller, &licence).await?;
     let reason = rules::text("reason", &input.value.reason, 1, 500)?;
     let now = admin.now();
-    let licence =
-        admin.registry.suspend_licence(licence.id, Some(&reason), caller.audit_context(now)).await?;
+    let licence = admin.control.suspend_licence(licence.id, Some(&reason), caller.audit_context(now)).await?;
     let revision = licence.revision;
     Ok(with_etag(ok(LicenceView::new(licence, now)), revision))
 }
@@ -165,7 +164,7 @@ pub(super) async fn resume(
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
     let now = admin.now();
-    let licence = admin.registry.suspend_licence(licence.id, None, caller.audit_context(now)).await?;
+    let licence = admin.control.suspend_licence(licence.id, None, caller.audit_context(now)).await?;
     let revision = licence.revision;
     Ok(with_etag(ok(LicenceView::new(licence, now)), revision))
 }
@@ -185,7 +184,7 @@ pub(super) async fn servers(
     Path(licence): Path<String>,
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
-    Ok(ok(admin.registry.servers_of(licence.id).await?))
+    Ok(ok(admin.control.servers_of(licence.id).await?))
 }
 
 /// Bind a licence to a server
@@ -203,7 +202,7 @@ pub(super) async fn bind_server(
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
     let server = rules::server(&server)?;
-    admin.registry.bind_server(licence.id, server, true, caller.audit_context(admin.now())).await?;
+    admin.control.bind_server(licence.id, server, true, caller.audit_context(admin.now())).await?;
     Ok(no_content())
 }
 
@@ -222,6 +221,6 @@ pub(super) async fn unbind_server(
 ) -> Result<Response, Failure> {
     let licence = admin.find_licence(&caller, &licence).await?;
     let server = rules::server(&server)?;
-    admin.registry.bind_server(licence.id, server, false, caller.audit_context(admin.now())).await?;
+    admin.control.bind_server(licence.id, server, false, caller.audit_context(admin.now())).await?;
     Ok(no_content())
 }

@@ -48,6 +48,7 @@ pub(crate) fn router() -> (Router<Admin>, OpenApi) {
         .routes(routes!(keys::list, keys::issue))
         .routes(routes!(keys::revoke))
         .routes(routes!(devices::count, devices::erase_all))
+        .routes(routes!(devices::erasures))
         .routes(routes!(devices::look_up))
         .routes(routes!(devices::erase))
         .routes(routes!(apps::list))

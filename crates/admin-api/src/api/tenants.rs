@@ -76,7 +76,7 @@ pub(super) async fn create(
 ) -> Result<Response, Failure> {
     let draft = input.value.checked()?;
     let audit = caller.idempotent_context(admin.now(), idempotency_key(&headers)?, &input.fingerprint);
-    let tenant = admin.registry.create_tenant(&draft, audit).await?;
+    let tenant = admin.control.create_tenant(&draft, audit).await?;
     let revision = tenant.revision;
     Ok(with_etag(created(TenantView::from(tenant)), revision))
 }
@@ -119,7 +119,7 @@ pub(super) async fn update(
     let tenant = admin.find_tenant(&caller, &tenant).await?;
     let revision = if_match_revision(&headers)?;
     let tenant =
-        admin.registry.update_tenant(tenant.id, &draft, revision, caller.audit_context(admin.now())).await?;
+        admin.control.update_tenant(tenant.id, &draft, revision, caller.audit_context(admin.now())).await?;
     let revision = tenant.revision;
     Ok(with_etag(ok(TenantView::from(tenant)), revision))
 }

@@ -18,7 +18,7 @@ use crate::wire::{AdminTokenInput, AdminTokenView, NewAdminToken, ProblemBody};
 ))]
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Response, Failure> {
     let now = admin.now();
-    let tokens = admin.registry.admin_tokens().await?;
+    let tokens = admin.home.admin_tokens().await?;
     Ok(ok(tokens.into_iter().map(|token| AdminTokenView::new(token, now)).collect::<Vec<_>>()))
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn issue(
     let now = admin.now();
     let draft = input.value.checked(now)?;
     let audit = caller.idempotent_context(now, idempotency_key(&headers)?, &input.fingerprint);
-    let issued = admin.registry.issue_admin_token(draft, audit).await?;
+    let issued = admin.home.issue_admin_token(draft, audit).await?;
     let token = issued.token.expose().to_owned();
     Ok(created(NewAdminToken { token, record: AdminTokenView::new(issued.record, now) }))
 }
@@ -63,6 +63,6 @@ pub(super) async fn revoke(
     if !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(missing("admin token"));
     }
-    admin.registry.revoke_admin_token(&id, caller.audit_context(admin.now())).await?;
+    admin.home.revoke_admin_token(&id, caller.audit_context(admin.now())).await?;
     Ok(no_content())
 }

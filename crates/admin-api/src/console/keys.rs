@@ -65,8 +65,8 @@ pub(super) async fn revoke_key(
     _: Form<Nothing>,
 ) -> Response {
     let revoked = async {
-        let licence = admin.registry.licence_of_key(&kid).await?;
-        admin.registry.revoke_key(&kid, view.caller.audit_context(admin.now())).await?;
+        let licence = admin.control.licence_of_key(&kid).await?;
+        admin.control.revoke_key(&kid, view.caller.audit_context(admin.now())).await?;
         let licence = licence.ok_or_else(|| missing("licence key"))?;
         Ok::<_, Failure>(admin.find_licence(&view.caller, &licence.to_string()).await?.terms.tenant)
     };

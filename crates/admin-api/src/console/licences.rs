@@ -141,9 +141,9 @@ pub(super) async fn create(
             let by = rules::text("accepted_by", &form.accepted_by, 1, 200)?;
             Some((rules::text("terms_version", &form.terms_version, 1, 40)?, by))
         };
-        let licence = admin.registry.create_licence(draft, view.caller.audit_context(now)).await?;
+        let licence = admin.control.create_licence(draft, view.caller.audit_context(now)).await?;
         if let Some((version, by)) = accepted {
-            admin.registry.accept_terms(licence.id, &version, &by, view.caller.audit_context(now)).await?;
+            admin.control.accept_terms(licence.id, &version, &by, view.caller.audit_context(now)).await?;
         }
         Ok::<_, Failure>(tenant.id)
     };
@@ -212,7 +212,7 @@ pub(super) async fn update(
         }
         admin.check_plan(&draft, Some(&licence)).await?;
         let audit = view.caller.audit_context(now);
-        admin.registry.update_licence(licence.id, draft, form.revision, audit).await?;
+        admin.control.update_licence(licence.id, draft, form.revision, audit).await?;
         Ok(())
     })
     .await
@@ -233,10 +233,7 @@ pub(super) async fn accept_terms(
     with_licence(&admin, &view, &licence, async |licence| {
         let version = rules::text("version", &form.version, 1, 40)?;
         let by = rules::text("accepted_by", &form.accepted_by, 1, 200)?;
-        admin
-            .registry
-            .accept_terms(licence.id, &version, &by, view.caller.audit_context(admin.now()))
-            .await?;
+        admin.control.accept_terms(licence.id, &version, &by, view.caller.audit_context(admin.now())).await?;
         Ok(())
     })
     .await
@@ -261,7 +258,7 @@ pub(super) async fn suspend(
             return Err(invalid("reason", "has to be 1 to 500 characters long"));
         }
         let reason = (!reason.is_empty()).then_some(&*reason);
-        admin.registry.suspend_licence(licence.id, reason, view.caller.audit_context(admin.now())).await?;
+        admin.control.suspend_licence(licence.id, reason, view.caller.audit_context(admin.now())).await?;
         Ok(())
     })
     .await
@@ -282,7 +279,7 @@ pub(super) async fn bind_server(
     with_licence(&admin, &view, &licence, async |licence| {
         let server = rules::server(form.server.trim())?;
         admin
-            .registry
+            .control
             .bind_server(licence.id, server, form.bound, view.caller.audit_context(admin.now()))
             .await?;
         Ok(())

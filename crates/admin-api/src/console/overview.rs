@@ -286,11 +286,11 @@ pub(super) async fn audit(State(admin): State<Admin>, view: View, Query(page): Q
             "" => u64::MAX,
             text => decode_cursor(text)?.parse().unwrap_or(u64::MAX),
         };
-        let events = admin.registry.audit(None, before, LENGTH).await?;
+        let events = admin.home.audit(None, before, LENGTH).await?;
         let older = (events.len() == LENGTH as usize)
             .then(|| events.last().map(|it| encode_cursor(&it.seq.to_string())));
         let report = match page.check {
-            Some(_) => Some(AuditVerification::new(&admin.registry.verify_audit(None).await?, false)),
+            Some(_) => Some(AuditVerification::new(&admin.home.verify_audit(None).await?, false)),
             None => None,
         };
         Ok::<_, Failure>((

@@ -114,13 +114,13 @@ async fn open(admin: &Admin, request: Request) -> Result<Option<Session>, Failur
     let given = given.map(|query| query.0.token).unwrap_or_default();
     let Ok(token) = AdminToken::parse(given.trim()) else { return Ok(None) };
     let now = admin.now();
-    let Some(record) = admin.registry.open_admin_token(&token, now).await? else { return Ok(None) };
+    let Some(record) = admin.home.open_admin_token(&token, now).await? else { return Ok(None) };
     let actor = format!("token:{}", record.id);
     admin.may_note(&actor)?;
     let end = now.plus(Duration::from_hours(admin.config.session_hours.into())).min(record.terms.expires_at);
     let Some(session) = Session::begin(record.id.clone(), end) else { return Ok(None) };
     let row = AdminSession { id: session.id(), token: record.id, expires_at: end };
-    admin.registry.begin_session(&row, AuditContext::new(&actor, now)).await?;
+    admin.home.begin_session(&row, AuditContext::new(&actor, now)).await?;
     Ok(Some(session))
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn sign_out(State(admin): State<Admin>, request: Request) -> Re
     }
     if let Some(session) = session
         && let Err(error) =
-            admin.registry.end_session(&session.id(), AuditContext::new(&actor, admin.now())).await
+            admin.home.end_session(&session.id(), AuditContext::new(&actor, admin.now())).await
     {
         return super::with_security_headers(Failure::from(error).into_response());
     }

@@ -145,7 +145,7 @@ impl TenantForm {
 pub(super) async fn create(State(admin): State<Admin>, view: View, Form(form): Form<TenantForm>) -> Response {
     let made = async {
         let draft = form.input().checked()?;
-        Ok::<_, Failure>(admin.registry.create_tenant(&draft, view.caller.audit_context(admin.now())).await?)
+        Ok::<_, Failure>(admin.control.create_tenant(&draft, view.caller.audit_context(admin.now())).await?)
     };
     match made.await {
         Ok(tenant) => redirect_to(&format!("/tenants/{}/licences/new", tenant.id)),
@@ -165,7 +165,7 @@ pub(super) async fn update(
         let draft = form.input().checked()?;
         Ok::<_, Failure>(
             admin
-                .registry
+                .control
                 .update_tenant(known.id, &draft, revision, view.caller.audit_context(admin.now()))
                 .await?,
         )
@@ -194,7 +194,7 @@ pub(super) async fn erase(
         if form.name.trim() != known.name {
             return Err(crate::failure::invalid("name", "has to be the tenant's name, written out"));
         }
-        admin.registry.erase_all_devices(known.id, view.caller.audit_context(admin.now())).await?;
+        admin.erase_all_devices(&known, view.caller.audit_context(admin.now())).await?;
         Ok(known)
     };
     match erased.await {
@@ -216,15 +216,15 @@ impl Admin {
         let tenant = self.find_tenant(&view.caller, tenant).await?;
         let now = self.now();
         let mut licences = Vec::new();
-        for licence in self.registry.licences_of(tenant.id).await? {
+        for licence in self.control.licences_of(tenant.id).await? {
             let Licence { id, .. } = licence;
-            let keys = self.registry.keys_of(id).await?;
+            let keys = self.control.keys_of(id).await?;
             let keys = keys.into_iter().map(|key| KeyView::new(key, now)).collect();
-            licences.push((LicenceView::new(licence, now), keys, self.registry.servers_of(id).await?));
+            licences.push((LicenceView::new(licence, now), keys, self.control.servers_of(id).await?));
         }
         let usage = self.usage(tenant.id).await?;
         let audit = if view.may(&Method::GET, "/v1/tenants/{tenant}/audit") {
-            let events = self.registry.audit(Some(tenant.id), u64::MAX, RECENT).await?;
+            let events = self.home.audit(Some(tenant.id), u64::MAX, RECENT).await?;
             Some(events.into_iter().map(AuditView::from).collect())
         } else {
             None

@@ -29,7 +29,7 @@ impl Admin {
         tenant: &Tenant,
         month: Month,
     ) -> Result<(ServiceLevelReport, Vec<ServiceLevelRow>), Failure> {
-        let licences = self.registry.licences_of(tenant.id).await?;
+        let licences = self.control.licences_of(tenant.id).await?;
         let (from, until) = month.hours();
         // By the licences of today, whether or not they stand now: a suspension takes nothing from a month that was promised.
         let promised = licences.iter().map(|licence| &licence.terms).any(|terms| {
@@ -85,7 +85,7 @@ impl Admin {
     ) -> Result<(ServiceLevelReport, Vec<ServiceLevelRow>), Failure> {
         let rows = self.level_rows(tenant, month).await?;
         let from = Timestamp::from_millis(month.hours().0 * 3_600_000);
-        let processes = self.registry.ledger_processes(from).await?;
+        let processes = self.home.ledger_processes(from).await?;
         Ok((report(subject, month, &rows, &processes, self.now()), rows))
     }
 
@@ -96,14 +96,14 @@ impl Admin {
         month: Month,
     ) -> Result<Vec<ServiceLevelRow>, Failure> {
         let (from, until) = month.hours();
-        Ok(self.registry.service_level(tenant, from, until).await?)
+        Ok(self.home.service_level(tenant, from, until).await?)
     }
 
     /// The tenants of this hour and the one before: those with most failures by our fault or the provider's first, then the
     /// busiest.
     pub(crate) async fn busiest_tenants(&self) -> Result<Vec<TenantLevelView>, Failure> {
         let hour = hour_of(self.now());
-        let mut sums = self.registry.service_level_by_tenant(hour.saturating_sub(1), hour + 1).await?;
+        let mut sums = self.home.service_level_by_tenant(hour.saturating_sub(1), hour + 1).await?;
         sums.retain(|(tenant, _)| *tenant != everybody() && *tenant != nobody());
         sums.sort_by_key(|(_, tally)| {
             std::cmp::Reverse((tally.bad(Owner::Ours), tally.bad(Owner::Provider), tally.valid()))
@@ -111,7 +111,7 @@ impl Admin {
         sums.truncate(LISTED);
         let mut views = Vec::new();
         for (tenant, tally) in sums {
-            let name = self.registry.tenant(tenant).await?.map(|it| it.name).unwrap_or_default();
+            let name = self.control.tenant(tenant).await?.map(|it| it.name).unwrap_or_default();
             views.push(TenantLevelView {
                 tenant: tenant.to_string(),
                 name,
@@ -126,7 +126,7 @@ impl Admin {
     pub(crate) async fn budget_alerts(&self, alerts: &mut Vec<AlertView>) -> Result<(), Failure> {
         let hour = hour_of(self.now());
         let mut all = Tally::default();
-        for row in self.registry.service_level(everybody(), hour.saturating_sub(1), hour + 1).await? {
+        for row in self.home.service_level(everybody(), hour.saturating_sub(1), hour + 1).await? {
             all.add(&row.tally);
         }
         if all.bad(Owner::Ours) == 0 {
@@ -144,11 +144,11 @@ impl Admin {
 
     async fn burning_tenants(&self, hour: u64, allowed: u32) -> Result<Vec<AlertView>, Failure> {
         let mut found = Vec::new();
-        let sums = self.registry.service_level_by_tenant(hour.saturating_sub(1), hour + 1).await?;
+        let sums = self.home.service_level_by_tenant(hour.saturating_sub(1), hour + 1).await?;
         for (tenant, tally) in sums.into_iter().filter(|(tenant, _)| *tenant != everybody()) {
             if let Some(text) = burning(&tally, allowed)
                 && found.len() < LISTED
-                && let Some(tenant) = self.registry.tenant(tenant).await?
+                && let Some(tenant) = self.control.tenant(tenant).await?
             {
                 let id = tenant.id.to_string();
                 found.push(alert("tenant_budget_burning", "warning", &id, &tenant.name, text));
@@ -160,7 +160,7 @@ impl Admin {
     /// Puts hours together and forgets old ones: a part of it at a time.
     pub(crate) async fn maintain_ledger(&self) {
         for _ in 0..TURNS {
-            match self.registry.keep_service_level(self.now()).await {
+            match self.home.keep_service_level(self.now()).await {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {

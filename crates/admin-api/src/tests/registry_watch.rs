@@ -53,8 +53,16 @@ async fn audit_events_are_kept_for_their_days() {
             .unwrap();
     }
 
-    place.admin.watch.maintain(&*place.registry, place.admin.config.audit_days, place.admin.now()).await;
-    place.admin.watch.maintain(&*place.registry, place.admin.config.audit_days, place.admin.now()).await;
+    place
+        .admin
+        .watch
+        .maintain(&*place.registry, &*place.registry, place.admin.config.audit_days, place.admin.now())
+        .await;
+    place
+        .admin
+        .watch
+        .maintain(&*place.registry, &*place.registry, place.admin.config.audit_days, place.admin.now())
+        .await;
 
     let events = place.registry.audit(None, u64::MAX, 10).await.unwrap();
     let told: Vec<_> = events.iter().map(|event| (&*event.action, &*event.object)).collect();

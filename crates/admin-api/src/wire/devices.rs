@@ -1,10 +1,10 @@
 //! API schemas of devices.
 
 use serde::{Deserialize, Serialize};
-use tenant_registry::{DeviceCount, DeviceSummary};
+use tenant_registry::{DeviceCount, DeviceSummary, Erasure};
 use utoipa::ToSchema;
 
-use super::day_text;
+use super::{Moment, day_text};
 
 /// How many devices there are of a kind.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -76,6 +76,36 @@ impl DeviceView {
             state: device.state.as_str().to_owned(),
             reason: device.reason,
             log_reference,
+        }
+    }
+}
+
+/// An order to forget all of a tenant's devices.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErasureView {
+    /// Its id.
+    pub(crate) id: String,
+    /// When it was ordered.
+    pub(crate) ordered_at: Moment,
+    /// By whom.
+    pub(crate) ordered_by: String,
+    /// When this region carried it out; missing until it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) done_at: Option<Moment>,
+    /// How many devices it knew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) erased: Option<u64>,
+}
+
+impl From<Erasure> for ErasureView {
+    fn from(order: Erasure) -> Self {
+        let (done_at, erased) = order.done.unzip();
+        Self {
+            id: order.id.to_string(),
+            ordered_at: Moment(order.ordered_at),
+            ordered_by: order.ordered_by,
+            done_at: done_at.map(Moment),
+            erased,
         }
     }
 }

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
-pub(crate) use devices::{DeviceCountView, DeviceInput, DeviceView, DevicesInput, Erased};
+pub(crate) use devices::{DeviceCountView, DeviceInput, DeviceView, DevicesInput, Erased, ErasureView};
 pub(crate) use keys::{KeyInput, KeyView, NewKey};
 pub(crate) use licences::{LicenceInput, LicenceView, SuspensionInput, TermsInput};
 pub(crate) use operations::{

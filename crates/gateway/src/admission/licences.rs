@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tenant_registry::{KeyUse, RegistryError, Snapshot, TenantReader};
+use tenant_registry::{KeyUse, KeyUseLedger, RegistryError, Snapshot, TenantReader};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -24,13 +24,13 @@ impl Authenticator {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the registry which keys are in use.
-    pub(super) async fn note_use(&self, registry: &dyn TenantReader) {
+    /// Tells the ledger which keys are in use.
+    pub(super) async fn note_use(&self, ledger: &dyn KeyUseLedger) {
         let used = std::mem::take(&mut *self.used());
         if used.is_empty() {
             return;
         }
-        if let Err(error) = registry.note_use(&used, self.clock.now().day()).await {
+        if let Err(error) = ledger.note_use(&used, self.clock.now().day()).await {
             warn!(%error, "the days on which licence keys were used are not noted; they will be tried again");
             self.used().extend(used);
         }
@@ -119,6 +119,7 @@ pub(super) fn newer(snapshot: Snapshot, last: u64) -> Result<Snapshot, RegistryE
 pub async fn keep_fresh(
     authenticator: Arc<Authenticator>,
     registry: Arc<dyn TenantReader>,
+    ledger: Arc<dyn KeyUseLedger>,
     every: Duration,
     stop: CancellationToken,
 ) {
@@ -140,7 +141,7 @@ pub async fn keep_fresh(
                 warn!(%error, "licences cannot be read; the last known ones stay in force");
             }
         }
-        authenticator.note_use(&*registry).await;
+        authenticator.note_use(&*ledger).await;
         let stale = authenticator.age() > STALE;
         metrics::gauge!("licences_stale").set(if stale { 1.0 } else { 0.0 });
     }

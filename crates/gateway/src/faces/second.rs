@@ -101,11 +101,12 @@ impl Face for Second {
 /// The whole of it: one route.
 pub(crate) fn router(pipeline: Arc<Pipeline>) -> Router {
     let take = async |State(pipeline): State<Arc<Pipeline>>, request: Request| {
-        let word = match pipeline.push(&Second, request, JobId::new(), Instant::now()).await {
-            Ok((answered, _)) if answered.verdict.answer == Answer::Ok => "ok".to_owned(),
-            Ok((answered, _)) => answered.verdict.answer.label().to_owned(),
-            Err(refusal) => refusal.reason.code().to_owned(),
-        };
+        let word =
+            match pipeline.push(&Second, pipeline.admission(request), JobId::new(), Instant::now()).await {
+                Ok((answered, _)) if answered.verdict.answer == Answer::Ok => "ok".to_owned(),
+                Ok((answered, _)) => answered.verdict.answer.label().to_owned(),
+                Err(refusal) => refusal.reason.code().to_owned(),
+            };
         Response::new(axum::body::Body::from(word))
     };
     Router::new().route("/notes", post(take)).with_state(pipeline)

@@ -9,7 +9,7 @@ use dispatch_stream::{InProcessQueue, JobProducer, RedisGateway, VitalTasks};
 use gateway::{Authenticator, Gateway, Ledger, Parts, Version};
 use http_edge::{DrainService, Edge, Tls};
 use push_domain::AppCatalogue;
-use tenant_registry::{Keys, ServiceLevelLedger, TenantReader};
+use tenant_registry::{KeyUseLedger, Keys, ServiceLevelLedger, TenantReader};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -28,6 +28,8 @@ pub(crate) struct GatewayRole {
     edge: Arc<Edge>,
     /// The way to workers in other processes.
     lanes: Option<RedisGateway>,
+    /// Where the use of keys is noted.
+    key_use: Arc<dyn KeyUseLedger>,
     /// Where what became of pushes is written.
     ledger: Arc<dyn ServiceLevelLedger>,
 }
@@ -66,8 +68,8 @@ impl GatewayRole {
         let tls = listener.as_ref().map(|listener| listener.tls.clone());
         let lanes = context.lanes.as_ref().map(|lanes| lanes.gateway(&context.id, config)).transpose()?;
         let edge = gateway::edge(config.gateway.limits.clone());
-        let (reader, ledger) = (registry.reader(), registry.service_level());
-        let role = Self { gateway, authenticator, reader, tls, edge, lanes, ledger };
+        let (reader, key_use, ledger) = (registry.reader(), registry.key_use(), registry.service_level());
+        let role = Self { gateway, authenticator, reader, tls, edge, lanes, key_use, ledger };
         role.authenticator.load(&*role.reader).await.context("the licences cannot be read")?;
         role.keep_fresh(context, listener);
         Ok(role)
@@ -78,7 +80,8 @@ impl GatewayRole {
         let tasks = context.vital_tasks();
         let every = Duration::from_millis(config.registry.poll_ms);
         let (authenticator, reader) = (Arc::clone(&self.authenticator), Arc::clone(&self.reader));
-        tasks.spawn(gateway::keep_fresh(authenticator, reader, every, stop.clone()));
+        let key_use = Arc::clone(&self.key_use);
+        tasks.spawn(gateway::keep_fresh(authenticator, reader, key_use, every, stop.clone()));
         let ledger = self.gateway.ledger().keep_written(Arc::clone(&self.ledger), context.end.clone());
         tasks.spawn(ledger);
         if let Some(listener) = listener {

@@ -130,7 +130,7 @@ pub(crate) async fn the_day_of_a_keys_last_use_only_moves_forward(registry: &imp
     let issued = a_key(registry).await;
     let kids = [issued.record.kid.clone(), "unknown".to_owned()].map(|kid| KeyUse { kid, digest: None });
     for day in [7, 9, 8] {
-        registry.admin().note_use(&kids, day).await.unwrap();
+        registry.key_use().note_use(&kids, day).await.unwrap();
     }
 
     let keys = registry.admin().keys_of(issued.record.licence).await.unwrap();

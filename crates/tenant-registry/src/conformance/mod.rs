@@ -27,6 +27,7 @@ pub(crate) trait Registry {
     fn admin(&self) -> &dyn Administration;
     fn ledger(&self) -> &dyn DeliveryLedger;
     fn service_level(&self) -> &dyn ServiceLevelLedger;
+    fn key_use(&self) -> &dyn crate::KeyUseLedger;
     /// Runs a statement as somebody who may write everything.
     async fn tamper(&self, statement: &str);
     /// Bytes as a literal; of a type that one database has and the other has not.
@@ -44,7 +45,7 @@ pub(crate) fn keys() -> crate::Keys {
 pub(crate) const TEST_CONTEXT: AuditContext<'static> = AuditContext::new("test", NOW);
 
 /// Every table and column that may exist.
-pub(crate) const ALLOWED_SCHEMA: [&str; 17] = [
+pub(crate) const ALLOWED_SCHEMA: [&str; 20] = [
     "admin_session: id token_id expires_at",
     "admin_token: id name role tenant_id mac created_at created_by expires_at revoked_at last_used_day",
     "audit_event: seq at actor action object tenant_id detail prev_hash hash hash_key rights",
@@ -52,11 +53,13 @@ pub(crate) const ALLOWED_SCHEMA: [&str; 17] = [
     "credential_proof: app fingerprint proven_day",
     "device: tenant_id id app platform first_seen last_seen state reason",
     "device_salt: tenant_id salt",
+    "erasure: id tenant_id ordered_at ordered_by revision",
+    "erasure_done: erasure_id done_at devices",
+    "key_use: kid last_used_day offered",
     "licence: id tenant_id plan regions rate_per_second burst not_before expires_at suspended revision created_at \
      grace_days in_flight devices privacy terms_version terms_accepted_at terms_accepted_by suspended_at suspended_by \
      suspended_reason",
-    "licence_key: kid licence_id mac created_at revoked_at revision pepper ends_at last_used_day hashed \
-     wrapped offered",
+    "licence_key: kid licence_id mac created_at revoked_at revision pepper ends_at hashed wrapped",
     "request_key: actor key fingerprint object created_at",
     "revision: only_row number key_check finished",
     "rights_bucket: kind number entries",

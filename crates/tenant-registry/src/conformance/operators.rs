@@ -143,7 +143,8 @@ pub(crate) async fn every_deed_stands_in_the_audit_log(registry: &impl Registry)
     registry.admin().bind_server(licence, "srv", true, TEST_CONTEXT).await.unwrap();
     registry.admin().bind_server(licence, "srv", false, TEST_CONTEXT).await.unwrap();
     registry.admin().erase_devices(tenant.id, &[DeviceId::from_bytes([1; 32])], TEST_CONTEXT).await.unwrap();
-    registry.admin().erase_all_devices(tenant.id, TEST_CONTEXT).await.unwrap();
+    let order = registry.admin().order_erasure(tenant.id, TEST_CONTEXT).await.unwrap();
+    registry.admin().carry_out(&order, TEST_CONTEXT).await.unwrap();
     registry.admin().revoke_key(issued.key.kid(), TEST_CONTEXT).await.unwrap();
     let token = registry
         .admin()
@@ -170,6 +171,7 @@ pub(crate) async fn every_deed_stands_in_the_audit_log(registry: &impl Registry)
             "server.bind",
             "server.unbind",
             "device.erase",
+            "device.order_erasure",
             "device.erase_all",
             "key.revoke",
             "admin_token.issue",
@@ -181,9 +183,9 @@ pub(crate) async fn every_deed_stands_in_the_audit_log(registry: &impl Registry)
     let secrets = [issued.key.expose(), token.token.expose()];
     assert!(events.iter().all(|event| !secrets.iter().any(|secret| event.detail.contains(&secret[24..]))));
     let report = registry.admin().verify_audit(None).await.unwrap();
-    assert_eq!((report.events, report.fault), (16, None));
+    assert_eq!((report.events, report.fault), (17, None));
     let own = registry.admin().audit(Some(tenant.id), u64::MAX, 100).await.unwrap();
-    assert_eq!(own.len(), 13);
+    assert_eq!(own.len(), 14);
     let older = registry.admin().audit(None, 3, 100).await.unwrap();
     assert_eq!(older.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 1]);
 }

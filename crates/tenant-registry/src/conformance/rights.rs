@@ -23,7 +23,8 @@ pub(crate) async fn everything_that_was_sold_and_changed_is_as_it_was_signed(reg
     let draft = a_draft(admin.licence(licence).await.unwrap().unwrap().terms.tenant);
     admin.update_licence(licence, draft.clone(), None, TEST_CONTEXT).await.unwrap();
     admin.seed(&["one".to_owned(), "two".to_owned()], &draft, "us", TEST_CONTEXT).await.unwrap();
-    admin.erase_all_devices(draft.tenant, TEST_CONTEXT).await.unwrap();
+    let order = admin.order_erasure(draft.tenant, TEST_CONTEXT).await.unwrap();
+    admin.carry_out(&order, TEST_CONTEXT).await.unwrap();
 
     let report = admin.verify_rights().await.unwrap();
     assert_eq!((report.changed.len(), report.deleted, report.old_keys.len()), (0, 0, 0), "{report:?}");
@@ -224,9 +225,12 @@ pub(crate) async fn a_key_of_before_is_coded_anew_once_it_is_used(registry: &imp
 
     // What somebody offers who cannot make it is not taken.
     let forged = registry.bytes(&[1; 64], "bytea");
-    registry.tamper(&format!("UPDATE licence_key SET offered = {forged}")).await;
+    let kid = &used.record.kid;
+    let statement =
+        format!("INSERT INTO key_use (kid, last_used_day, offered) VALUES ('{kid}', 6, {forged})");
+    registry.tamper(&statement).await;
     assert_eq!(admin.renew_keys(TEST_CONTEXT).await.unwrap(), 0);
-    admin.note_use(&[first], 7).await.unwrap();
+    registry.key_use().note_use(&[first], 7).await.unwrap();
     assert_eq!(admin.renew_keys(TEST_CONTEXT).await.unwrap(), 1);
 
     let snapshot = admin.snapshot().await.unwrap();

@@ -3,9 +3,11 @@
 DROP TRIGGER IF EXISTS device_salt_old ON device_salt;
 DROP FUNCTION IF EXISTS hpns_old_salt();
 ALTER TABLE tenant DROP COLUMN IF EXISTS device_salt;
-UPDATE revision SET finished = 7;
+ALTER TABLE licence_key DROP COLUMN IF EXISTS last_used_day;
+ALTER TABLE licence_key DROP COLUMN IF EXISTS offered;
+UPDATE revision SET finished = 9;
 REVOKE ALL ON tenant, licence, licence_key, server, revision, device, admin_token, audit_event, audit_head, admin_session,
-    request_key, credential_proof, rights_root, rights_bucket, device_salt, service_level, service_level_process, _sqlx_migrations FROM hpns_gateway, hpns_worker, hpns_admin;
+    request_key, credential_proof, rights_root, rights_bucket, device_salt, service_level, service_level_process, key_use, erasure, erasure_done, _sqlx_migrations FROM hpns_gateway, hpns_worker, hpns_admin;
 GRANT SELECT (version, success) ON _sqlx_migrations TO hpns_gateway, hpns_worker, hpns_admin;
 
 GRANT SELECT (number, key_check) ON revision TO hpns_gateway;
@@ -14,8 +16,8 @@ GRANT SELECT ON device_salt, rights_root, rights_bucket TO hpns_gateway;
 GRANT SELECT (id, tenant_id, plan, regions, rate_per_second, burst, in_flight, devices, privacy, not_before, expires_at,
     grace_days, terms_version, suspended, revision) ON licence TO hpns_gateway;
 GRANT SELECT (licence_id, server_id) ON server TO hpns_gateway;
-GRANT SELECT (kid, licence_id, mac, pepper, hashed, ends_at, revoked_at, revision, last_used_day) ON licence_key TO hpns_gateway;
-GRANT UPDATE (last_used_day, offered) ON licence_key TO hpns_gateway;
+GRANT SELECT (kid, licence_id, mac, pepper, hashed, ends_at, revoked_at, revision) ON licence_key TO hpns_gateway;
+GRANT SELECT (kid, last_used_day), INSERT, UPDATE (last_used_day, offered) ON key_use TO hpns_gateway;
 
 GRANT SELECT, INSERT, DELETE ON device TO hpns_worker;
 GRANT UPDATE (last_seen, state, reason) ON device TO hpns_worker;
@@ -29,7 +31,9 @@ GRANT UPDATE (name, contact, failover_consent, revision) ON tenant TO hpns_admin
 GRANT UPDATE (plan, regions, rate_per_second, burst, in_flight, devices, privacy, not_before, expires_at, grace_days,
     terms_version, terms_accepted_at, terms_accepted_by, suspended, suspended_at, suspended_by, suspended_reason, revision)
     ON licence TO hpns_admin;
-GRANT UPDATE (ends_at, revoked_at, last_used_day, revision, mac, pepper, hashed, wrapped, offered) ON licence_key TO hpns_admin;
+GRANT UPDATE (ends_at, revoked_at, revision, mac, pepper, hashed, wrapped) ON licence_key TO hpns_admin;
+GRANT SELECT, UPDATE (offered) ON key_use TO hpns_admin;
+GRANT SELECT, INSERT ON erasure, erasure_done TO hpns_admin;
 GRANT INSERT ON device_salt, rights_root, rights_bucket TO hpns_admin;
 GRANT UPDATE (salt) ON device_salt TO hpns_admin;
 GRANT UPDATE (revision, hashes, key, signature) ON rights_root TO hpns_admin;

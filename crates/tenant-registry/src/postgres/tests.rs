@@ -96,6 +96,10 @@ impl crate::conformance::Registry for Both {
         &self.gateway
     }
 
+    fn key_use(&self) -> &dyn crate::KeyUseLedger {
+        &self.gateway
+    }
+
     async fn tamper(&self, statement: &str) {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&self.owner).await.unwrap();
     }

@@ -9,7 +9,7 @@ use super::tests::{a_database, fresh, keys, login, migrated, server};
 use super::*;
 use crate::KeyPurpose::{Control, Devices, Log, RightsCheck};
 use crate::conformance::TEST_CONTEXT;
-use crate::{DeviceAdmin, DeviceState, OperatorAdmin, TenantAdmin, TenantReader};
+use crate::{DeviceAdmin, DeviceState, KeyUseLedger, RightsAdmin, TenantAdmin, TenantReader};
 
 #[tokio::test]
 async fn a_registry_of_before_is_signed_and_its_keys_open_what_they_opened() {

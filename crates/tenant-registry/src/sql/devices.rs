@@ -59,36 +59,74 @@ macro_rules! device_sql {
                 Ok(erased)
             }
 
-            async fn erase_all_devices(&self, tenant: TenantId, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
+            async fn carry_out(&self, order: &Erasure, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
+                let tenant = order.tenant;
                 let mut change = self.begin_change().await?;
                 // As all who erase do, before they touch devices.
                 sqlx::query("UPDATE audit_head SET seq = seq").execute(&mut *change.transaction).await?;
-                let done = sqlx::query("UPDATE tenant SET revision = $2 WHERE id = $1")
+                let done: Option<i64> = sqlx::query_scalar("SELECT devices FROM erasure_done WHERE erasure_id = $1")
+                    .bind(order.id)
+                    .fetch_optional(&mut *change.transaction)
+                    .await?;
+                if done.is_some() {
+                    return Ok(0);
+                }
+                // With the salt gateways here have to read the tenant again.
+                let found = sqlx::query("UPDATE tenant SET revision = $2 WHERE id = $1")
                     .bind(tenant.uuid())
                     .bind(change.revision)
                     .execute(&mut *change.transaction)
                     .await?;
-                require_found(done.rows_affected(), "tenant")?;
+                require_found(found.rows_affected(), "tenant")?;
                 sqlx::query("UPDATE device_salt SET salt = $2 WHERE tenant_id = $1")
                     .bind(tenant.uuid())
                     .bind(&new_salt()[..])
                     .execute(&mut *change.transaction)
                     .await?;
-                let done = sqlx::query("DELETE FROM device WHERE tenant_id = $1")
+                let erased = sqlx::query("DELETE FROM device WHERE tenant_id = $1")
                     .bind(tenant.uuid())
                     .execute(&mut *change.transaction)
+                    .await?
+                    .rows_affected();
+                sqlx::query("INSERT INTO erasure_done (erasure_id, done_at, devices) VALUES ($1, $2, $3)")
+                    .bind(order.id)
+                    .bind(stored_time(audit.at))
+                    .bind(stored_number(erased))
+                    .execute(&mut *change.transaction)
                     .await?;
-                let erased = done.rows_affected();
                 let entry = AuditEntry {
                     action: "device.erase_all",
                     object: tenant.to_string(),
                     tenant: Some(tenant),
-                    detail: json!({ "erased": erased }),
+                    detail: json!({ "erased": erased, "order": order.id.to_string() }),
                 };
                 self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &[]).await?;
                 self.commit_audited(change.transaction, audit, entry).await?;
                 self.scrub().await;
                 Ok(erased)
+            }
+
+            async fn open_erasures(&self) -> Result<Vec<Erasure>, RegistryError> {
+                let rows: Vec<ErasureRow> = sqlx::query_as(
+                    "SELECT id, tenant_id, ordered_at, ordered_by, CAST(NULL AS BIGINT) AS done_at,
+                         CAST(NULL AS BIGINT) AS devices
+                     FROM erasure WHERE id NOT IN (SELECT erasure_id FROM erasure_done) ORDER BY ordered_at LIMIT 100",
+                )
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(decode_rows(rows))
+            }
+
+            async fn erasures_of(&self, tenant: TenantId) -> Result<Vec<Erasure>, RegistryError> {
+                let rows: Vec<ErasureRow> = sqlx::query_as(
+                    "SELECT id, tenant_id, ordered_at, ordered_by, done_at, devices
+                     FROM erasure LEFT JOIN erasure_done ON erasure_id = id
+                     WHERE tenant_id = $1 ORDER BY ordered_at DESC LIMIT 100",
+                )
+                .bind(tenant.uuid())
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(decode_rows(rows))
             }
 
             async fn unusual_growth(&self, day: u32, least: u64) -> Result<Vec<NewDevices>, RegistryError> {

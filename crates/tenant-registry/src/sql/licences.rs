@@ -267,8 +267,9 @@ macro_rules! licence_sql {
 
             async fn keys_of(&self, licence: LicenceId) -> Result<Vec<KeySummary>, RegistryError> {
                 let rows: Vec<KeySummaryRow> = sqlx::query_as(
-                    "SELECT kid, pepper, created_at, ends_at, revoked_at, last_used_day FROM licence_key
-                     WHERE licence_id = $1 ORDER BY created_at DESC, kid LIMIT 100",
+                    "SELECT k.kid, pepper, created_at, ends_at, revoked_at, nullif(u.last_used_day, 0) AS last_used_day
+                     FROM licence_key k LEFT JOIN key_use u ON u.kid = k.kid
+                     WHERE licence_id = $1 ORDER BY created_at DESC, k.kid LIMIT 100",
                 )
                 .bind(licence.uuid())
                 .fetch_all(&self.pool)

@@ -4,6 +4,17 @@
 macro_rules! operator_sql {
     ($registry:ty, $begin_snapshot:literal) => {
         #[async_trait::async_trait]
+        impl $crate::RightsAdmin for $registry {
+            async fn verify_rights(&self) -> Result<RightsReport, RegistryError> {
+                self.read_rights_report().await
+            }
+
+            async fn renew_keys(&self, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
+                self.renew_old_keys(audit).await
+            }
+        }
+
+        #[async_trait::async_trait]
         impl $crate::OperatorAdmin for $registry {
             async fn issue_admin_token(
                 &self,
@@ -268,14 +279,6 @@ macro_rules! operator_sql {
                 }
                 let head = AuditHead { seq: u64::try_from(last).unwrap_or_default(), hash };
                 Ok(check.finish(&head, &code))
-            }
-
-            async fn verify_rights(&self) -> Result<RightsReport, RegistryError> {
-                self.read_rights_report().await
-            }
-
-            async fn renew_keys(&self, audit: AuditContext<'_>) -> Result<u64, RegistryError> {
-                self.renew_old_keys(audit).await
             }
 
             async fn cut_audit(&self, before: Timestamp, audit: AuditContext<'_>) -> Result<u64, RegistryError> {

@@ -1,4 +1,4 @@
-//! Queries behind `TenantReader`.
+//! Queries behind `TenantReader` and `KeyUseLedger`.
 
 /// Implements [`TenantReader`](crate::TenantReader). `$begin_snapshot` begins a transaction that sees one moment.
 macro_rules! read_sql {
@@ -81,18 +81,26 @@ macro_rules! read_sql {
                 Ok(changes)
             }
 
+            async fn changed(&self) {
+                self.wait_for_change().await;
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl $crate::KeyUseLedger for $registry {
             async fn note_use(&self, uses: &[KeyUse], day: u32) -> Result<(), RegistryError> {
                 for KeyUse { kid, digest } in uses {
                     sqlx::query(
-                        "UPDATE licence_key SET last_used_day = $2
-                         WHERE kid = $1 AND (last_used_day IS NULL OR last_used_day < $2)",
+                        "INSERT INTO key_use (kid, last_used_day) SELECT kid, $2 FROM licence_key WHERE kid = $1
+                         ON CONFLICT (kid) DO UPDATE SET last_used_day = excluded.last_used_day
+                         WHERE key_use.last_used_day < excluded.last_used_day",
                     )
                     .bind(kid)
                     .bind(i64::from(day))
                     .execute(&self.pool)
                     .await?;
                     if let Some(offer) = digest.as_ref().and_then(|digest| self.keys.offer(kid, digest)) {
-                        sqlx::query("UPDATE licence_key SET offered = $2 WHERE kid = $1")
+                        sqlx::query("UPDATE key_use SET offered = $2 WHERE kid = $1")
                             .bind(kid)
                             .bind(offer)
                             .execute(&self.pool)
@@ -100,10 +108,6 @@ macro_rules! read_sql {
                     }
                 }
                 Ok(())
-            }
-
-            async fn changed(&self) {
-                self.wait_for_change().await;
             }
         }
     };

@@ -12,8 +12,9 @@ macro_rules! renew_sql {
                     return Ok(0);
                 }
                 let due: Vec<String> = sqlx::query_scalar(
-                    "SELECT kid FROM licence_key WHERE revoked_at IS NULL
-                         AND ((NOT hashed AND (offered IS NOT NULL OR wrapped IS NOT NULL)) OR (hashed AND (pepper < $1 OR substr(wrapped, 1, 4) <> $2))) ORDER BY kid",
+                    "SELECT k.kid FROM licence_key k LEFT JOIN key_use u ON u.kid = k.kid WHERE k.revoked_at IS NULL
+                         AND ((NOT k.hashed AND (u.offered IS NOT NULL OR k.wrapped IS NOT NULL))
+                             OR (k.hashed AND (k.pepper < $1 OR substr(k.wrapped, 1, 4) <> $2))) ORDER BY k.kid",
                 )
                 .bind(i64::from(pepper))
                 .bind(&self.keys.wrap_number().to_be_bytes()[..])
@@ -66,7 +67,9 @@ macro_rules! renew_sql {
                     Err(error) => return Err(error),
                 }
                 let (wrapped, offered): (Option<Vec<u8>>, Option<Vec<u8>>) =
-                    sqlx::query_as("SELECT wrapped, offered FROM licence_key WHERE kid = $1")
+                    sqlx::query_as(
+                        "SELECT k.wrapped, u.offered FROM licence_key k LEFT JOIN key_use u ON u.kid = k.kid WHERE k.kid = $1",
+                    )
                         .bind(kid)
                         .fetch_one(&mut *change.transaction)
                         .await?;
@@ -79,8 +82,7 @@ macro_rules! renew_sql {
                 let after = KeyRecord { mac, pepper, hashed: true, revision, ..before };
                 let wrapped = self.keys.wrap(kid, &digest).ok_or(RegistryError::NoAuditKey)?;
                 sqlx::query(
-                    "UPDATE licence_key SET mac = $2, pepper = $3, hashed = TRUE, wrapped = $4, offered = NULL,
-                         revision = $5
+                    "UPDATE licence_key SET mac = $2, pepper = $3, hashed = TRUE, wrapped = $4, revision = $5
                      WHERE kid = $1",
                 )
                 .bind(kid)
@@ -90,6 +92,10 @@ macro_rules! renew_sql {
                 .bind(change.revision)
                 .execute(&mut *change.transaction)
                 .await?;
+                sqlx::query("UPDATE key_use SET offered = NULL WHERE kid = $1 AND offered IS NOT NULL")
+                    .bind(kid)
+                    .execute(&mut *change.transaction)
+                    .await?;
                 Ok(Some((name, Some(rights::key_hash(&after)))))
             }
 

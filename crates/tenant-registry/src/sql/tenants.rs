@@ -122,6 +122,46 @@ macro_rules! tenant_sql {
                 Ok((tenants, decode_rows(licences)))
             }
 
+            async fn order_erasure(
+                &self,
+                tenant: TenantId,
+                audit: AuditContext<'_>,
+            ) -> Result<Erasure, RegistryError> {
+                let mut change = self.begin_change().await?;
+                let order = Erasure {
+                    id: uuid::Uuid::now_v7(),
+                    tenant,
+                    ordered_at: audit.at,
+                    ordered_by: audit.by.to_owned(),
+                    done: None,
+                };
+                let known = sqlx::query("UPDATE tenant SET revision = $2 WHERE id = $1")
+                    .bind(tenant.uuid())
+                    .bind(change.revision)
+                    .execute(&mut *change.transaction)
+                    .await?;
+                require_found(known.rows_affected(), "tenant")?;
+                sqlx::query(
+                    "INSERT INTO erasure (id, tenant_id, ordered_at, ordered_by, revision) VALUES ($1, $2, $3, $4, $5)",
+                )
+                .bind(order.id)
+                .bind(tenant.uuid())
+                .bind(stored_time(order.ordered_at))
+                .bind(&order.ordered_by)
+                .bind(change.revision)
+                .execute(&mut *change.transaction)
+                .await?;
+                let entry = AuditEntry {
+                    action: "device.order_erasure",
+                    object: tenant.to_string(),
+                    tenant: Some(tenant),
+                    detail: json!({ "order": order.id.to_string() }),
+                };
+                self.sign_rights(&mut change.transaction, TreeKind::Licences, Some(change.revision), &[]).await?;
+                self.commit_audited(change.transaction, audit, entry).await?;
+                Ok(order)
+            }
+
             async fn totals(&self, now: Timestamp) -> Result<[u64; 3], RegistryError> {
                 let (tenants, licences, keys): (i64, i64, i64) = sqlx::query_as(
                     "SELECT (SELECT count(*) FROM tenant), (SELECT count(*) FROM licence),

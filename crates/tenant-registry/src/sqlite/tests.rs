@@ -20,6 +20,10 @@ impl crate::conformance::Registry for SqliteRegistry {
         self
     }
 
+    fn key_use(&self) -> &dyn crate::KeyUseLedger {
+        self
+    }
+
     async fn tamper(&self, statement: &str) {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&self.pool).await.unwrap();
     }
@@ -103,7 +107,8 @@ async fn an_erased_device_is_in_no_byte_of_the_files() {
     registry.erase_devices(tenant, &[device(7)], audit).await.unwrap();
     assert!(!stands(directory.path(), device(7).as_bytes()));
     assert!(stands(directory.path(), device(8).as_bytes()));
-    registry.erase_all_devices(tenant, audit).await.unwrap();
+    let order = registry.order_erasure(tenant, audit).await.unwrap();
+    registry.carry_out(&order, audit).await.unwrap();
     assert!((0..41).all(|number| !stands(directory.path(), device(number).as_bytes())));
 }
 
@@ -199,7 +204,7 @@ async fn a_log_of_before_is_sealed_when_it_is_opened() {
 
 #[tokio::test]
 async fn a_pepper_may_go_once_every_key_is_coded_under_the_next() {
-    use crate::{LicenceAdmin, OperatorAdmin, Seeder, TenantReader};
+    use crate::{LicenceAdmin, RightsAdmin, Seeder, TenantReader};
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("registry.db");
     let secret = |byte: u8| push_domain::SecretBytes::new(vec![byte; 32]);
@@ -277,7 +282,7 @@ async fn a_file_that_was_put_back_after_an_erasure_knows_no_erased_device() {
 
 #[tokio::test]
 async fn a_registry_of_before_is_signed_and_its_keys_open_what_they_opened() {
-    use crate::{OperatorAdmin, TenantReader};
+    use crate::{RightsAdmin, TenantReader};
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("registry.db");
     let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);

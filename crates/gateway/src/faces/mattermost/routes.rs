@@ -16,7 +16,7 @@ use super::ack::Ack;
 use super::draft::Mattermost;
 use super::metrics::Metrics;
 use super::reply;
-use crate::delivery::Pipeline;
+use crate::delivery::{Admission, Pipeline};
 use crate::refusal::Refusal;
 
 /// A caller that sends this header learns how long each part of its push took.
@@ -60,10 +60,21 @@ async fn version(State(routes): State<Arc<Routes>>) -> Response {
     response
 }
 
-async fn send_push(State(routes): State<Arc<Routes>>, request: Request) -> Response {
+fn send_push(State(routes): State<Arc<Routes>>, request: Request) -> impl Future<Output = Response> {
     let (started, id) = (Instant::now(), JobId::new());
     let wants_timing = request.headers().contains_key(TIMING_HEADER);
-    let response = match routes.pipeline.push(&routes.face, request, id, started).await {
+    let admission = routes.pipeline.admission(request);
+    push(routes, admission, wants_timing, id, started)
+}
+
+async fn push(
+    routes: Arc<Routes>,
+    admission: Admission,
+    wants_timing: bool,
+    id: JobId,
+    started: Instant,
+) -> Response {
+    let response = match routes.pipeline.push(&routes.face, admission, id, started).await {
         Ok((answered, caller)) => {
             // How busy the service is, is nobody's business who has no licence.
             let config = &routes.pipeline.gateway().config;
@@ -92,7 +103,7 @@ async fn acknowledge(State(routes): State<Arc<Routes>>, request: Request) -> Res
 impl Routes {
     /// Counts a receipt once, however often it comes. Nothing is looked up: an unknown id is good.
     async fn receipt(&self, request: Request) -> Result<(), Refusal> {
-        let (caller, body) = self.pipeline.receipt(request).await?;
+        let (caller, body) = self.pipeline.receipt(self.pipeline.admission(request)).await?;
         let ack = Ack::parse(&body).map_err(|why| {
             Refusal::verbatim(FailReason::BadRequest, format!("Failed to read ack body: {why}"))
         })?;
