@@ -252,6 +252,48 @@ async fn a_licence_elsewhere_is_told_where_and_its_push_goes_nowhere() {
 }
 
 #[tokio::test]
+async fn a_key_of_another_region_is_told_its_url_and_a_foreign_host_name_is_served() {
+    let names = "[gateway]\nglobal_hosts = [\"any.example.com\"]\n[gateway.region_urls]\n\
+                 us = \"https://push.us.example.com\"\nde = \"https://push.de.example.com:8443\"";
+    let deployment = Deployment::with(names);
+    let operator = Operator::of(&deployment);
+    let (_, key) = operator.customer("acme", json!({})).await;
+    operator.until(&key, &ios(json!({})), "\"OK\"").await;
+    let named = async |host: &str| {
+        let request = post(&format!("/t/{key}/api/v1/send_push"), ios(json!({})).to_string().as_bytes());
+        let request = String::from_utf8(request).unwrap();
+        let (head, rest) = request.split_once("Host: ").unwrap();
+        let rest = rest.split_once("\r\n").unwrap().1;
+        exchange(deployment.service.gateway, format!("{head}Host: {host}\r\n{rest}").as_bytes()).await
+    };
+
+    // Well formed, and nobody's.
+    let of_nobody = "hpns_de_777777777777_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx4MjWko";
+    let told = operator.push(of_nobody, &ios(json!({}))).await.error();
+    assert_eq!(
+        told,
+        "wrong_region: this is a key of de: use https://push.de.example.com:8443 as the push URL"
+    );
+    deployment.until_metric("wrong_region_keys_total", "hinted=\"de\"", 1.0).await;
+
+    let before = deployment.received().len();
+    assert_eq!(named("relay.of.a.customer").await.json(), json!({ "status": "OK" }));
+    let told = named("any.example.com").await.error();
+    assert_eq!(
+        told,
+        "wrong_region: the licence holds in us: use https://push.us.example.com as the push URL"
+    );
+    assert_eq!(deployment.received().len(), before + 1);
+
+    let list =
+        exchange(deployment.service.gateway, b"GET /.well-known/hpns-endpoints HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await;
+    let list = list.json();
+    assert_eq!((list["region"].clone(), list["endpoints"][0]["port"].clone()), (json!("us"), json!(8443)));
+    assert_eq!(list["endpoints"][1]["host"], "push.us.example.com");
+}
+
+#[tokio::test]
 async fn no_more_pushes_are_under_way_than_a_licence_allows() {
     let deployment = Deployment::with("");
     let operator = Operator::of(&deployment);

@@ -9,6 +9,8 @@ use http_edge::{Limits, TrustedProxies};
 use push_domain::{InvalidSetting, Kind};
 use serde::Deserialize;
 
+use crate::regions::Regions;
+
 /// A stock server gives up after 30 s.
 const LONGEST_BUDGET_MS: u64 = 25_000;
 
@@ -40,8 +42,12 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// What servers without a licence may do.
     pub test_tier: TestTier,
-    /// Where to send callers whose licence holds in another region: their push URLs.
+    /// The push URL of each region of the service.
     pub region_urls: BTreeMap<String, String>,
+    /// Host names that stand for no region.
+    pub global_hosts: Vec<String>,
+    /// What customers should know of changes of names and ports to come.
+    pub endpoints_notice: String,
     /// How long a push may take from acceptance to answer.
     pub budget_ms: u64,
     /// The same for a test push: it sits inside the mobile app's 5 s ping.
@@ -63,10 +69,8 @@ pub struct Config {
 pub struct AdmissionConfig {
     /// Who may push.
     pub access: Access,
-    /// The region of this process.
-    pub region: String,
-    /// Where to send callers whose licence holds in another region: their push URLs.
-    pub region_urls: BTreeMap<String, String>,
+    /// The regions of the service, and which is this process's.
+    pub regions: Regions,
     /// Whose word for a caller's address is taken, and who may bring licence keys over plain HTTP.
     pub trusted_proxies: TrustedProxies,
     /// What servers without a licence may do, if they may push.
@@ -80,8 +84,7 @@ impl AdmissionConfig {
         let own = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok());
         Self {
             access,
-            region: region.to_owned(),
-            region_urls: BTreeMap::new(),
+            regions: Regions { own: region.to_owned(), ..Regions::default() },
             trusted_proxies: TrustedProxies::new(own.collect()),
             test_tier: None,
         }
@@ -125,8 +128,8 @@ pub struct MattermostConfig {
 }
 
 impl Config {
-    /// Names the first setting that breaks its rule.
-    pub fn validate(&self) -> Result<(), InvalidSetting> {
+    /// Names the first setting that breaks its rule, in a process of a region.
+    pub fn validate(&self, region: &str) -> Result<(), InvalidSetting> {
         self.limits.validate().map_err(|refused| refused.within("limits"))?;
         for (key, millis) in [
             ("budget_ms", self.budget_ms),
@@ -139,13 +142,16 @@ impl Config {
         InvalidSetting::out_of(&(1..=100_000), "device_burst", &self.device_burst)?;
         self.test_tier.validate().map_err(|refused| refused.within("test_tier"))?;
         self.mattermost.validate().map_err(|refused| refused.within("mattermost"))?;
-        let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
-        match self.region_urls.iter().find(|(_, url)| !is_url(url)) {
-            Some((region, _)) => {
-                Err(InvalidSetting::new(region, "has to begin with https:// or http://")
-                    .within("region_urls"))
-            }
-            None => Ok(()),
+        self.regions(region).validate()
+    }
+
+    /// The regions of the service, as a process of one of them knows them.
+    fn regions(&self, own: &str) -> Regions {
+        Regions {
+            own: own.to_owned(),
+            urls: self.region_urls.clone(),
+            global_hosts: self.global_hosts.clone(),
+            notice: self.endpoints_notice.clone(),
         }
     }
 
@@ -154,8 +160,7 @@ impl Config {
     pub fn admission(&self, region: &str) -> AdmissionConfig {
         AdmissionConfig {
             access: self.access,
-            region: region.to_owned(),
-            region_urls: self.region_urls.clone(),
+            regions: self.regions(region),
             trusted_proxies: self.trusted_proxies.clone(),
             test_tier: self.test_tier.enabled.then_some(self.test_tier),
         }

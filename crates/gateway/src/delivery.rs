@@ -124,7 +124,9 @@ impl Pipeline {
     pub(crate) fn admission(&self, request: Request) -> Admission {
         let credential = request.extensions().get::<PresentedCredential>();
         let peer = request.extensions().get::<Peer>().copied();
-        let origin = RequestOrigin { key: credential.map(|it| &it.0), peer, headers: request.headers() };
+        let is_global = self.gateway.authenticator.regions().is_global(&request);
+        let (key, headers) = (credential.map(|it| &it.0), request.headers());
+        let origin = RequestOrigin { key, peer, headers, is_global };
         // Not a part of any future: a request in each of them would be moved, with all of them, for every push.
         Admission { caller: self.gateway.authenticator.admit(&origin), body: request.into_body() }
     }

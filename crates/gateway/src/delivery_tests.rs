@@ -111,6 +111,8 @@ fn config() -> Config {
         trusted_proxies: TrustedProxies::default(),
         test_tier: TestTier { enabled: false, rate_per_second: 1, burst: 1 },
         region_urls: BTreeMap::new(),
+        global_hosts: Vec::new(),
+        endpoints_notice: String::new(),
         access: Access::Licensed,
         budget_ms: 10_000,
         test_budget_ms: 2500,

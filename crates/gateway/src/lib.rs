@@ -24,6 +24,7 @@ mod push_log;
 mod receipts;
 mod refusal;
 mod refusal_log;
+mod regions;
 mod service;
 mod state;
 mod usage;
@@ -35,4 +36,5 @@ pub use faces::mattermost::edge;
 #[cfg(fuzzing)]
 pub use faces::mattermost::fuzzing;
 pub use ledger::Ledger;
+pub use regions::Regions;
 pub use state::{Gateway, LoadReport, Parts, Version};

@@ -37,7 +37,7 @@ impl Gateway {
             vec![Arc::clone(&metrics) as _, usage, self.ledger.thread(), Arc::new(level)],
             tasks,
         );
-        with_credentials(mattermost::router(pipeline, metrics))
+        with_credentials(mattermost::router(pipeline, metrics).merge(self.authenticator.regions().router()))
     }
 }
 

@@ -41,18 +41,29 @@ const BUCKETS: [f64; 15] =
 /// Lines of so long share a write, and a wake-up of the thread that writes.
 const BATCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Batching writer: lets lines gather before it flushes.
-struct BatchingWriter<W: Write>(BufWriter<W>);
+/// Batching writer: lets lines gather before it flushes, and puts the region into each that is an object.
+struct BatchingWriter<W: Write> {
+    writer: BufWriter<W>,
+    /// The first field of an object, with its brace.
+    region: String,
+}
 
 impl<W: Write> Write for BatchingWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write(line)
+        match line.strip_prefix(b"{") {
+            Some(rest) => {
+                self.writer.write_all(self.region.as_bytes())?;
+                self.writer.write_all(rest)?;
+            }
+            None => self.writer.write_all(line)?,
+        }
+        Ok(line.len())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this thread only writes the log")]
     fn flush(&mut self) -> io::Result<()> {
         std::thread::sleep(BATCH_INTERVAL);
-        self.0.flush()
+        self.writer.flush()
     }
 }
 
@@ -65,7 +76,7 @@ pub(crate) struct Telemetry {
 }
 
 /// Installs the log writer and the metrics recorder of the process. Logs go to standard error.
-pub(crate) fn install(config: &LogConfig) -> anyhow::Result<Telemetry> {
+pub(crate) fn install(config: &LogConfig, region: &str) -> anyhow::Result<Telemetry> {
     let level = match config.level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
@@ -78,7 +89,10 @@ pub(crate) fn install(config: &LogConfig) -> anyhow::Result<Telemetry> {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(MAX_WAITING_LINES)
-        .finish(BatchingWriter(BufWriter::with_capacity(32 * 1024, stderr)));
+        .finish(BatchingWriter {
+            writer: BufWriter::with_capacity(32 * 1024, stderr),
+            region: format!("{{\"region\":\"{region}\","),
+        });
     let dropped = writer.error_counter();
     let filter =
         Targets::new().with_default(LevelFilter::WARN).with_targets(OURS.map(|target| (target, level)));
@@ -93,6 +107,7 @@ pub(crate) fn install(config: &LogConfig) -> anyhow::Result<Telemetry> {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
         .context("metrics")?
+        .add_global_label("region", region)
         .build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("metrics are installed already"))?;

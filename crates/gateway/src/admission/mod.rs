@@ -14,15 +14,14 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use dispatch_stream::PeerDirectory;
 use push_domain::{Clock, FailReason, LicenceId, Privacy, TenantId};
-use tenant_registry::{
-    DeviceKey, InvalidKey, KeyUse, Keys, LicenceKey, LogKey, Refusal as KeyRefusal, Snapshot,
-};
+use tenant_registry::{DeviceKey, KeyUse, Keys, LicenceKey, LogKey, Refusal as KeyRefusal, Snapshot};
 use tokio::time::Instant;
 
 use self::origin::{Networks, SourceLimiter};
 use self::rate::{Limits, RateSharing};
 use crate::config::{Access, AdmissionConfig};
 use crate::refusal::Refusal;
+use crate::regions::Regions;
 
 pub(crate) use self::caller::Caller;
 pub use self::licences::keep_fresh;
@@ -95,7 +94,7 @@ impl Authenticator {
     /// Says who calls, or why that is nobody. Costs the caller nothing but, for a wrong key, its right to try more.
     pub(crate) fn admit(&self, origin: &RequestOrigin<'_>) -> Result<Caller, Refusal> {
         self.identify(origin).map_err(|reason| match reason {
-            FailReason::WrongRegion => match self.right_region(origin.key) {
+            FailReason::WrongRegion => match self.right_region(origin) {
                 Some(sentence) => Refusal::because(reason, sentence),
                 None => Refusal::plain(reason),
             },
@@ -131,7 +130,8 @@ impl Authenticator {
         if !self.sources.may_present_key(origin) {
             return Err(FailReason::LicenceNeedsTls);
         }
-        let caller = key.as_ref().map_err(|_| FailReason::LicenceUnknown).and_then(|key| self.licensed(key));
+        let licensed = |key| self.licensed(key, origin.is_global);
+        let caller = key.as_ref().map_err(|_| FailReason::LicenceUnknown).and_then(licensed);
         if matches!(caller, Err(FailReason::LicenceUnknown)) && !self.sources.check_wrong_key(origin) {
             metrics::counter!("wrong_keys_limited_total").increment(1);
             return Err(FailReason::RateLimited);
@@ -153,12 +153,16 @@ impl Authenticator {
         }
     }
 
-    fn licensed(&self, key: &LicenceKey) -> Result<Caller, FailReason> {
+    fn licensed(&self, key: &LicenceKey, is_global: bool) -> Result<Caller, FailReason> {
         let table = self.table.load();
         let table = table.as_deref().ok_or(FailReason::Unavailable)?;
         let now = self.clock.now();
         let permit =
-            table.snapshot.open(key, &self.admission.region, now).map_err(|refusal| match refusal {
+            table.snapshot.open(key, &self.admission.regions.own, now).map_err(|refusal| match refusal {
+                // A region does not know the others' keys: where one would be known is all that can be said, of a forged one too.
+                KeyRefusal::Unknown if self.admission.regions.other(key.region()).is_some() => {
+                    FailReason::WrongRegion
+                }
                 // It may be newer than what is known.
                 KeyRefusal::Unknown if self.is_unsure() => FailReason::Unavailable,
                 KeyRefusal::Unknown => FailReason::LicenceUnknown,
@@ -169,6 +173,9 @@ impl Authenticator {
             })?;
         if self.age() > MAX_STALENESS {
             return Err(FailReason::Unavailable);
+        }
+        if is_global && !self.admission.regions.are_all(&permit.licence.terms.regions) {
+            return Err(FailReason::WrongRegion);
         }
         if let Some(first) = permit.first_use {
             self.used().push(first);
@@ -194,14 +201,22 @@ impl Authenticator {
         caller.take_receipt()
     }
 
-    /// Says where a licence that does not hold here does hold.
-    fn right_region(&self, key: Option<&Result<LicenceKey, InvalidKey>>) -> Option<String> {
-        let key = key?.as_ref().ok()?;
-        let table = self.table.load();
-        let regions = table.as_deref()?.snapshot.regions(key)?;
-        let url = regions.iter().find_map(|region| self.admission.region_urls.get(region));
+    /// The regions of the service.
+    pub(crate) const fn regions(&self) -> &Regions {
+        &self.admission.regions
+    }
+
+    /// Says where a licence that does not hold here does hold; of a key that is not known here, where it says so itself.
+    fn right_region(&self, origin: &RequestOrigin<'_>) -> Option<String> {
+        let key = origin.key?.as_ref().ok()?;
+        let (table, known) = (self.table.load(), &self.admission.regions);
+        let Some(regions) = table.as_deref().and_then(|table| table.snapshot.regions(key)) else {
+            let (region, url) = known.other(key.region())?;
+            metrics::counter!("wrong_region_keys_total", "hinted" => region.to_owned()).increment(1);
+            return Some(format!("this is a key of {region}: use {url} as the push URL"));
+        };
         let names = regions.join(", ");
-        Some(match url {
+        Some(match regions.iter().find_map(|region| known.urls.get(region)) {
             Some(url) => format!("the licence holds in {names}: use {url} as the push URL"),
             None => format!("the licence holds in {names}, not here"),
         })
@@ -228,7 +243,7 @@ impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator")
             .field("access", &self.admission.access)
-            .field("region", &self.admission.region)
+            .field("region", &self.admission.regions.own)
             .finish_non_exhaustive()
     }
 }

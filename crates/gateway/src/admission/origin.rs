@@ -24,6 +24,8 @@ pub(crate) struct RequestOrigin<'a> {
     /// The other end of the connection; nobody's where there is none.
     pub(crate) peer: Option<Peer>,
     pub(crate) headers: &'a HeaderMap,
+    /// Whether it came to a name that stands for no region.
+    pub(crate) is_global: bool,
 }
 
 /// The networks that a caller comes from, its site first, as keyed hashes: an IPv4 address has one, an IPv6 one four.

@@ -4,13 +4,13 @@ use http::HeaderMap;
 use http_edge::Peer;
 use push_domain::{ManualClock, SecretBytes, Timestamp};
 use tenant_registry::{
-    AuditContext, LicenceAdmin, LicenceDraft, Plan, RegistryError, SqliteRegistry, TenantAdmin, TenantDraft,
-    TenantReader,
+    AuditContext, InvalidKey, LicenceAdmin, LicenceDraft, Plan, RegistryError, SqliteRegistry, TenantAdmin,
+    TenantDraft, TenantReader,
 };
 
 use super::licences::newer;
 use super::*;
-use crate::TestTier;
+use crate::{Regions, TestTier};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -33,7 +33,11 @@ async fn fixture(access: Access) -> Fixture {
 impl Fixture {
     async fn a_key(&self, regions: &[&str], burst: u32) -> LicenceKey {
         let audit = AuditContext::new("test", NOW);
-        let tenant = self.registry.create_tenant(&TenantDraft::named("acme"), audit).await.unwrap();
+        let tenant = self
+            .registry
+            .create_tenant(&TenantDraft::named(&uuid::Uuid::new_v4().to_string()), audit)
+            .await
+            .unwrap();
         let draft = LicenceDraft {
             regions: regions.iter().map(ToString::to_string).collect(),
             rate_per_second: 1,
@@ -51,7 +55,12 @@ impl Fixture {
     }
 
     fn caller(&self, key: Option<&Result<LicenceKey, InvalidKey>>) -> Result<Caller, FailReason> {
-        self.authenticator.identify(&RequestOrigin { key, peer: None, headers: &HeaderMap::new() })
+        self.authenticator.identify(&RequestOrigin {
+            key,
+            peer: None,
+            headers: &HeaderMap::new(),
+            is_global: false,
+        })
     }
 
     fn caller_from(&self, address: &str, is_tls: bool, key: &LicenceKey) -> Result<Caller, FailReason> {
@@ -60,6 +69,7 @@ impl Fixture {
             key: Some(&Ok(key.clone())),
             peer,
             headers: &HeaderMap::new(),
+            is_global: false,
         })
     }
 
@@ -161,7 +171,7 @@ async fn a_source_without_a_licence_has_a_rate_of_its_own_where_there_is_a_test_
     tokio::time::pause();
     let push = |address: &str, server: &str| {
         let peer = Some(Peer { address: address.parse().unwrap(), is_tls: false });
-        let origin = RequestOrigin { key: None, peer, headers: &HeaderMap::new() };
+        let origin = RequestOrigin { key: None, peer, headers: &HeaderMap::new(), is_global: false };
         place.authenticator.check(&place.authenticator.identify(&origin).unwrap(), server)
     };
 
@@ -236,4 +246,44 @@ async fn gateways_share_a_rate() {
     let answers = [place.refusal(&key).await, place.refusal(&key).await, place.refusal(&key).await];
 
     assert_eq!(answers, [None, None, Some(FailReason::RateLimited)]);
+}
+
+#[tokio::test]
+async fn a_key_of_another_region_is_told_its_url_also_where_nobody_knows_it() {
+    let mut place = fixture(Access::Licensed).await;
+    let everywhere = place.a_key(&["de", "us"], 10).await;
+    let (here, there) = (place.a_key(&["us"], 10).await, place.a_key(&["de"], 10).await);
+    let url = |region: &str| (region.to_owned(), format!("https://push.{region}.example.com"));
+    let admission = AdmissionConfig {
+        regions: Regions {
+            urls: ["us", "de"].map(url).into(),
+            ..Regions { own: "us".into(), ..Regions::default() }
+        },
+        ..AdmissionConfig::new(Access::Licensed, "us")
+    };
+    let keys = Keys::derive(&SecretBytes::new(vec![1; 32]));
+    place.authenticator = Authenticator::new(admission, keys, place.clock.clone());
+    place.authenticator.refresh(place.registry.snapshot().await.unwrap());
+    let told = |key: &LicenceKey, is_global| {
+        let origin =
+            RequestOrigin { key: Some(&Ok(key.clone())), peer: None, headers: &HeaderMap::new(), is_global };
+        place
+            .authenticator
+            .admit(&origin)
+            .err()
+            .map(|refusal| (refusal.reason, refusal.text.unwrap_or_default()))
+    };
+
+    for key in [&LicenceKey::generate("de"), &there] {
+        let (reason, text) = told(key, false).unwrap();
+        assert_eq!(reason, FailReason::WrongRegion);
+        assert!(text.contains("https://push.de.example.com"), "{text}");
+    }
+    // Of a region that there is none of, nothing is said: it is a wrong key.
+    assert_eq!(told(&LicenceKey::generate("jp"), false).unwrap().0, FailReason::LicenceUnknown);
+    // A name that stands for no region serves those who may be served anywhere.
+    assert_eq!((told(&everywhere, true), told(&here, false)), (None, None));
+    let (reason, text) = told(&here, true).unwrap();
+    assert_eq!(reason, FailReason::WrongRegion);
+    assert!(text.contains("https://push.us.example.com"), "{text}");
 }

@@ -272,6 +272,29 @@ mod tests {
     }
 
     #[test]
+    fn the_region_files_agree_on_all_but_their_region() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/regions");
+        let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+        let regions: Vec<_> = files.map(|file| Config::load(Some(&file)).unwrap()).collect();
+
+        assert!(regions.len() >= 2);
+        let mut quota = 0;
+        for config in &regions {
+            let own = &config.gateway.region_urls[&config.region];
+            assert_eq!(&config.admin.push_url, own, "{}", config.region);
+            assert_eq!(config.gateway.region_urls, regions[0].gateway.region_urls);
+            assert!(
+                config.gateway.region_urls.len() == regions.len() && !config.gateway.global_hosts.is_empty()
+            );
+            let paces = config.apps.values().map(|app| app.pace());
+            quota +=
+                paces.filter(|it| it.credential == "fcm example-chat").map(|it| it.per_second).sum::<u32>();
+        }
+        // Of one project, all regions together.
+        assert_eq!(quota, 10_000);
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let message = refusal("[gateway]\nlisten_on = \"0.0.0.0:1\"");
 

@@ -24,7 +24,7 @@ impl Config {
     /// Says which key breaks a rule, and the rule: what each section's crate says, and what no crate can know alone.
     pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
         for (section, checked) in [
-            ("gateway", self.gateway.validate()),
+            ("gateway", self.gateway.validate(&self.region)),
             ("admin", self.admin.validate()),
             ("registry", self.registry.validate()),
             ("dispatch", self.dispatch.validate()),

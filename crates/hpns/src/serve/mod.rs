@@ -84,10 +84,10 @@ pub(crate) fn run(role: Role, options: &ConfigOptions, demo: bool) -> anyhow::Re
         "a {} needs `dispatch.lanes`: the Redis servers between gateways and workers",
         role.name()
     );
-    let telemetry = Arc::new(telemetry::install(&config.log)?);
+    let telemetry = Arc::new(telemetry::install(&config.log, &config.region)?);
     hardening::harden();
-    let (region, threads) = (&config.region, config.threads());
-    info!(role = role.name(), region, configuration = shown(options.config.as_deref()), threads, "starting");
+    let threads = config.threads();
+    info!(role = role.name(), configuration = shown(options.config.as_deref()), threads, "starting");
     for (before, now) in &config.renamed {
         warn!("`{before}` is called `{now}` now: the next version does not know the old name");
     }
