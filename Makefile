@@ -2,7 +2,7 @@
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: help run hosted test check bench attack faults faults-long fuzz contract fmt deny setup
+.PHONY: help run hosted test check bench attack faults faults-long fuzz contract chart image units proof fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
 	cargo run --locked --package hpns -- all --demo
@@ -33,6 +33,18 @@ fuzz: ## Every fuzz target for 60 seconds (installs cargo-fuzz when missing)
 
 contract: ## Both APIs against their documents, with some thousand made-up calls (needs Python)
 	scripts/contract.sh
+
+chart: ## The Helm chart: lint, templates, schemas, laws over what is rendered
+	scripts/helm.sh
+
+image: ## An OCI image without a daemon, built twice, and pushed through
+	scripts/image.sh test
+
+units: ## The systemd units: understood, and how exposed each is
+	scripts/units.sh
+
+proof: ## What is too long or too heavy for every change; writes docs/PROOF.md
+	scripts/proof.sh
 
 setup: ## Install what the tests need, as far as this user may
 	scripts/setup.sh

@@ -21,6 +21,7 @@ mod hosted;
 mod hostile;
 mod http;
 mod load;
+mod notifications;
 mod operators;
 mod outbound;
 mod pauses;

@@ -253,9 +253,9 @@ async fn a_licence_elsewhere_is_told_where_and_its_push_goes_nowhere() {
 
 #[tokio::test]
 async fn a_key_of_another_region_is_told_its_url_and_a_foreign_host_name_is_served() {
-    let names = "[gateway]\nglobal_hosts = [\"any.example.com\"]\n[gateway.region_urls]\n\
+    let settings = "[gateway]\nglobal_hosts = [\"any.example.com\"]\n[gateway.region_urls]\n\
                  us = \"https://push.us.example.com\"\nde = \"https://push.de.example.com:8443\"";
-    let deployment = Deployment::with(names);
+    let deployment = Deployment::with(settings);
     let operator = Operator::of(&deployment);
     let (_, key) = operator.customer("acme", json!({})).await;
     operator.until(&key, &ios(json!({})), "\"OK\"").await;

@@ -2,13 +2,14 @@
 //! device; then the fair queue and the workers; at the end one event for all sinks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
 use dispatch_stream::Job;
 use http_edge::Peer;
-use push_domain::{DeviceId, DeviceToken, FailReason, JobId, Notification, TenantId, Verdict};
+use push_domain::{DeviceId, DeviceToken, FailReason, JobId, Notification, TenantId, Timestamp, Verdict};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +33,8 @@ pub(crate) struct Pipeline {
 struct Admitted {
     notification: Arc<Notification>,
     label: Label,
+    /// After which it must not be sent, whatever time we would take.
+    deadline: Option<Timestamp>,
 }
 
 /// Who sent a request, or why they may not; and what they sent.
@@ -155,9 +158,12 @@ impl Pipeline {
         }
         let request = face.request(&draft, &app, token, id, gateway.clock.now()).map_err(Refusal::plain)?;
         request.check().map_err(|_| Refusal::plain(FailReason::PayloadTooLarge))?;
-        let (kind, label) = (draft.kind(), draft.label());
+        let (kind, label, deadline) = (draft.kind(), draft.label(), draft.deadline());
+        if deadline.is_some_and(|deadline| deadline <= gateway.clock.now()) {
+            return Err(Refusal::because(FailReason::Deadline, "the deadline of the push has passed"));
+        }
         let notification = Notification { id, tenant: caller.tenant, app, device, kind, request };
-        Ok(Admitted { notification: Arc::new(notification), label })
+        Ok(Admitted { notification: Arc::new(notification), label, deadline })
     }
 
     /// Waits for the verdict, and tells the sinks, whether or not the caller is still there.
@@ -165,11 +171,14 @@ impl Pipeline {
         &self,
         admitted: Admitted,
         weight: u32,
-        grace: Option<push_domain::Timestamp>,
+        grace: Option<Timestamp>,
         started: Instant,
     ) -> Answered {
-        let Admitted { notification, label } = admitted;
-        let deadline = started + self.gateway.config.budget(notification.kind);
+        let Admitted { notification, label, deadline } = admitted;
+        let budget = started + self.gateway.config.budget(notification.kind);
+        let now = self.gateway.clock.now();
+        let left = deadline.map(|it| Duration::from_millis(it.millis().saturating_sub(now.millis())));
+        let deadline = left.map_or(budget, |left| budget.min(Instant::now() + left));
         let job = Job { notification: Arc::clone(&notification), accepted_at: started, deadline };
         let verdict: Verdict = self.queue.submit(job, weight).await;
         let answered = Answered {

@@ -1,5 +1,6 @@
 //! What a face (protocol adapter) is to the pipeline: it reads requests of its dialect, and makes the provider's of them.
 
+pub(crate) use push_domain::AppName;
 use push_domain::{App, DeviceToken, FailReason, JobId, Kind, Privacy, ProviderRequest, Timestamp};
 
 use crate::event::Label;
@@ -29,8 +30,8 @@ pub(crate) trait Draft: Send + Sized {
     /// The sending server, as it names itself.
     fn server(&self) -> &str;
 
-    /// The name of the app that it is for.
-    fn app(&self) -> &str;
+    /// The app that it is for, by what the dialect calls it.
+    fn app(&self) -> AppName<'_>;
 
     /// The device token, as it was written.
     fn device(&self) -> &str;
@@ -40,6 +41,11 @@ pub(crate) trait Draft: Send + Sized {
 
     /// By what it is counted.
     fn label(&self) -> Label;
+
+    /// After which moment it must not be sent, where the caller says so.
+    fn deadline(&self) -> Option<Timestamp> {
+        None
+    }
 
     /// What a policy lets leave of it. Every word that a user could read, and every field in which a caller could hide one, is
     /// the policy's to decide: `faces::laws` holds each face to it.

@@ -9,7 +9,7 @@ use crate::config::Access;
 use crate::credential::{CredentialService, with_credentials};
 use crate::delivery::Pipeline;
 use crate::event::Sink;
-use crate::faces::mattermost;
+use crate::faces::{mattermost, v1};
 use crate::fair::FairQueue;
 use crate::level_metrics::LevelMetrics;
 use crate::state::{Gateway, Thread};
@@ -30,14 +30,13 @@ impl Gateway {
         let usage = Arc::new(Usage::new());
         let thread = Thread { queue: Arc::downgrade(&queue), usage: Arc::downgrade(&usage) };
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        let level = Arc::new(LevelMetrics::new(self.ledger.objectives()));
+        let common: [Arc<dyn Sink>; 3] = [usage, self.ledger.thread(), level];
         let metrics = Arc::new(mattermost::Metrics::new());
-        let level = LevelMetrics::new(self.ledger.objectives());
-        let pipeline = self.pipeline(
-            queue,
-            vec![Arc::clone(&metrics) as _, usage, self.ledger.thread(), Arc::new(level)],
-            tasks,
-        );
-        with_credentials(mattermost::router(pipeline, metrics).merge(self.authenticator.regions().router()))
+        let own = self.pipeline(Arc::clone(&queue), common.to_vec(), tasks.clone());
+        let peers = [Arc::clone(&metrics) as _].into_iter().chain(common).collect();
+        let mattermost = mattermost::router(self.pipeline(queue, peers, tasks), metrics);
+        with_credentials(mattermost.merge(v1::router(own)).merge(self.authenticator.regions().router()))
     }
 }
 

@@ -33,6 +33,12 @@ pub enum ErrorKind {
     Throttled,
     /// Come back later.
     Unavailable,
+    /// Ask another server (RFC 9110, 15.5.20).
+    Misdirected,
+    /// Somebody behind us is out of order.
+    BadGateway,
+    /// Somebody behind us did not answer in time.
+    GatewayTimeout,
     /// Tell us.
     Internal,
 }
@@ -52,6 +58,9 @@ impl ErrorKind {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -98,6 +98,15 @@ pub struct App {
     pub topic: String,
 }
 
+/// What a caller calls an app: each dialect has its own word for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppName<'a> {
+    /// The platform name of a Mattermost server.
+    Platform(&'a str),
+    /// The name of its credentials, as operators know it.
+    Id(&'a str),
+}
+
 /// Catalogue of all apps of a process, by caller and platform name. Apps come and go while it is in use.
 ///
 /// Two tenants' different apps arrive under the same platform name, so the platform alone finds nothing.
@@ -149,14 +158,25 @@ impl AppCatalogue {
         left_out
     }
 
-    /// Finds the app that `tenant` means by `platform`: its own before the shared one.
+    /// Finds the app that `tenant` means by `name`: its own before the shared one, and never another tenant's.
     ///
-    /// Platform names are compared as they are, case and all.
+    /// Names are compared as they are, case and all.
     #[must_use]
-    pub fn find(&self, tenant: TenantId, platform: &str) -> Option<Arc<App>> {
+    pub fn find(&self, tenant: TenantId, name: AppName<'_>) -> Option<Arc<App>> {
         let apps = self.0.load();
-        let of = |audience| apps.by_platform.get(&audience).and_then(|platforms| platforms.get(platform));
-        of(Audience::Tenant(tenant)).or_else(|| of(Audience::Shared)).cloned()
+        match name {
+            AppName::Platform(platform) => {
+                let of =
+                    |audience| apps.by_platform.get(&audience).and_then(|platforms| platforms.get(platform));
+                of(Audience::Tenant(tenant)).or_else(|| of(Audience::Shared)).cloned()
+            }
+            AppName::Id(id) => {
+                let app = apps.by_id.get(&AppId::new(id))?;
+                let is_for =
+                    matches!(app.audience, Audience::Shared) || app.audience == Audience::Tenant(tenant);
+                is_for.then(|| Arc::clone(app))
+            }
+        }
     }
 
     /// Returns the app of this name.
@@ -193,9 +213,15 @@ mod tests {
 
         let catalogue = AppCatalogue::new(apps).unwrap();
 
-        assert_eq!(catalogue.find(owner, "apple_rn").unwrap().id.as_str(), "own");
-        assert_eq!(catalogue.find(other, "apple_rn").unwrap().id.as_str(), "shared");
-        assert!(catalogue.find(other, "Apple_rn").is_none());
+        assert_eq!(catalogue.find(owner, AppName::Platform("apple_rn")).unwrap().id.as_str(), "own");
+        assert_eq!(catalogue.find(other, AppName::Platform("apple_rn")).unwrap().id.as_str(), "shared");
+        assert!(catalogue.find(other, AppName::Platform("Apple_rn")).is_none());
+        assert!(catalogue.find(owner, AppName::Id("own")).is_some());
+        assert!(
+            catalogue.find(other, AppName::Id("own")).is_none(),
+            "another tenant's app is nobody's business"
+        );
+        assert!(catalogue.find(other, AppName::Id("shared")).is_some());
     }
 
     #[test]
@@ -215,7 +241,7 @@ mod tests {
 
         assert_eq!(left_out.iter().map(|it| it.second.as_str()).collect::<Vec<_>>(), ["b"]);
         assert!(Arc::ptr_eq(&kept, &catalogue.get(&AppId::new("a")).unwrap()));
-        assert_eq!(catalogue.find(tenant, "apple_rn").unwrap().id.as_str(), "c");
+        assert_eq!(catalogue.find(tenant, AppName::Platform("apple_rn")).unwrap().id.as_str(), "c");
         catalogue.replace([]);
         assert!(catalogue.all().is_empty());
     }

@@ -24,7 +24,7 @@ mod text;
 mod verdict;
 
 pub use answer::{Answer, FailReason};
-pub use app::{AmbiguousApp, App, AppCatalogue, AppId, Audience, Provider, PushEnvironment};
+pub use app::{AmbiguousApp, App, AppCatalogue, AppId, AppName, Audience, Provider, PushEnvironment};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use id::{DeviceId, InvalidId, JobId, LicenceId, TenantId};
 pub use log_sampler::LogSampler;

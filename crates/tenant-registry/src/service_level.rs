@@ -15,7 +15,7 @@ pub const HOURS_KEPT_DAYS: u64 = 45;
 pub const DAYS_KEPT: u64 = 400;
 
 /// A process writes the hour that runs and the one before, and what it could not write: no older than so many hours. One
-/// that has told nothing for [`SILENT_HOURS`] writes nothing of that time any more.
+/// that has told nothing for a day writes nothing of that time any more.
 pub const HOURS_HELD: u64 = 20;
 /// After so many hours of silence what a process has written is put together as if it had ended.
 const SILENT_HOURS: u64 = 24;

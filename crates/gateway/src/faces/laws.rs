@@ -21,7 +21,7 @@ fn token(provider: Provider) -> DeviceToken {
 }
 
 /// Everything that leaves of a push under a policy, in lower case; `None` if it is refused.
-fn leaves<F: Face>(face: &F, body: &str, policy: Privacy, provider: Provider) -> Option<String> {
+pub(crate) fn leaves<F: Face>(face: &F, body: &str, policy: Privacy, provider: Provider) -> Option<String> {
     let draft = face.read(body.as_bytes()).expect("the law needs a push that can be read");
     let draft = draft.apply_privacy(policy).ok()?;
     let (app, now) = (Arc::new(app(provider)), Timestamp::from_millis(1_800_000_000_000));

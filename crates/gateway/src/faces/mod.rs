@@ -6,3 +6,4 @@ pub(crate) mod laws;
 pub(crate) mod mattermost;
 #[cfg(test)]
 pub(crate) mod second;
+pub(crate) mod v1;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::laws::{CANARY, no_word_leaves};
 use crate::delivery::Pipeline;
 use crate::event::Label;
-use crate::face::{Draft, Face};
+use crate::face::{AppName, Draft, Face};
 use crate::refusal::Refusal;
 
 /// `{"server":"s","app":"a","to":"token","say":"words"}`, answered with a word.
@@ -35,8 +35,8 @@ impl Draft for Note {
         &self.server
     }
 
-    fn app(&self) -> &str {
-        &self.app
+    fn app(&self) -> AppName<'_> {
+        AppName::Platform(&self.app)
     }
 
     fn device(&self) -> &str {

@@ -197,8 +197,7 @@ impl Process {
             Some(_) => Some(GatewayRole::reserve(&self.context)?),
             None => None,
         };
-        let start =
-            |number| ServingThread::start(number, address, self.context.clone(), Arc::clone(&self.roles));
+        let start = |number| ServingThread::start(number, address, &self.context, Arc::clone(&self.roles));
         let threads = (0..self.context.config.threads()).map(start);
         Ok((address, threads.collect::<anyhow::Result<_>>()?))
     }

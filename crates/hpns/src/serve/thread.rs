@@ -31,7 +31,7 @@ impl ServingThread {
     pub(crate) fn start(
         number: usize,
         address: Option<SocketAddr>,
-        context: ProcessContext,
+        context: &ProcessContext,
         roles: Arc<Roles>,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -143,8 +143,8 @@ pub(crate) async fn every_deed_stands_in_the_audit_log(registry: &impl Registry)
     registry.admin().bind_server(licence, "srv", true, TEST_CONTEXT).await.unwrap();
     registry.admin().bind_server(licence, "srv", false, TEST_CONTEXT).await.unwrap();
     registry.admin().erase_devices(tenant.id, &[DeviceId::from_bytes([1; 32])], TEST_CONTEXT).await.unwrap();
-    let order = registry.admin().order_erasure(tenant.id, TEST_CONTEXT).await.unwrap();
-    registry.admin().carry_out(&order, TEST_CONTEXT).await.unwrap();
+    let erasure = registry.admin().order_erasure(tenant.id, TEST_CONTEXT).await.unwrap();
+    registry.admin().carry_out(&erasure, TEST_CONTEXT).await.unwrap();
     registry.admin().revoke_key(issued.key.kid(), TEST_CONTEXT).await.unwrap();
     let token = registry
         .admin()

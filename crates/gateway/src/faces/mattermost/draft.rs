@@ -6,7 +6,7 @@ use super::message::PushMessage;
 use super::{apns, fcm, platform, privacy};
 use crate::MattermostConfig;
 use crate::event::Label;
-use crate::face::{Draft, Face};
+use crate::face::{AppName, Draft, Face};
 use crate::refusal::Refusal;
 
 /// The most that is repeated of what a caller wrote.
@@ -64,8 +64,8 @@ impl Draft for PushMessage<'_> {
         &self.server_id
     }
 
-    fn app(&self) -> &str {
-        platform::split(&self.platform).0
+    fn app(&self) -> AppName<'_> {
+        AppName::Platform(platform::split(&self.platform).0)
     }
 
     fn device(&self) -> &str {
@@ -91,7 +91,7 @@ impl Draft for PushMessage<'_> {
     }
 
     fn no_such_app(&self) -> Refusal {
-        let (platform, server) = (echo(self.app()), echo(&self.server_id));
+        let (platform, server) = (echo(platform::split(&self.platform).0), echo(&self.server_id));
         Refusal::verbatim(
             FailReason::UnknownPlatform,
             format!(
