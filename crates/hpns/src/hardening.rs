@@ -1,12 +1,20 @@
 //! Process hardening: no core dumps, private files, and panics that say where and not what.
 
 use rustix::fs::Mode;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
+};
 use tracing::error;
 
 /// Makes every file that the process writes its owner's alone.
 pub(crate) fn private_files() {
     umask(Mode::RWXG | Mode::RWXO);
+}
+
+/// Takes as many open files as the machine allows: containers often begin with 1,024, and every caller holds one.
+pub(crate) fn raise_open_files() {
+    let allowed = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: allowed.maximum, maximum: allowed.maximum });
 }
 
 /// Forbids core files, and makes panics say where and not what: a message may hold content.
@@ -20,4 +28,20 @@ pub(crate) fn harden() {
         metrics::counter!("panics_total").increment(1);
         error!(place, "a part of the program panicked");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_takes_the_open_files_that_it_may_have() {
+        let before = getrlimit(Resource::Nofile);
+        let low = Rlimit { current: Some(before.current.unwrap_or(4096) - 1), maximum: before.maximum };
+        setrlimit(Resource::Nofile, low).unwrap();
+
+        raise_open_files();
+
+        assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
+    }
 }

@@ -86,6 +86,7 @@ pub(crate) fn run(role: Role, options: &ConfigOptions, demo: bool) -> anyhow::Re
     );
     let telemetry = Arc::new(telemetry::install(&config.log, &config.region)?);
     hardening::harden();
+    hardening::raise_open_files();
     let threads = config.threads();
     info!(role = role.name(), configuration = shown(options.config.as_deref()), threads, "starting");
     for (before, now) in &config.renamed {
