@@ -259,7 +259,7 @@ fn a_provider_that_is_down_is_told_at_once_by_the_gateway_itself() {
     let load = Load { platforms: vec!["apple_rn-v2"], ..place.load() };
     let barred = || {
         let pages: Vec<_> = place.hosted.gateways.iter().map(|it| it.metrics().unwrap()).collect();
-        pages.iter().all(|page| page.contains("provider_out_of_order{app=\"ios\"} 1"))
+        pages.iter().all(|page| page.contains("provider_out_of_order{region=\"us\",app=\"ios\"} 1"))
     };
 
     let sent = std::thread::scope(|scope| {

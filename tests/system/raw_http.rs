@@ -281,7 +281,7 @@ async fn h32_mend_broken_credentials_are_not_a_missing_platform() {
     assert!(broken.error().starts_with("app_misconfigured: "));
     assert_eq!(other.json()["status"], "OK");
     deployment.service.until_logged("an app's credentials cannot be used").await;
-    assert!(deployment.metrics().await.contains("app_credentials_usable{app=\"ios\"} 0"));
+    assert!(deployment.metrics().await.contains("app_credentials_usable{region=\"us\",app=\"ios\"} 0"));
 }
 
 #[tokio::test]
