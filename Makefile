@@ -2,7 +2,7 @@
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: help run hosted test check bench attack faults faults-long fuzz contract chart image units proof fmt deny setup
+.PHONY: help run hosted test check bench attack faults faults-long fuzz contract chart image compose units proof fmt deny setup
 
 run: ## Build and start everything with a simulator; prints a push URL and two curl commands
 	cargo run --locked --package hpns -- all --demo
@@ -37,10 +37,13 @@ contract: ## Both APIs against their documents, with some thousand made-up calls
 chart: ## The Helm chart: lint, templates, schemas, laws over what is rendered
 	scripts/helm.sh
 
-image: ## An OCI image without a daemon, built twice, and pushed through
-	scripts/image.sh test
+image: ## An OCI image without a daemon, built twice and compared, then started and pushed through
+	scripts/image.sh build && scripts/image.sh test
 
-units: ## The systemd units: understood, and how exposed each is
+compose: ## The compose file: read as Docker Compose does, then started with podman and pushed through (root)
+	deploy/compose/check.sh up
+
+units: ## The systemd units: understood, and how exposed each is; `scripts/units.sh run` boots a systemd beside the machine's
 	scripts/units.sh
 
 proof: ## What is too long or too heavy for every change; writes docs/PROOF.md

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What is too long or too heavy for every change: the chart, the image, the units, both APIs against their documents, the hosted
+# What is too long or too heavy for every change: the chart, the image, compose, the units, both APIs against their documents, the hosted
 # shape under attack. Writes docs/PROOF.md: what was run, when, on which commit, how long it took and how it ended.
-#   scripts/proof.sh [PART…]    chart, image, units, contract, attack; all of them by default
+#   scripts/proof.sh [PART…]    chart, image, compose, units, contract, attack; all of them by default
 set -uo pipefail
 cd "$(dirname "$0")/.."
 parts=("$@")
-[ $# -gt 0 ] || parts=(chart image units contract attack)
+[ $# -gt 0 ] || parts=(chart image compose units contract attack)
 page=docs/PROOF.md
 mkdir -p target/proof
 broken=0
@@ -15,7 +15,8 @@ command_of() {
   case $1 in
   chart) echo scripts/helm.sh ;;
   image) echo scripts/image.sh test ;;
-  units) echo scripts/units.sh ;;
+  compose) echo deploy/compose/check.sh up ;;
+  units) echo scripts/units.sh run ;;
   contract) echo scripts/contract.sh ;;
   attack) echo scripts/attack.sh ;;
   *) return 1 ;;
@@ -25,7 +26,7 @@ command_of() {
 # Rows of parts that are not run this time stay as they were.
 kept() { [ -e "$page" ] && grep -E "^\| $1 \|" "$page" || true; }
 
-for part in chart image units contract attack; do
+for part in chart image compose units contract attack; do
   if [[ ! " ${parts[*]} " == *" $part "* ]]; then
     row=$(kept "$part")
     [ -z "$row" ] || rows+=("$row")
