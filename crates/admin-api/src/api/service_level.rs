@@ -1,14 +1,22 @@
 //! API handlers of service levels.
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 
 use super::{Caller, ok};
-use crate::failure::Failure;
+use crate::failure::{Failure, invalid};
 use crate::service_level::{Month, hours_csv};
 use crate::state::Admin;
 use crate::wire::{MonthQuery, ProblemBody, ServiceLevelReport, SignedReport, TenantLevelView};
+
+type Asked = Result<Query<MonthQuery>, QueryRejection>;
+
+fn month_of(query: Asked, admin: &Admin) -> Result<Month, Failure> {
+    let Query(query) = query.map_err(|_| invalid("query", "holds `month` only"))?;
+    Month::parse(query.month.as_deref(), admin.now())
+}
 
 /// The service level of the region
 ///
@@ -18,11 +26,8 @@ use crate::wire::{MonthQuery, ProblemBody, ServiceLevelReport, SignedReport, Ten
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = 503, description = "The registry is away", body = ProblemBody, content_type = "application/problem+json"),
 ))]
-pub(super) async fn region(
-    State(admin): State<Admin>,
-    Query(query): Query<MonthQuery>,
-) -> Result<Response, Failure> {
-    let month = Month::parse(query.month.as_deref(), admin.now())?;
+pub(super) async fn region(State(admin): State<Admin>, query: Asked) -> Result<Response, Failure> {
+    let month = month_of(query, &admin)?;
     Ok(ok(admin.region_report(month).await?.0))
 }
 
@@ -51,10 +56,10 @@ pub(super) async fn of_tenant(
     State(admin): State<Admin>,
     caller: Caller,
     Path(tenant): Path<String>,
-    Query(query): Query<MonthQuery>,
+    query: Asked,
 ) -> Result<Response, Failure> {
     let tenant = admin.find_tenant(&caller, &tenant).await?;
-    let month = Month::parse(query.month.as_deref(), admin.now())?;
+    let month = month_of(query, &admin)?;
     Ok(ok(admin.tenant_report(&tenant, month).await?.0))
 }
 
@@ -72,10 +77,10 @@ pub(super) async fn signed(
     State(admin): State<Admin>,
     caller: Caller,
     Path(tenant): Path<String>,
-    Query(query): Query<MonthQuery>,
+    query: Asked,
 ) -> Result<Response, Failure> {
     let tenant = admin.find_tenant(&caller, &tenant).await?;
-    let month = Month::parse(query.month.as_deref(), admin.now())?;
+    let month = month_of(query, &admin)?;
     Ok(ok(admin.signed_report(&tenant, month).await?))
 }
 
@@ -97,10 +102,10 @@ pub(super) async fn hours(
     State(admin): State<Admin>,
     caller: Caller,
     Path(tenant): Path<String>,
-    Query(query): Query<MonthQuery>,
+    query: Asked,
 ) -> Result<Response, Failure> {
     let tenant = admin.find_tenant(&caller, &tenant).await?;
-    let month = Month::parse(query.month.as_deref(), admin.now())?;
+    let month = month_of(query, &admin)?;
     let rows = admin.level_rows(tenant.id, month).await?;
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),

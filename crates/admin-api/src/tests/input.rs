@@ -280,3 +280,19 @@ async fn a_licence_with_what_its_plan_does_not_include_is_refused_with_the_field
     let changed = place.ask("PUT", &format!("/v1/licences/{licence}"), &headers, body).await;
     assert_eq!(changed.status, 400, "{}", changed.text);
 }
+
+#[tokio::test]
+async fn a_month_is_the_one_question_that_a_service_level_answers() {
+    let place = fixture().await;
+    let (tenant, _) = place.tenant("acme").await;
+    let bearer = place.bearer(Role::Viewer, None).await;
+    let of_tenant = ["", "/hours", "/signed"].map(|more| format!("/v1/tenants/{tenant}/service-level{more}"));
+
+    for path in of_tenant.iter().map(String::as_str).chain(["/v1/service-level"]) {
+        for query in ["?year=2026", "?month=2026-13", "?month=2026-01&month=2026-02"] {
+            let answer = place.ask("GET", &format!("{path}{query}"), &[("authorization", &bearer)], "").await;
+            let told = (answer.status.as_u16(), answer.json()["code"].as_str().map(str::to_owned));
+            assert_eq!(told, (400, Some("invalid_field".to_owned())), "{path}{query}");
+        }
+    }
+}
