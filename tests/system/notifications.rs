@@ -77,7 +77,7 @@ async fn a_dead_device_is_told_and_a_fault_is_a_problem_with_its_code() {
         (to("ios", "no token", &json!({})), 400, "bad_device_token"),
         (to("ios", IOS_TOKEN, &json!({ "body": "x".repeat(5000) })), 413, "payload_too_large"),
         (to("ios", IOS_TOKEN, &json!({ "wrong": 1 })), 400, "bad_request"),
-        (to("ios", IOS_TOKEN, &long_ago), 504, "deadline"),
+        (to("ios", IOS_TOKEN, &long_ago), 400, "bad_request"),
         (b"no JSON".to_vec(), 400, "bad_request"),
     ] {
         let answer = push(&body).await;

@@ -160,7 +160,8 @@ impl Pipeline {
         request.check().map_err(|_| Refusal::plain(FailReason::PayloadTooLarge))?;
         let (kind, label, deadline) = (draft.kind(), draft.label(), draft.deadline());
         if deadline.is_some_and(|deadline| deadline <= gateway.clock.now()) {
-            return Err(Refusal::because(FailReason::Deadline, "the deadline of the push has passed"));
+            // The caller's own: it is no fault of ours.
+            return Err(Refusal::because(FailReason::BadRequest, "`deadline` has passed"));
         }
         let notification = Notification { id, tenant: caller.tenant, app, device, kind, request };
         Ok(Admitted { notification: Arc::new(notification), label, deadline })
