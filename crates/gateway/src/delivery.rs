@@ -145,6 +145,14 @@ impl Pipeline {
         let gateway = &*self.gateway;
         let draft = face.read(body)?;
         gateway.authenticator.check(caller, draft.server())?;
+        let deadline = draft.deadline();
+        // Not less than is promised: what ends for want of time is then our fault, and no caller makes the service look slow, to
+        // itself and to others, by pushes that nobody could deliver.
+        let promised = gateway.ledger.objectives().in_time(draft.kind().class());
+        if deadline.is_some_and(|deadline| deadline < gateway.clock.now().plus(promised)) {
+            let sentence = format!("`deadline` has to leave {} ms at least", promised.as_millis());
+            return Err(Refusal::because(FailReason::BadRequest, sentence));
+        }
         let draft = draft.apply_privacy(caller.privacy).map_err(Refusal::plain)?;
         let Some(app) = gateway.apps.find(caller.tenant, draft.app()) else {
             return Err(draft.no_such_app());
@@ -158,11 +166,7 @@ impl Pipeline {
         }
         let request = face.request(&draft, &app, token, id, gateway.clock.now()).map_err(Refusal::plain)?;
         request.check().map_err(|_| Refusal::plain(FailReason::PayloadTooLarge))?;
-        let (kind, label, deadline) = (draft.kind(), draft.label(), draft.deadline());
-        if deadline.is_some_and(|deadline| deadline <= gateway.clock.now()) {
-            // The caller's own: it is no fault of ours.
-            return Err(Refusal::because(FailReason::BadRequest, "`deadline` has passed"));
-        }
+        let (kind, label) = (draft.kind(), draft.label());
         let notification = Notification { id, tenant: caller.tenant, app, device, kind, request };
         Ok(Admitted { notification: Arc::new(notification), label, deadline })
     }

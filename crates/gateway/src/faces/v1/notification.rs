@@ -205,7 +205,9 @@ impl Notification {
     /// Until when a provider may deliver it; nothing: as long as the provider likes.
     pub(super) fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
         let after = |seconds: u32| now.plus(std::time::Duration::from_secs(seconds.into()));
-        let asked = self.deadline.map(|deadline| deadline.0).or(self.ttl.map(after));
+        // Google refuses more than four weeks.
+        let deadline = self.deadline.map(|deadline| deadline.0.min(after(LONGEST_TTL_SECONDS)));
+        let asked = deadline.or(self.ttl.map(after));
         if self.channel != Channel::Voip {
             return asked;
         }

@@ -73,6 +73,8 @@ fn each_channel_leaves_as_its_provider_wants_it() {
     }
     let call = body(r#","call_id":"c1","ttl":600"#).replace("\"message\"", "\"voip\"");
     assert!(left(&call, Provider::Fcm).contains(r#""ttl":"30s""#), "nobody rings for longer");
+    let late = body(r#","body":"x","deadline":"9999-01-01T00:00:00Z""#);
+    assert!(left(&late, Provider::Fcm).contains(r#""ttl":"2419200s""#), "Google takes no more");
     let silent = body(r#","badge":1"#).replace("\"message\"", "\"background\"");
     assert!(left(&silent, Provider::Apns).contains(r#""content-available":1"#));
     assert!(left(&silent, Provider::Fcm).contains(r#""priority":"normal""#));
