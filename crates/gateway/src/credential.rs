@@ -63,7 +63,10 @@ where
         if let Some(path) = path {
             let cleaned =
                 PathAndQuery::try_from(path).unwrap_or_else(|_| PathAndQuery::from_static("/unreadable"));
-            *request.uri_mut() = Uri::from(cleaned);
+            // The authority stays: over HTTP/2 it is all that tells the name by which we were called.
+            let mut parts = std::mem::take(request.uri_mut()).into_parts();
+            parts.path_and_query = Some(cleaned.clone());
+            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_else(|_| Uri::from(cleaned));
         }
         request.headers_mut().remove(FOREIGN_TOKEN);
         if let Some(header) = request.headers_mut().remove(AUTHORIZATION) {
@@ -140,6 +143,22 @@ mod tests {
             assert_eq!(found.unwrap().unwrap().kid(), key.kid());
         }
         assert!(matches!(split("//api//v1/ack"), (Some(path), None) if path == "/api/v1/ack"));
+    }
+
+    #[tokio::test]
+    async fn the_name_that_was_called_stays_when_the_key_is_taken_out() {
+        async fn seen(request: axum::extract::Request) -> String {
+            request.uri().to_string()
+        }
+        let mut service = CredentialService { router: Router::new().fallback(seen) };
+        let key = LicenceKey::generate("us");
+        let uri = format!("https://push.example.com/t/{}/version", key.expose());
+        let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+
+        let response = service.call(request).await.unwrap();
+
+        let seen = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        assert_eq!(seen, "https://push.example.com/version");
     }
 
     #[test]

@@ -129,8 +129,10 @@ impl Ledger {
             self.write(&mut state, registry, flushed, true).await?;
             state.tallies.clear();
             state.generation += 1;
+            state.hour = 0;
         }
-        state.hour = hour_of(flushed);
+        // Not lower: a clock that goes back hour by hour would never seem to go back.
+        state.hour = state.hour.max(hour_of(flushed));
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for thread in threads {
             // Not in the head of the loop, which would hold the lock, and the thread, as long as it runs.

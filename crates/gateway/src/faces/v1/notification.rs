@@ -15,8 +15,10 @@ const HIGHEST_BADGE: u32 = 99_999;
 /// What a phone shows under a policy that hides words.
 const NEW_MESSAGE: &str = "You have a new message";
 /// The names under which our own fields reach the app, on both providers.
-pub(super) const OWN_FIELDS: [&str; 8] =
-    ["aps", "title", "subtitle", "body", "call_id", "channel", "image", "sealed"];
+pub(super) const OWN_FIELDS: [&str; 12] = [
+    "aps", "badge", "body", "call_id", "category", "channel", "image", "sealed", "sound", "subtitle",
+    "thread", "title",
+];
 
 /// What a notification is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue};
 use http_edge::{ErrorKind, Problem};
 use push_domain::{Answer, FailReason, JobId, Reason};
@@ -51,7 +51,13 @@ fn notify(State(pipeline): State<Arc<Pipeline>>, request: Request) -> impl Futur
 async fn push(pipeline: Arc<Pipeline>, admission: Admission, id: JobId, started: Instant) -> Response {
     let mut response = match pipeline.push(&V1, admission, id, started).await {
         Ok((answered, _)) => told(&answered),
-        Err(refusal) => problem(refusal.reason, refusal.text),
+        Err(refusal) => {
+            let mut response = problem(refusal.reason, refusal.text);
+            if refusal.closes {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
     };
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -83,13 +89,17 @@ fn problem(reason: FailReason, text: Option<String>) -> Response {
     if matches!(kind(reason), ErrorKind::Throttled | ErrorKind::Unavailable) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    if matches!(kind(reason), ErrorKind::Unauthenticated) {
+        // RFC 9110, 15.5.2: a 401 says how to log in.
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }
 
 /// What a caller can do about it.
 const fn kind(reason: FailReason) -> ErrorKind {
     match reason {
-        FailReason::BadRequest | FailReason::BadDeviceToken | FailReason::Rejected => ErrorKind::BadRequest,
+        FailReason::BadRequest | FailReason::BadDeviceToken => ErrorKind::BadRequest,
         FailReason::BodyTooLarge | FailReason::PayloadTooLarge => ErrorKind::TooLarge,
         FailReason::LicenceMissing | FailReason::LicenceUnknown => ErrorKind::Unauthenticated,
         FailReason::LicenceInactive
@@ -104,9 +114,10 @@ const fn kind(reason: FailReason) -> ErrorKind {
         FailReason::RateLimited => ErrorKind::Throttled,
         FailReason::Busy | FailReason::Unavailable => ErrorKind::Unavailable,
         FailReason::Deadline => ErrorKind::GatewayTimeout,
-        FailReason::ProviderBusy | FailReason::ProviderDown | FailReason::AppMisconfigured => {
-            ErrorKind::BadGateway
-        }
+        FailReason::ProviderBusy
+        | FailReason::ProviderDown
+        | FailReason::AppMisconfigured
+        | FailReason::Rejected => ErrorKind::BadGateway,
         FailReason::Poison | FailReason::Internal => ErrorKind::Internal,
     }
 }
