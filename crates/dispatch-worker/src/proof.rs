@@ -71,7 +71,8 @@ impl CredentialProof {
         !self.is_needed || self.is_proven.load(Ordering::Relaxed) || {
             // Another process may have proven them.
             let known = self.proofs.is_proven(&self.app);
-            self.is_proven.store(known, Ordering::Relaxed);
+            // Never the contrary: a success may have come meanwhile.
+            self.is_proven.fetch_or(known, Ordering::Relaxed);
             known
         }
     }

@@ -39,9 +39,19 @@ impl ProvenCredentials {
     /// Reads what the registry knows.
     pub(crate) async fn read(&self, ledger: &dyn DeliveryLedger) -> Result<(), RegistryError> {
         let mut proofs: HashSet<_> = ledger.proofs().await?.into_iter().collect();
-        proofs.extend(self.news().iter().cloned());
+        // Held over both, as in `add`: what is proven between them would be forgotten until the next reading.
+        let news = self.news();
+        proofs.extend(news.iter().cloned());
         *self.known() = proofs;
         Ok(())
+    }
+
+    /// Takes what has just been proven.
+    fn add(&self, proof: Proof) {
+        let mut news = self.news();
+        if self.known().insert(proof.clone()) {
+            news.push(proof);
+        }
     }
 
     /// Tells the registry what is new. What fails is told the next time.
@@ -86,9 +96,6 @@ impl CredentialProofs for Apps {
 
     fn prove(&self, app: &AppId) {
         let Some(standing) = self.standing(app) else { return };
-        let proof = (app.to_string(), standing);
-        if self.proven.known().insert(proof.clone()) {
-            self.proven.news().push(proof);
-        }
+        self.proven.add((app.to_string(), standing));
     }
 }
